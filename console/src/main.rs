@@ -1,0 +1,4 @@
+//! consoled: the admin API.
+#![forbid(unsafe_code)]
+
+fn main() {}

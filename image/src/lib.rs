@@ -1,0 +1,2 @@
+//! Builds the appliance and boots it in QEMU.
+#![forbid(unsafe_code)]

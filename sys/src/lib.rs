@@ -1,0 +1,6 @@
+//! The kernel, wrapped once: one module a facility, one safe function a meaning.
+//!
+//! This is the only crate of the workspace that may hold `unsafe` code; a module that needs it opts
+//! in at its top with `#![allow(unsafe_code)]`, and every block carries a proof. Functions take and
+//! give `OwnedFd` and `BorrowedFd`, never integers, and name the man page and the kernel they need.
+//! The crate decides nothing: policy lives in the daemons.

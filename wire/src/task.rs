@@ -1,0 +1,247 @@
+//! What storaged and zoned say to each other about the tasks of jobs.
+//!
+//! storaged owns jobs, tasks and attempts, as records of its index; zoned runs attempts and holds
+//! nothing that can't be rebuilt. zoned connects to storaged's socket, and again whenever the
+//! connection ends; an attempt ends with the connection it was claimed on.
+//!
+//! ```text
+//!   zoned                                storaged
+//!     │ ── Hello ───────────────────────▶ │   earlier attempts are lost: their tasks are ready again
+//!     │ ◀─────────────── Push::Runnable ── │   what could run, by job and phase; again on each change
+//!     │ ── Claim (job, phase, project) ──▶ │   opens the object, makes the staging files
+//!     │ ◀── Claimed + stdin, stdout, … ─── │
+//!     │ ── NextInputs (reduce) ─────────▶ │   the zone's feeder wants more stdin
+//!     │ ◀──────── Inputs + descriptors ─── │
+//!     │ ── Ended (how, usage) ──────────▶ │   seals the output, commits the attempt: one batch
+//!     │ ◀───────────────────── Settled ─── │
+//! ```
+
+use crate::job::{JobId, PhaseKind};
+use serde::{Deserialize, Serialize};
+
+/// The most requests zoned may have unanswered on one connection: the window of the wire.
+pub const REQUESTS_MAX: usize = 256;
+
+/// Names one attempt at one task, for ever: a sequence number of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AttemptId(pub u64);
+
+/// The body of a `Hello`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// Who is there.
+    pub peer: Peer,
+}
+
+/// Who speaks to storaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Peer {
+    /// Runs tasks; there is one at a time, a newer one displaces an older one.
+    Zoned,
+    /// Asks for status.
+    Consoled,
+}
+
+/// Requests that zoned (and, for `Status`, anyone) makes of storaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Give me the next task of this phase, its output charged to `project`.
+    Claim {
+        /// The job, as `Runnable` named it.
+        job: JobId,
+        /// The phase, from 0.
+        phase: u32,
+        /// The project id (`FS_IOC_FSSETXATTR`) under whose quota the output is written; zoned has set
+        /// the quota's limit to the task's disk size.
+        project: u32,
+    },
+    /// Give me the next inputs of a reduce task's stdin, from number `from`.
+    NextInputs {
+        /// The attempt that reads them.
+        attempt: AttemptId,
+        /// How many it has had.
+        from: u64,
+    },
+    /// The attempt is over: every process of its zone is gone.
+    Ended {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// How it ended.
+        ending: Ending,
+        /// What it used.
+        usage: Usage,
+    },
+    /// How are you? Answered by [`Reply::Status`].
+    Status,
+}
+
+/// What storaged answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "a message lives for microseconds")]
+pub enum Reply {
+    /// A task to run. Beside it, in this order: stdin (maps only), stdout, stderr, then the assets.
+    Claimed(Task),
+    /// That phase has no ready task now.
+    NothingReady,
+    /// The next inputs, a descriptor each; `end` when there are no more after these.
+    Inputs {
+        /// Their names, in the order of the descriptors.
+        names: Vec<String>,
+        /// No input follows.
+        end: bool,
+    },
+    /// The attempt has been settled and its descriptors may be forgotten.
+    Settled(Settled),
+    /// How storaged is.
+    Status(StoreStatus),
+}
+
+/// What became of an ended attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// Its outputs are objects now.
+    Committed,
+    /// It failed, and the failure is on record.
+    Failed,
+    /// It failed through no fault of its own, and its task is ready again.
+    Retried,
+    /// The job was cancelled or another attempt was first: its outputs are gone.
+    Discarded,
+}
+
+/// News from storaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Push {
+    /// What could run now. Each entry replaces what was known of that job and phase.
+    Runnable(Vec<Runnable>),
+    /// Kill the attempts of this job; an `Ended` for each is still expected.
+    Cancel {
+        /// The cancelled job.
+        job: JobId,
+    },
+}
+
+/// Ready tasks of one phase of one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runnable {
+    /// The job.
+    pub job: JobId,
+    /// The phase, from 0.
+    pub phase: u32,
+    /// The account that pays, and by which zones are shared out.
+    pub account: u32,
+    /// Tasks ready to be claimed; 0 withdraws the entry.
+    pub ready: u64,
+    /// Memory a task of it gets, in MiB.
+    pub memory_mib: u32,
+    /// Scratch and output space a task of it gets, in GiB.
+    pub disk_gib: u32,
+    /// The zone image it runs in.
+    pub image: String,
+}
+
+/// A task as zoned needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Names this attempt in what follows.
+    pub attempt: AttemptId,
+    /// The job.
+    pub job: JobId,
+    /// The phase, from 0.
+    pub phase: u32,
+    /// Map or reduce.
+    pub kind: PhaseKind,
+    /// The account that pays.
+    pub account: u32,
+    /// That account's name.
+    pub login: String,
+    /// The command line, run as `bash --norc -c`.
+    pub exec: String,
+    /// Run first, its stdout discarded.
+    pub init: Option<String>,
+    /// A map's input object by its full name; the zone shows it at `/manta` + this.
+    pub input: Option<String>,
+    /// Where each asset stands in the zone, in the order of the descriptors.
+    pub assets: Vec<String>,
+    /// Variables of the environment that the job's semantics ask for (`MANTA_*`).
+    pub environment: Vec<(String, String)>,
+    /// Memory, in MiB.
+    pub memory_mib: u32,
+    /// Scratch and output space, in GiB.
+    pub disk_gib: u32,
+    /// The zone image.
+    pub image: String,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ending {
+    /// `exec` exited with this code.
+    Exited {
+        /// 0 to 255.
+        code: u8,
+    },
+    /// `exec` was ended by this signal.
+    Signalled {
+        /// The signal's number (signal(7)).
+        signal: i32,
+    },
+    /// The zone ran out of its memory and was killed whole.
+    OutOfMemory,
+    /// What the task wrote went over its disk limit.
+    OutOfDisk,
+    /// `init` failed, or an asset could not be shown.
+    InitFailed {
+        /// What happened.
+        message: String,
+    },
+    /// Killed on a `Push::Cancel`.
+    Cancelled,
+    /// zoned could not start or watch the zone: the task is to be tried again.
+    Lost {
+        /// What happened.
+        message: String,
+    },
+}
+
+/// What an attempt used, read from its cgroup before that goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// From start to end, in microseconds.
+    pub wall_us: u64,
+    /// `cpu.stat` usage_usec.
+    pub cpu_us: u64,
+    /// `memory.peak`, in bytes; 0 where there is no memory controller.
+    pub memory_peak_bytes: u64,
+}
+
+/// How storaged is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreStatus {
+    /// The store's UUID, from its `FORMAT` file.
+    pub store: String,
+    /// Objects in the index.
+    pub objects: u64,
+    /// Bytes in those objects.
+    pub object_bytes: u64,
+    /// Bytes free on the data filesystem.
+    pub free_bytes: u64,
+    /// The last sequence number that is on disk.
+    pub sequence: u64,
+    /// Whether the kernel seals files (fs-verity), or storaged keeps digests of its own.
+    pub verity: bool,
+    /// Why writes are refused, if they are.
+    pub read_only: Option<String>,
+}
