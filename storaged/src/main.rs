@@ -1,4 +1,6 @@
-//! The object store: S3 and Manta fronts on io_uring, a journal, an index, sealed files.
+//! `storaged`: the object store's daemon. Everything is in the library.
 #![forbid(unsafe_code)]
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    storaged::run()
+}

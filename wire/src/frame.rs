@@ -84,13 +84,17 @@ pub enum FrameError {
         got: usize,
     },
     /// The first bytes are not [`MAGIC`].
-    #[error("a message starts with {got:02x?} where \"MBLA\" was expected: the peer is no Mobula daemon")]
+    #[error(
+        "a message starts with {got:02x?} where \"MBLA\" was expected: the peer is no Mobula daemon"
+    )]
     Magic {
         /// The bytes in its place.
         got: [u8; 4],
     },
     /// Another [`VERSION`].
-    #[error("the peer speaks version {got} of the wire and this program version {VERSION}: update the older one")]
+    #[error(
+        "the peer speaks version {got} of the wire and this program version {VERSION}: update the older one"
+    )]
     Version {
         /// The version received.
         got: u16,
@@ -118,7 +122,9 @@ pub enum FrameError {
         got: usize,
     },
     /// A message over [`MESSAGE_BYTES_MAX`] or with more than [`FDS_MAX`] descriptors.
-    #[error("a message of {bytes} bytes and {fds} descriptors is over the limit of {MESSAGE_BYTES_MAX} and {FDS_MAX}")]
+    #[error(
+        "a message of {bytes} bytes and {fds} descriptors is over the limit of {MESSAGE_BYTES_MAX} and {FDS_MAX}"
+    )]
     TooLarge {
         /// Bytes of header and body.
         bytes: usize,
@@ -198,7 +204,12 @@ impl<'a> Frame<'a> {
 /// # Errors
 /// [`FrameError::TooLarge`] if it does not fit one message; [`FrameError::Body`] if `body` has no JSON
 /// form (a map with keys that are no strings).
-pub fn encode<T: Serialize>(kind: Kind, id: u64, body: &T, fds: usize) -> Result<Vec<u8>, FrameError> {
+pub fn encode<T: Serialize>(
+    kind: Kind,
+    id: u64,
+    body: &T,
+    fds: usize,
+) -> Result<Vec<u8>, FrameError> {
     let mut message = vec![0; HEADER_BYTES];
     serde_json::to_writer(&mut message, body)?;
     let bytes = message.len();

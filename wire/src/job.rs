@@ -282,7 +282,9 @@ mod test {
 
     #[test]
     fn the_job_of_the_manual_is_accepted() {
-        let job = spec(r#"{"name":"","phases":[{"exec":"wc"},{"type":"reduce","exec":"sort","count":4}]}"#);
+        let job = spec(
+            r#"{"name":"","phases":[{"exec":"wc"},{"type":"reduce","exec":"sort","count":4}]}"#,
+        );
         assert_eq!(job.check(), Ok(()));
         assert_eq!((job.phases[0].kind, job.phases[1].reducers()), (PhaseKind::Map, 4));
     }
@@ -298,8 +300,14 @@ mod test {
         let bad = |json| spec(json).check().unwrap_err();
         assert_eq!(bad(r#"{"phases":[]}"#), SpecError::Phases { got: 0 });
         assert_eq!(bad(r#"{"phases":[{"exec":""}]}"#), SpecError::Exec { phase: 0, got: 0 });
-        assert_eq!(bad(r#"{"phases":[{"exec":"a"},{"exec":"a","count":2}]}"#), SpecError::Count { phase: 1 });
-        assert_eq!(bad(r#"{"phases":[{"exec":"a","memory":100}]}"#), SpecError::Memory { phase: 0 });
+        assert_eq!(
+            bad(r#"{"phases":[{"exec":"a"},{"exec":"a","count":2}]}"#),
+            SpecError::Count { phase: 1 }
+        );
+        assert_eq!(
+            bad(r#"{"phases":[{"exec":"a","memory":100}]}"#),
+            SpecError::Memory { phase: 0 }
+        );
         assert_eq!(bad(r#"{"phases":[{"exec":"a","disk":3}]}"#), SpecError::Disk { phase: 0 });
     }
 }
