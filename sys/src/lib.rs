@@ -4,3 +4,6 @@
 //! in at its top with `#![allow(unsafe_code)]`, and every block carries a proof. Functions take and
 //! give `OwnedFd` and `BorrowedFd`, never integers, and name the man page and the kernel they need.
 //! The crate decides nothing: policy lives in the daemons.
+
+pub mod activation;
+pub mod seqpacket;

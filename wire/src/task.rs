@@ -82,7 +82,6 @@ pub enum Request {
 /// What storaged answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[expect(clippy::large_enum_variant, reason = "a message lives for microseconds")]
 pub enum Reply {
     /// A task to run. Beside it, in this order: stdin (maps only), stdout, stderr, then the assets.
     Claimed(Task),

@@ -1,0 +1,534 @@
+//! `SOCK_SEQPACKET` Unix sockets that carry whole messages and file descriptors beside them.
+//!
+//! unix(7), sendmsg(2), recvmsg(2). A message arrives whole or not at all, in order, and a peer that goes
+//! away is seen as an end of file. Descriptors arrive close-on-exec, and every one that the kernel gave
+//! us is owned, also when the message is then refused: none can leak.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{MaybeUninit, size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// The most descriptors that one message may carry here; the kernel's own limit is 253.
+pub const FDS_MAX: usize = 16;
+/// The most bytes that one message may have here.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+/// Room for one `SCM_RIGHTS` message of [`FDS_MAX`] descriptors.
+const CONTROL_BYTES: usize = control_space(FDS_MAX);
+
+const fn control_space(fds: usize) -> usize {
+    // SAFETY: CMSG_SPACE computes a size from its argument and touches no memory.
+    unsafe { libc::CMSG_SPACE((fds * size_of::<RawFd>()) as u32) as usize }
+}
+
+/// What can go wrong with a socket.
+#[derive(Debug, Error)]
+pub enum SocketError {
+    /// A path that does not fit `sockaddr_un` (107 bytes).
+    #[error("{} is too long for a socket's name: 107 bytes at most", path.display())]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A call failed.
+    #[error("cannot {act} {}", path.display())]
+    Call {
+        /// What was tried: "bind", "connect to".
+        act: &'static str,
+        /// The socket's path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Error)]
+pub enum SendError {
+    /// The peer does not keep up: a non-blocking socket's buffer is full.
+    #[error("the peer does not keep up: the socket is full")]
+    Full,
+    /// The peer is gone.
+    #[error("the peer has closed the connection")]
+    Closed,
+    /// More than [`FDS_MAX`] descriptors or [`MESSAGE_BYTES_MAX`] bytes.
+    #[error("a message of {bytes} bytes and {fds} descriptors is over the limit")]
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// Its descriptors.
+        fds: usize,
+    },
+    /// The kernel says otherwise.
+    #[error("cannot send a message")]
+    Io(#[source] io::Error),
+}
+
+/// Why no message was received.
+#[derive(Debug, Error)]
+pub enum RecvError {
+    /// Nothing is there yet, on a non-blocking socket.
+    #[error("no message is waiting")]
+    Empty,
+    /// A message, or the descriptors beside it, did not fit: the peer breaks the limits.
+    #[error("a message over {MESSAGE_BYTES_MAX} bytes or {FDS_MAX} descriptors came")]
+    Truncated,
+    /// The kernel says otherwise.
+    #[error("cannot receive a message")]
+    Io(#[source] io::Error),
+}
+
+/// Who is at the other end, as of connect(2) (`SO_PEERCRED`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its process.
+    pub pid: i32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+}
+
+/// A socket that waits for peers.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+/// A connection.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> Self {
+        listener.0
+    }
+}
+
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> Self {
+        socket.0
+    }
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+/// Turns -1 into the error that errno holds.
+fn check(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+fn new_socket() -> io::Result<OwnedFd> {
+    // SAFETY: socket(2) takes no pointer.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0) };
+    check(fd as isize)?;
+    // SAFETY: the call just gave us `fd`, open and owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn address(path: &Path) -> Result<(libc::sockaddr_un, libc::socklen_t), SocketError> {
+    // SAFETY: sockaddr_un is plain integers, for which all zeros is a value.
+    let mut address: libc::sockaddr_un = unsafe { zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() >= address.sun_path.len() {
+        return Err(SocketError::PathTooLong { path: path.to_owned() });
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    Ok((address, size_of::<libc::sockaddr_un>() as libc::socklen_t))
+}
+
+impl Listener {
+    /// Makes a socket at `path`, removes what an earlier process left there, and listens.
+    ///
+    /// The file gets `mode`; whoever may write to it may connect.
+    ///
+    /// # Errors
+    /// [`SocketError`], with the step that failed.
+    pub fn bind(path: &Path, mode: u32) -> Result<Self, SocketError> {
+        let call = |act| move |source| SocketError::Call { act, path: path.to_owned(), source };
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(call("replace")(error));
+            }
+            _ => {}
+        }
+        let (address, length) = address(path)?;
+        let socket = new_socket().map_err(call("make the socket"))?;
+        // SAFETY: `address` is a sockaddr_un of `length` bytes and outlives the call.
+        let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+        check(bound as isize).map_err(call("bind"))?;
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, permissions).map_err(call("set the mode of"))?;
+        // SAFETY: listen(2) takes no pointer.
+        let listening = unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) };
+        check(listening as isize).map_err(call("listen at"))?;
+        Ok(Self(socket))
+    }
+
+    /// Takes a listening socket made elsewhere, by init for instance.
+    #[must_use]
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Takes the next connection; none if nobody waits and the listener is non-blocking.
+    ///
+    /// # Errors
+    /// What accept4(2) says, but for an interruption or a peer that went away first.
+    pub fn accept(&self) -> io::Result<Option<Socket>> {
+        loop {
+            // SAFETY: accept4(2) may be given null for an address nobody wants.
+            let fd = unsafe {
+                libc::accept4(
+                    self.0.as_raw_fd(),
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                    libc::SOCK_CLOEXEC,
+                )
+            };
+            match check(fd as isize) {
+                // SAFETY: the call just gave us `fd`, open and owned by nobody else.
+                Ok(_) => return Ok(Some(Socket(unsafe { OwnedFd::from_raw_fd(fd) }))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes [`Self::accept`] return at once when nobody waits.
+    ///
+    /// # Errors
+    /// What fcntl(2) says.
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        set_nonblocking(self.0.as_fd())
+    }
+}
+
+impl Socket {
+    /// Connects to whoever listens at `path`.
+    ///
+    /// # Errors
+    /// [`SocketError::Call`] with ENOENT or ECONNREFUSED if nobody does.
+    pub fn connect(path: &Path) -> Result<Self, SocketError> {
+        let (address, length) = address(path)?;
+        let call = |act| move |source| SocketError::Call { act, path: path.to_owned(), source };
+        let socket = new_socket().map_err(call("make a socket for"))?;
+        // SAFETY: `address` is a sockaddr_un of `length` bytes and outlives the call.
+        let done =
+            unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) };
+        check(done as isize).map_err(call("connect to"))?;
+        Ok(Self(socket))
+    }
+
+    /// Two sockets connected to each other.
+    ///
+    /// # Errors
+    /// What socketpair(2) says.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let mut fds = [-1; 2];
+        let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+        // SAFETY: `fds` has room for the two descriptors that the call writes.
+        let made = unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) };
+        check(made as isize)?;
+        // SAFETY: the call just gave us the first descriptor, owned by nobody else.
+        let one = unsafe { OwnedFd::from_raw_fd(fds[0]) };
+        // SAFETY: the same holds for the second.
+        let other = unsafe { OwnedFd::from_raw_fd(fds[1]) };
+        Ok((Self(one), Self(other)))
+    }
+
+    /// Sends one message with descriptors beside it; the peer gets copies of them.
+    ///
+    /// # Errors
+    /// [`SendError`]. Nothing was sent then: a message goes whole or not at all.
+    pub fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), SendError> {
+        if fds.len() > FDS_MAX || message.len() > MESSAGE_BYTES_MAX {
+            return Err(SendError::TooLarge { bytes: message.len(), fds: fds.len() });
+        }
+        let mut part =
+            libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
+        let mut control = ControlBuffer::new();
+        // SAFETY: msghdr is plain integers and pointers, for which all zeros is a value.
+        let mut header: libc::msghdr = unsafe { zeroed() };
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        if !fds.is_empty() {
+            header.msg_control = control.as_mut_ptr();
+            header.msg_controllen = control_space(fds.len());
+            write_rights(&header, fds);
+        }
+        loop {
+            // SAFETY: `header` points to `part`, which points to `message`, and to `control`; all three
+            // outlive the call, and sendmsg(2) writes to none of them.
+            let sent =
+                unsafe { libc::sendmsg(self.0.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
+            let Err(error) = check(sent) else { return Ok(()) };
+            return Err(match error.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(libc::EAGAIN) => SendError::Full,
+                Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN) => SendError::Closed,
+                _ => SendError::Io(error),
+            });
+        }
+    }
+
+    /// Receives one message into `message`, and the descriptors beside it; none if the peer is gone.
+    ///
+    /// # Errors
+    /// [`RecvError`]. What came is lost then, and its descriptors are closed.
+    pub fn recv(&self, message: &mut Vec<u8>) -> Result<Option<Vec<OwnedFd>>, RecvError> {
+        message.resize(MESSAGE_BYTES_MAX, 0);
+        let mut part =
+            libc::iovec { iov_base: message.as_mut_ptr().cast(), iov_len: message.len() };
+        let mut control = ControlBuffer::new();
+        // SAFETY: msghdr is plain integers and pointers, for which all zeros is a value.
+        let mut header: libc::msghdr = unsafe { zeroed() };
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        header.msg_control = control.as_mut_ptr();
+        header.msg_controllen = CONTROL_BYTES;
+        let got = loop {
+            // SAFETY: `header` points to `part` and `control`, both live and writable for the lengths
+            // given, and to the bytes of `message`, which nothing else borrows during the call.
+            let got = unsafe {
+                libc::recvmsg(self.0.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC)
+            };
+            match check(got) {
+                Ok(got) => break got,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    Some(libc::EAGAIN) => return Err(RecvError::Empty),
+                    Some(libc::ECONNRESET) => return Ok(None),
+                    _ => return Err(RecvError::Io(error)),
+                },
+            }
+        };
+        let fds = take_rights(&header);
+        if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+            return Err(RecvError::Truncated);
+        }
+        message.truncate(got);
+        // A peer's shutdown is a read of nothing; no message of ours is empty.
+        if got == 0 && fds.is_empty() { Ok(None) } else { Ok(Some(fds)) }
+    }
+
+    /// Makes [`Self::send`] and [`Self::recv`] return at once instead of waiting.
+    ///
+    /// # Errors
+    /// What fcntl(2) says.
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        set_nonblocking(self.0.as_fd())
+    }
+
+    /// Who connected, as the kernel noted it then.
+    ///
+    /// # Errors
+    /// What getsockopt(2) says.
+    pub fn peer(&self) -> io::Result<Credentials> {
+        let mut found = MaybeUninit::<libc::ucred>::uninit();
+        let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+        // SAFETY: `found` has room for `length` bytes, the size of the ucred that SO_PEERCRED writes.
+        let done = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERCRED,
+                found.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        check(done as isize)?;
+        // SAFETY: the call succeeded, so it wrote a whole ucred.
+        let found = unsafe { found.assume_init() };
+        Ok(Credentials { pid: found.pid, uid: found.uid, gid: found.gid })
+    }
+}
+
+fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: F_GETFL takes no further argument.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    check(flags as isize)?;
+    // SAFETY: F_SETFL takes an integer.
+    let set = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) };
+    check(set as isize).map(|_| ())
+}
+
+/// Bytes for control messages, aligned as cmsg(3) asks.
+#[repr(C)]
+struct ControlBuffer {
+    align: [libc::cmsghdr; 0],
+    bytes: [u8; CONTROL_BYTES],
+}
+
+impl ControlBuffer {
+    const fn new() -> Self {
+        Self { align: [], bytes: [0; CONTROL_BYTES] }
+    }
+
+    const fn as_mut_ptr(&mut self) -> *mut libc::c_void {
+        (&raw mut self.bytes).cast()
+    }
+}
+
+/// Writes one `SCM_RIGHTS` message into the control buffer that `header` points to.
+fn write_rights(header: &libc::msghdr, fds: &[BorrowedFd<'_>]) {
+    let bytes = size_of_val(fds) as u32;
+    // SAFETY: msg_control points to a live, aligned ControlBuffer and msg_controllen is CMSG_SPACE of
+    // these descriptors, so the first header lies inside it.
+    let message = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: CMSG_LEN computes a size from its argument and touches no memory.
+    let length = unsafe { libc::CMSG_LEN(bytes) };
+    // SAFETY: `message` points to a whole cmsghdr inside the buffer, which is ours alone.
+    unsafe {
+        (*message).cmsg_level = libc::SOL_SOCKET;
+        (*message).cmsg_type = libc::SCM_RIGHTS;
+        (*message).cmsg_len = length as usize;
+    }
+    // SAFETY: the data of `message` follows its header inside the same buffer.
+    let data = unsafe { libc::CMSG_DATA(message) };
+    // SAFETY: BorrowedFd is a transparent RawFd, so `fds` is `bytes` bytes of descriptors; the buffer has
+    // room for them after the header, and the two do not overlap.
+    unsafe { std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), data, bytes as usize) };
+}
+
+/// Takes ownership of every descriptor in the control messages of a received `header`.
+fn take_rights(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: recvmsg(2) filled the live control buffer that `header` points to and set msg_controllen.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a header wholly inside the buffer.
+        let message = unsafe { *next };
+        if message.cmsg_level == libc::SOL_SOCKET && message.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: the data of `next` follows its header inside the same buffer.
+            let data = unsafe { libc::CMSG_DATA(next) };
+            // SAFETY: CMSG_LEN computes a size from its argument and touches no memory.
+            let head = unsafe { libc::CMSG_LEN(0) } as usize;
+            for at in 0..(message.cmsg_len - head) / size_of::<RawFd>() {
+                // SAFETY: the kernel wrote cmsg_len bytes of descriptors here; they may be unaligned.
+                let fd = unsafe { data.cast::<RawFd>().add(at).read_unaligned() };
+                // SAFETY: the kernel just installed `fd` for us and this is the one place that takes it.
+                fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+        // SAFETY: `next` came from CMSG_FIRSTHDR or CMSG_NXTHDR of this same `header`.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+    fds
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Write};
+
+    fn pipe() -> (File, File) {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        (reader.into(), writer.into())
+    }
+
+    #[test]
+    fn a_message_arrives_whole_with_its_descriptors() {
+        let (here, there) = Socket::pair().unwrap();
+        let (mut reader, writer) = pipe();
+        here.send(b"take this", &[writer.as_fd()]).unwrap();
+        drop(writer);
+        let mut message = Vec::new();
+        let mut fds = there.recv(&mut message).unwrap().unwrap();
+        assert_eq!((message.as_slice(), fds.len()), (&b"take this"[..], 1));
+        File::from(fds.remove(0)).write_all(b"through").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "through");
+    }
+
+    #[test]
+    fn messages_keep_their_bounds() {
+        let (here, there) = Socket::pair().unwrap();
+        here.send(b"one", &[]).unwrap();
+        here.send(b"three", &[]).unwrap();
+        let mut message = Vec::new();
+        there.recv(&mut message).unwrap().unwrap();
+        assert_eq!(message, b"one");
+        there.recv(&mut message).unwrap().unwrap();
+        assert_eq!(message, b"three");
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_an_end_for_the_reader_and_closed_for_the_writer() {
+        let (here, there) = Socket::pair().unwrap();
+        drop(there);
+        assert!(here.recv(&mut Vec::new()).unwrap().is_none());
+        assert!(matches!(here.send(b"x", &[]), Err(SendError::Closed)));
+    }
+
+    #[test]
+    fn a_full_socket_says_so_and_loses_nothing() {
+        let (here, there) = Socket::pair().unwrap();
+        here.set_nonblocking().unwrap();
+        there.set_nonblocking().unwrap();
+        let mut sent = 0;
+        while here.send(&[7; 1000], &[]).is_ok() {
+            sent += 1;
+        }
+        assert!(matches!(here.send(&[7; 1000], &[]), Err(SendError::Full)));
+        let mut got = 0;
+        while there.recv(&mut Vec::new()).is_ok() {
+            got += 1;
+        }
+        assert_eq!(got, sent);
+    }
+
+    #[test]
+    fn a_message_over_the_limits_is_refused_and_its_descriptors_are_closed() {
+        let (here, there) = Socket::pair().unwrap();
+        let (mut reader, writer) = pipe();
+        let many = [writer.as_fd(); FDS_MAX + 1];
+        assert!(matches!(here.send(b"x", &many), Err(SendError::TooLarge { .. })));
+        let most = [writer.as_fd(); FDS_MAX];
+        here.send(b"x", &most).unwrap();
+        drop(writer);
+        drop(there.recv(&mut Vec::new()).unwrap());
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "every copy of the writer is closed");
+    }
+
+    #[test]
+    fn a_listener_tells_who_connects() {
+        let folder = std::env::temp_dir().join(format!("seqpacket-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        let listener = Listener::bind(&path, 0o600).unwrap();
+        listener.set_nonblocking().unwrap();
+        assert!(listener.accept().unwrap().is_none());
+        let _client = Socket::connect(&path).unwrap();
+        let peer = listener.accept().unwrap().unwrap().peer().unwrap();
+        assert_eq!(peer.pid, i32::try_from(std::process::id()).unwrap());
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(matches!(Socket::connect(&path), Err(SocketError::Call { act: "connect to", .. })));
+    }
+}
