@@ -6,4 +6,8 @@
 //! The crate decides nothing: policy lives in the daemons.
 
 pub mod activation;
+pub mod event;
+pub mod listen;
+pub mod ring;
 pub mod seqpacket;
+pub mod transfer;

@@ -1,0 +1,48 @@
+//! TCP sockets: listening ones, and what the kernel should know of accepted ones (`tcp(7)`).
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen,
+    setsockopt, socket, sockopt,
+};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// Connections the kernel holds for us until they are accepted; it cuts this to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Listens on an address (`SO_REUSEADDR`, so that a restart need not wait for old connections).
+pub fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let listener = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&listener, sockopt::ReuseAddr, &true)?;
+    bind(listener.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&listener, Backlog::new(BACKLOG)?)?;
+    Ok(listener)
+}
+
+/// The address a socket is bound to; none if it is no internet socket.
+pub fn local_address(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
+    let name = getsockname::<SockaddrStorage>(socket.as_fd().as_raw_fd())?;
+    let v4 = name.as_sockaddr_in().map(|a| SocketAddr::from((a.ip(), a.port())));
+    Ok(v4.or_else(|| name.as_sockaddr_in6().map(|a| SocketAddr::from((a.ip(), a.port())))))
+}
+
+/// Sends small answers at once instead of waiting for more to send (`TCP_NODELAY`).
+pub fn send_at_once(socket: impl AsFd) -> io::Result<()> {
+    Ok(setsockopt(&socket, sockopt::TcpNoDelay, &true)?)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_listening_socket_takes_connections_where_it_says() {
+        let listener = tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = local_address(&listener).unwrap().unwrap();
+        assert_ne!(address.port(), 0);
+        send_at_once(TcpStream::connect(address).unwrap()).unwrap();
+    }
+}
