@@ -9,5 +9,6 @@ pub mod activation;
 pub mod event;
 pub mod listen;
 pub mod ring;
+pub mod partition;
 pub mod seqpacket;
 pub mod transfer;

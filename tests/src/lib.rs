@@ -1,2 +1,6 @@
-//! The QEMU harness and the stories told to a booted appliance.
+//! The appliance, proven: what is needed to boot it, speak to it, break it and look inside.
+//!
+//! Stories are told by the binary `stories`; this library holds its tools, each tested by itself.
 #![forbid(unsafe_code)]
+
+pub mod blocklog;

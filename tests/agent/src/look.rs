@@ -1,0 +1,98 @@
+//! What can be seen: processes, files, frames of memory. Changes nothing.
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use test_agent::{FILE_BYTES_MAX, Process, Reply};
+
+/// Bytes of a page, and of its entry in `/proc/PID/pagemap` (Documentation/admin-guide/mm/pagemap.rst).
+const PAGE_BYTES: u64 = 4096;
+const ENTRY_BYTES: usize = 8;
+/// The entry's bits 0 to 54 are the frame number, bit 63 says that the page is present.
+const FRAME_MASK: u64 = (1 << 55) - 1;
+const PRESENT: u64 = 1 << 63;
+/// The most pages in one question: 256 MiB of them.
+const PAGES_MAX: u64 = 65536;
+
+pub fn read(path: &str) -> Result<Reply> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX as u64).read_to_end(&mut bytes))
+        .with_context(|| format!("reading {path}"))?;
+    Ok(Reply::File(BASE64_STANDARD.encode(bytes)))
+}
+
+pub fn list(path: &str, deep: bool) -> Result<Reply> {
+    let mut names = Vec::new();
+    walk(Path::new(path), "", deep, &mut names)?;
+    names.sort();
+    Ok(Reply::Names(names))
+}
+
+fn walk(directory: &Path, prefix: &str, deep: bool, names: &mut Vec<String>) -> Result<()> {
+    let entries =
+        directory.read_dir().with_context(|| format!("listing {}", directory.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            if deep {
+                walk(&entry.path(), &format!("{name}/"), deep, names)?;
+            }
+            names.push(name + "/");
+        } else {
+            names.push(name);
+        }
+    }
+    Ok(())
+}
+
+pub fn frames(pid: i32, address: u64, pages: u64) -> Result<Reply> {
+    ensure!(address % PAGE_BYTES == 0 && pages <= PAGES_MAX, "bad range");
+    let path = format!("/proc/{pid}/pagemap");
+    let file = File::open(&path).with_context(|| format!("opening {path}"))?;
+    let mut bytes = vec![0; usize::try_from(pages)? * ENTRY_BYTES];
+    file.read_exact_at(&mut bytes, address / PAGE_BYTES * ENTRY_BYTES as u64)
+        .with_context(|| format!("reading {path}"))?;
+    let (entries, _) = bytes.as_chunks::<ENTRY_BYTES>();
+    let frame = |entry: &[u8; ENTRY_BYTES]| {
+        let entry = u64::from_le_bytes(*entry);
+        if entry & PRESENT == 0 { 0 } else { entry & FRAME_MASK }
+    };
+    Ok(Reply::Frames(entries.iter().map(frame).collect()))
+}
+
+pub fn processes() -> Result<Reply> {
+    let mut processes = Vec::new();
+    for entry in Path::new("/proc").read_dir().context("listing /proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A process that has gone since is none.
+        processes.extend(process(pid));
+    }
+    processes.sort_by_key(|process| process.pid);
+    Ok(Reply::Processes(processes))
+}
+
+fn process(pid: i32) -> Option<Process> {
+    let text = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).ok();
+    let text = |file| text(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let status = text("status")?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|value| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    };
+    Some(Process {
+        pid,
+        parent: field("PPid:")?.first()?.parse().ok()?,
+        name: field("Name:")?.join(" "),
+        command: text("cmdline")?.trim_end_matches('\0').replace('\0', " "),
+        user: field("Uid:")?.get(1)?.parse().ok()?,
+        cgroup: text("cgroup")?.trim().strip_prefix("0::")?.to_owned(),
+        state: field("State:")?.first()?.chars().next()?,
+    })
+}
