@@ -7,4 +7,8 @@
 
 pub mod frame;
 pub mod job;
+pub mod kernel;
+pub mod machine;
+pub mod node;
+pub mod service;
 pub mod task;
