@@ -1,5 +1,17 @@
 //! The object store: S3 and Manta fronts on io_uring, a journal, an index, sealed files.
+//!
+//! ```text
+//!   fronts ──▶ store ──▶ committer ──▶ journal (the truth) ──▶ index (its view)
+//!                 └────▶ files (objects above the inline threshold, sealed)
+//! ```
 #![forbid(unsafe_code)]
+
+pub mod committer;
+pub mod files;
+pub mod format;
+pub mod index;
+pub mod journal;
+pub mod store;
 
 /// Runs `storaged` until it is told to stop.
 pub fn run() -> std::process::ExitCode {

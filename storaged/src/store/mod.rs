@@ -1,0 +1,262 @@
+//! The store: what the fronts and the jobs see of everything below them.
+//!
+//! ```text
+//!   read      a snapshot of the index, without a lock
+//!   transact  a closure on the committer thread ─▶ journal (fdatasync, once a batch) ─▶ index ─▶ answer
+//!   stage     a file in staging/ ─▶ write … ─▶ seal ─▶ objects/…  ─▶ transact: its record
+//! ```
+//! Futures are woken by the store's own threads; any executor will do, and none is needed.
+
+mod list;
+mod txn;
+mod types;
+mod view;
+
+pub use self::txn::{Made, Removed, Room, Txn, TxnError};
+pub(crate) use self::txn::{OBJECT_BYTES, OBJECTS, Tally};
+pub use self::types::{
+    AccountId, Area, BlobId, BlobRecord, BlobState, BucketRecord, Content, ContentRef, Digest,
+    INLINE_BYTES_MAX, Metadata, ObjectPath, ObjectRecord, PATH_BYTES_MAX, PathError, Version,
+};
+pub use self::view::{ViewExt, account, blob, bucket, buckets, object};
+pub use crate::committer::TransactError;
+pub use crate::files::{
+    ObjectFile, OpenBlobError, SealError, Sealed, StageError, Staging, ViewFile,
+};
+pub use crate::format::Summary;
+pub use crate::index::{IndexError, View};
+pub use list::{After, ListEntry, ListPage, ListQuery, list};
+
+use crate::committer::Committer;
+use crate::files::Files;
+use crate::index::{MemoryIndex, SharedView};
+use std::ops::{Bound, ControlFlow};
+use std::path::PathBuf;
+use std::sync::Arc;
+use thiserror::Error;
+use wire::task::StoreStatus;
+
+/// What an acknowledgement means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// On disk.
+    Fsync,
+    /// In the kernel: a power cut may lose the last seconds. For tests and throw-away stores.
+    None,
+}
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The store's directory; made if missing.
+    pub data: PathBuf,
+    /// The read-only view of its objects, beneath which whatever goes to a zone is opened.
+    pub objects_view: Option<PathBuf>,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// Bytes that must stay free for deletes; `None`: the larger of 1 % and 256 MiB.
+    pub kept_bytes: Option<u64>,
+    /// Memory for the index's cache, in bytes; cut down to [`crate::index::CACHE_BYTES_MAX`].
+    pub cache_bytes: usize,
+    /// Threads that write, seal and sync files.
+    pub disk_threads: usize,
+}
+
+/// Threads that write, seal and sync files, unless told otherwise: enough that fsyncs of several
+/// uploads share one commit of the file system's journal.
+pub const DISK_THREADS: usize = 16;
+
+impl Options {
+    /// A durable store in this directory.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            objects_view: None,
+            durability: Durability::Fsync,
+            kept_bytes: None,
+            cache_bytes: crate::index::CACHE_BYTES_MAX,
+            disk_threads: DISK_THREADS,
+        }
+    }
+}
+
+/// Why a store does not open.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// An open store. Clones are the same store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    committer: Committer,
+    files: Files,
+}
+
+/// A consistent view of the index. Keep it for one page or one answer, not across a wait.
+#[derive(Clone)]
+pub struct Snapshot(SharedView);
+
+impl View for Snapshot {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.0.get(key)
+    }
+
+    fn range(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        self.0.range(from, to, visit)
+    }
+}
+
+impl Store {
+    /// Opens a store, recovering what a crash left.
+    ///
+    /// # Errors
+    /// When the directory is no store, another process has it, or it is damaged.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let committer = Committer::start(Box::new(MemoryIndex::default()))?;
+        let files = Files::open(&options);
+        Ok(Self { inner: Arc::new(Inner { committer, files }) })
+    }
+
+    /// Runs a closure as one atomic transaction on the committer thread, where it sees all earlier ones.
+    /// When this returns, what it changed is as durable as the store was told; when the closure fails,
+    /// or this does, nothing of it is visible. The closure must not wait for anything.
+    ///
+    /// # Errors
+    /// The closure's own, or why it could not be run or committed.
+    pub async fn transact<T, E, F>(&self, work: F) -> Result<T, TransactError<E>>
+    where
+        F: FnOnce(&mut Txn<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.inner.committer.transact(work).await
+    }
+
+    /// As [`Store::transact`], for threads that may block.
+    ///
+    /// # Errors
+    /// As [`Store::transact`].
+    pub fn transact_wait<T, E, F>(&self, work: F) -> Result<T, TransactError<E>>
+    where
+        F: FnOnce(&mut Txn<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        crate::committer::wait(self.transact(work))
+    }
+
+    /// A consistent view of everything committed so far.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn read(&self) -> Result<Snapshot, IndexError> {
+        Ok(Snapshot(self.inner.committer.view()))
+    }
+
+    /// The current version of an object.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn object(&self, path: &ObjectPath) -> Result<Option<ObjectRecord>, IndexError> {
+        view::object(&self.read()?, path)
+    }
+
+    /// The current version of an object and, if it is not inline, its file.
+    ///
+    /// # Errors
+    /// When the index fails or the file can't be opened or is not what the index says.
+    pub fn open_object(
+        &self,
+        path: &ObjectPath,
+    ) -> Result<Option<(ObjectRecord, Option<Arc<ObjectFile>>)>, OpenBlobError> {
+        let mut gone = None;
+        loop {
+            let Some(record) = self.object(path)? else { return Ok(None) };
+            let ContentRef::Blob(blob) = record.content else { return Ok(Some((record, None))) };
+            match self.open_blob(blob) {
+                Ok(file) => return Ok(Some((record, Some(file)))),
+                // Replaced and unlinked between the two looks: look again. The same version twice is
+                // a file that is missing.
+                Err(OpenBlobError::Missing { .. }) if gone != Some(record.version) => {
+                    gone = Some(record.version);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A new staging file: `length` if it is known how long it gets, `project` to charge its space to a
+    /// task's quota.
+    ///
+    /// # Errors
+    /// When the disk is too full, or the file can't be made.
+    pub async fn stage(
+        &self,
+        length: Option<u64>,
+        project: Option<u32>,
+    ) -> Result<Staging, StageError> {
+        self.inner.files.stage(length, project).await
+    }
+
+    /// Seals a staging file: no writer is left, it is on disk under its final name, and measured.
+    ///
+    /// # Errors
+    /// When a writer is left for longer than a second, or the disk fails. The file is gone then.
+    pub async fn seal(&self, staging: Staging) -> Result<Sealed, SealError> {
+        self.inner.files.seal(staging).await
+    }
+
+    /// A blob's file, to be served.
+    ///
+    /// # Errors
+    /// When it is missing, or not what the index says.
+    pub fn open_blob(&self, blob: BlobId) -> Result<Arc<ObjectFile>, OpenBlobError> {
+        self.inner.files.open_blob(&self.read()?, blob)
+    }
+
+    /// An object's bytes for a zone: a descriptor beneath the read-only view, that nobody can reopen for
+    /// writing. Keep it until the zone is gone: a small object's file goes with it.
+    ///
+    /// # Errors
+    /// As [`Store::open_blob`].
+    pub fn open_view(&self, record: &ObjectRecord) -> Result<ViewFile, OpenBlobError> {
+        self.inner.files.open_view(&self.read()?, record)
+    }
+
+    /// Stops taking transactions, and persists what was taken.
+    pub fn shutdown(&self) {
+        self.inner.committer.shutdown();
+    }
+
+    /// How the store is.
+    #[must_use]
+    pub fn status(&self) -> StoreStatus {
+        let number = |name: &str| {
+            let value =
+                self.read().and_then(|view| view.get_value(&crate::format::state_key(name)));
+            value.ok().flatten().unwrap_or(0)
+        };
+        StoreStatus {
+            store: String::new(),
+            objects: number(OBJECTS),
+            object_bytes: number(OBJECT_BYTES),
+            free_bytes: 0,
+            sequence: self.inner.committer.sequence(),
+            verity: false,
+            read_only: None,
+        }
+    }
+}

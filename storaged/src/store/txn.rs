@@ -1,0 +1,355 @@
+//! A transaction: what a closure on the committer thread reads, and the changes it asks for.
+//!
+//! All its changes go into the journal together with those of its batch, or none do. It must not wait
+//! for anything: everyone's commits wait for it.
+
+use super::types::{
+    AccountId, BlobId, BlobRecord, BlobState, BucketRecord, Content, ContentRef, Metadata,
+    ObjectPath, ObjectRecord, Version,
+};
+use super::view::{self, ViewExt};
+use crate::files::Pending;
+use crate::format::{
+    Keyspace, Value, account_key, blob_key, bucket_key, bucket_owner_key, object_key,
+    object_prefix, prefix_end, state_key, to_unlink_key,
+};
+use crate::index::{Changes, IndexError, Layer, View};
+use std::ops::{Bound, ControlFlow};
+use thiserror::Error;
+
+/// The state key of the last account's number.
+const LAST_ACCOUNT: &str = "last-account";
+/// The state key of the number of objects.
+pub(crate) const OBJECTS: &str = "objects";
+/// The state key of the bytes in objects.
+pub(crate) const OBJECT_BYTES: &str = "object-bytes";
+
+/// Why a typed operation of a transaction failed.
+#[derive(Debug, Error)]
+pub enum TxnError {
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The data disk is too full for new objects; deletes still work.
+    #[error(
+        "the data disk is full: {free_bytes} bytes are free, the last {kept_bytes} are kept so that deletes work; delete objects"
+    )]
+    Full {
+        /// Bytes free.
+        free_bytes: u64,
+        /// Bytes that must stay free.
+        kept_bytes: u64,
+    },
+    /// An inline content above the limit.
+    #[error("a content of {got} bytes is too long to be inline")]
+    TooLong {
+        /// Its bytes.
+        got: usize,
+    },
+    /// A blob that has no record.
+    #[error("blob {} has no record", .0.0)]
+    NoBlob(BlobId),
+}
+
+/// What became of a request to make a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// It is new.
+    New,
+    /// It was there, with this record.
+    Existed(BucketRecord),
+}
+
+/// What became of a request to remove a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// It is gone.
+    Gone,
+    /// There was none.
+    Missing,
+    /// Objects are in it.
+    NotEmpty,
+}
+
+/// Whether the disk has room for new objects, as of shortly before the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It has.
+    Enough,
+    /// It has not.
+    Short {
+        /// Bytes free.
+        free_bytes: u64,
+        /// Bytes that must stay free.
+        kept_bytes: u64,
+    },
+}
+
+/// How much the counters of the store change: summed over a batch, written once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) objects: i64,
+    pub(crate) bytes: i64,
+}
+
+/// A running transaction.
+pub struct Txn<'a> {
+    base: &'a (dyn View + 'a),
+    changes: Changes,
+    sequence: &'a mut u64,
+    room: Room,
+    tally: Tally,
+    pending: Vec<Pending>,
+}
+
+/// What a transaction leaves when its closure succeeded.
+pub(crate) struct Effects {
+    pub(crate) changes: Changes,
+    pub(crate) tally: Tally,
+    pub(crate) pending: Vec<Pending>,
+}
+
+impl View for Txn<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        Layer { base: self.base, changes: &self.changes }.get(key)
+    }
+
+    fn range(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        Layer { base: self.base, changes: &self.changes }.range(from, to, visit)
+    }
+}
+
+impl<'a> Txn<'a> {
+    pub(crate) fn new(base: &'a (dyn View + 'a), sequence: &'a mut u64, room: Room) -> Self {
+        let (changes, pending) = (Changes::new(), Vec::new());
+        Self { base, changes, sequence, room, tally: Tally::default(), pending }
+    }
+
+    pub(crate) fn finish(self) -> Effects {
+        Effects { changes: self.changes, tally: self.tally, pending: self.pending }
+    }
+
+    /// Sets the value of a key.
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.insert(key.into(), Some(value.into()));
+    }
+
+    /// Removes a key, there or not.
+    pub fn delete(&mut self, key: impl Into<Vec<u8>>) {
+        self.changes.insert(key.into(), None);
+    }
+
+    /// Sets the value of a key to the bytes of a typed value.
+    pub fn put_value<V: Value>(&mut self, key: impl Into<Vec<u8>>, value: &V) {
+        self.put(key, value.encode());
+    }
+
+    /// A number that no other call, before or after, on this store gives: above all before.
+    pub fn next_sequence(&mut self) -> u64 {
+        *self.sequence += 1;
+        *self.sequence
+    }
+
+    /// The current version of an object.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn object(&self, path: &ObjectPath) -> Result<Option<ObjectRecord>, IndexError> {
+        view::object(self, path)
+    }
+
+    /// Makes `content` the current version of an object, and lets go of what was.
+    ///
+    /// # Errors
+    /// When the index fails, the disk is too full for an inline content, or that is too long.
+    pub fn put_object(
+        &mut self,
+        path: &ObjectPath,
+        content: Content,
+        meta: Metadata,
+    ) -> Result<Version, TxnError> {
+        let (content, size) = match content {
+            Content::Inline(bytes) if bytes.len() > super::INLINE_BYTES_MAX => {
+                return Err(TxnError::TooLong { got: bytes.len() });
+            }
+            Content::Inline(bytes) => {
+                self.check_room()?;
+                let size = bytes.len() as u64;
+                (ContentRef::Inline(bytes), size)
+            }
+            Content::Blob(sealed) => {
+                let (blob, size) = (sealed.blob(), sealed.size());
+                let state = BlobState::Sealed(sealed.digest());
+                self.put_value(blob_key(blob), &BlobRecord { size, references: 1, state });
+                self.pending.push(sealed.into_pending());
+                (ContentRef::Blob(blob), size)
+            }
+        };
+        self.put_record(path, content, size, meta)
+    }
+
+    /// Makes an existing content the current version of an object: a copy that shares the bytes.
+    ///
+    /// # Errors
+    /// When the index fails or the blob has no record.
+    pub fn put_shared(
+        &mut self,
+        path: &ObjectPath,
+        content: ContentRef,
+        size: u64,
+        meta: Metadata,
+    ) -> Result<Version, TxnError> {
+        match &content {
+            ContentRef::Inline(_) => self.check_room()?,
+            ContentRef::Blob(blob) => self.hold_blob(*blob)?,
+        }
+        self.put_record(path, content, size, meta)
+    }
+
+    fn put_record(
+        &mut self,
+        path: &ObjectPath,
+        content: ContentRef,
+        size: u64,
+        meta: Metadata,
+    ) -> Result<Version, TxnError> {
+        self.delete_object(path)?;
+        let version = Version(self.next_sequence());
+        let record = ObjectRecord { version, size, content, meta };
+        self.put_value(object_key(path, Some(version)), &record);
+        self.tally.objects += 1;
+        self.tally.bytes += size.cast_signed();
+        Ok(version)
+    }
+
+    /// Removes an object; whether there was one.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn delete_object(&mut self, path: &ObjectPath) -> Result<bool, TxnError> {
+        let Some(record) = self.object(path)? else { return Ok(false) };
+        self.delete(object_key(path, Some(record.version)));
+        if let ContentRef::Blob(blob) = record.content {
+            self.release_blob(blob)?;
+        }
+        self.tally.objects -= 1;
+        self.tally.bytes -= record.size.cast_signed();
+        Ok(true)
+    }
+
+    /// Adds a reference to a blob, so that it outlives its objects.
+    ///
+    /// # Errors
+    /// When the index fails or the blob has no record.
+    pub fn hold_blob(&mut self, blob: BlobId) -> Result<(), TxnError> {
+        let mut record = self.blob(blob)?;
+        record.references += 1;
+        self.put_value(blob_key(blob), &record);
+        Ok(())
+    }
+
+    /// Takes a reference from a blob; with the last one its file goes, once this is committed.
+    ///
+    /// # Errors
+    /// When the index fails or the blob has no record.
+    pub fn release_blob(&mut self, blob: BlobId) -> Result<(), TxnError> {
+        let mut record = self.blob(blob)?;
+        if record.references > 1 {
+            record.references -= 1;
+            self.put_value(blob_key(blob), &record);
+        } else {
+            self.delete(blob_key(blob));
+            let sequence = self.next_sequence();
+            self.put_value(to_unlink_key(blob), &sequence);
+        }
+        Ok(())
+    }
+
+    fn blob(&self, blob: BlobId) -> Result<BlobRecord, TxnError> {
+        self.get_value(&blob_key(blob))?.ok_or(TxnError::NoBlob(blob))
+    }
+
+    fn check_room(&self) -> Result<(), TxnError> {
+        match self.room {
+            Room::Enough => Ok(()),
+            Room::Short { free_bytes, kept_bytes } => {
+                Err(TxnError::Full { free_bytes, kept_bytes })
+            }
+        }
+    }
+
+    /// The number of the account with this name, given now if it has none.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn account(&mut self, name: &str) -> Result<AccountId, TxnError> {
+        if let Some(known) = view::account(self, name)? {
+            return Ok(known);
+        }
+        let last: u64 = self.get_value(&state_key(LAST_ACCOUNT))?.unwrap_or(0);
+        let number = last + 1;
+        let account = AccountId(u32::try_from(number).expect("fewer than 4 Gi accounts"));
+        self.put_value(state_key(LAST_ACCOUNT), &number);
+        self.put_value(account_key(name), &account);
+        Ok(account)
+    }
+
+    /// Makes a bucket, unless one has the name.
+    ///
+    /// # Errors
+    /// When the index fails, or the disk is too full.
+    pub fn make_bucket(&mut self, name: &str, record: &BucketRecord) -> Result<Made, TxnError> {
+        if let Some(existing) = view::bucket(self, name)? {
+            return Ok(Made::Existed(existing));
+        }
+        self.check_room()?;
+        self.put_value(bucket_key(name), record);
+        self.put_value(bucket_owner_key(record.owner, name), record);
+        Ok(Made::New)
+    }
+
+    /// Removes a bucket, if nothing is in it.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn remove_bucket(&mut self, name: &str) -> Result<Removed, TxnError> {
+        let Some(record) = view::bucket(self, name)? else { return Ok(Removed::Missing) };
+        let inside = object_prefix(record.owner, super::Area::Stor, format!("{name}/").as_bytes());
+        if view::any_within(self, &inside)? {
+            return Ok(Removed::NotEmpty);
+        }
+        self.delete(bucket_key(name));
+        self.delete(bucket_owner_key(record.owner, name));
+        Ok(Removed::Gone)
+    }
+
+    /// Removes every key of a keyspace that starts with `prefix`, at most `max` of them; how many.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn delete_within(
+        &mut self,
+        keyspace: Keyspace,
+        prefix: &[u8],
+        max: usize,
+    ) -> Result<usize, IndexError> {
+        let start = keyspace.key(prefix);
+        let end = prefix_end(&start);
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut keys = Vec::new();
+        if max > 0 {
+            self.range(Bound::Included(&start), to, &mut |key, _| {
+                keys.push(key.to_vec());
+                if keys.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+        }
+        let count = keys.len();
+        keys.into_iter().for_each(|key| self.delete(key));
+        Ok(count)
+    }
+}
