@@ -12,3 +12,4 @@ pub mod machine;
 pub mod node;
 pub mod service;
 pub mod task;
+pub mod zone;

@@ -1,0 +1,372 @@
+//! Starting programs with what `std::process` cannot give: namespaces, a cgroup, a pidfd, descriptors.
+//!
+//! clone3(2), clone(2), execveat(2), close_range(2); Linux 5.9 or newer. The child runs nothing but
+//! system calls between the clone and the exec, so a parent with threads may call this too.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// The most descriptors that a program may be started with.
+pub const DESCRIPTORS_MAX: usize = 8;
+/// clone3(2) only: its bit does not fit the flags of clone(2).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// What the child's exit status says when its exec failed, as a shell has it.
+const EXEC_FAILED: i32 = 127;
+
+/// New namespaces for a program (namespaces(7)); none by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Namespaces(libc::c_int);
+
+impl Namespaces {
+    /// What every zone gets of its own: mounts, processes, IPC, host name, view of the cgroups.
+    pub const ZONE: Self = Self(
+        libc::CLONE_NEWNS
+            | libc::CLONE_NEWPID
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWCGROUP,
+    );
+    /// A network without any device but a loopback that is down.
+    pub const NETWORK: Self = Self(libc::CLONE_NEWNET);
+    /// Users and capabilities.
+    pub const USER: Self = Self(libc::CLONE_NEWUSER);
+}
+
+/// Where a program is.
+#[derive(Debug, Clone, Copy)]
+pub enum Program<'a> {
+    /// In this file, wherever it is or was.
+    File(BorrowedFd<'a>),
+    /// At this path, resolved in the child.
+    Path(&'a CStr),
+}
+
+/// What to start, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Spawn<'a> {
+    /// The program.
+    pub program: Program<'a>,
+    /// Its arguments, its own name first.
+    pub arguments: &'a [&'a CStr],
+    /// Its whole environment.
+    pub environment: &'a [&'a CStr],
+    /// Its descriptors 0, 1, 2 and so on; it gets no other.
+    pub descriptors: &'a [BorrowedFd<'a>],
+    /// The cgroup it starts in, a directory of cgroup v2; its parent's if none.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// What it does not share with its parent.
+    pub namespaces: Namespaces,
+}
+
+/// A process that was started here.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number, in the parent's view.
+    pub pid: i32,
+    /// Names it for ever; readable once it is over (pidfd_open(2)).
+    pub pidfd: OwnedFd,
+}
+
+/// A process that waits to be killed, for its namespaces to be taken; dropping it kills and reaps it.
+#[derive(Debug)]
+pub(crate) struct Paused(Child);
+
+impl Paused {
+    /// Starts one with these namespaces of its own.
+    pub(crate) fn start(namespaces: Namespaces) -> io::Result<Self> {
+        match clone(namespaces, None)? {
+            Side::Parent(child) => Ok(Self(child)),
+            Side::Child => loop {
+                // SAFETY: pause(2) takes nothing; the process ends by the SIGKILL of `Drop`.
+                unsafe { libc::pause() };
+            },
+        }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.0.pid
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // Both fail only if the process is gone already, which is what they are for.
+        drop(kill(self.0.pidfd.as_fd(), libc::SIGKILL));
+        drop(reap(self.0.pidfd.as_fd()));
+    }
+}
+
+/// Starts a program; returns once it runs.
+///
+/// It gets an empty signal mask, the default for SIGPIPE and a session of its own.
+///
+/// # Errors
+/// What clone3(2) or execveat(2) say; nothing is left running then.
+pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
+    if spawn.descriptors.len() > DESCRIPTORS_MAX {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
+    let argv = pointers(spawn.arguments);
+    let envp = pointers(spawn.environment);
+    let (ears, mouth) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    match clone(spawn.namespaces, spawn.cgroup)? {
+        Side::Parent(child) => {
+            drop(mouth);
+            let mut errno = [0; 4];
+            match nix::unistd::read(&ears, &mut errno) {
+                Ok(0) => Ok(child),
+                Ok(_) => {
+                    reap(child.pidfd.as_fd())?;
+                    Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+                }
+                Err(error) => {
+                    kill(child.pidfd.as_fd(), libc::SIGKILL)?;
+                    reap(child.pidfd.as_fd())?;
+                    Err(error.into())
+                }
+            }
+        }
+        Side::Child => {
+            let errno = become_program(spawn, &argv, &envp, mouth.as_raw_fd());
+            let told = errno.to_ne_bytes();
+            // SAFETY: `told` is four live bytes; a failure leaves nothing else to be done.
+            unsafe { libc::write(mouth.as_raw_fd(), told.as_ptr().cast(), told.len()) };
+            // SAFETY: _exit(2) takes an integer and does not return.
+            unsafe { libc::_exit(EXEC_FAILED) }
+        }
+    }
+}
+
+/// Sends a signal to the process that `pidfd` names (pidfd_send_signal(2)).
+///
+/// # Errors
+/// ESRCH if it has been reaped.
+pub fn kill(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo is allowed; the other arguments are integers.
+    let done =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Waits for a child to be over and lets the kernel forget it (waitid(2)); any ending will do.
+///
+/// # Errors
+/// ECHILD if it is no child of this process or was reaped already.
+pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    loop {
+        // SAFETY: siginfo_t is plain integers, for which all zeros is a value.
+        let mut info: libc::siginfo_t = unsafe { zeroed() };
+        let id = pidfd.as_raw_fd() as libc::id_t;
+        // SAFETY: `info` is writable and outlives the call.
+        let done = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) };
+        if done == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+enum Side {
+    Parent(Child),
+    Child,
+}
+
+/// Both in a process that must stay as it is and in its copy. The copy has this thread alone, and may
+/// do nothing but system calls: a lock that another thread held is held in it for ever.
+fn clone(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
+    let mut pidfd: RawFd = -1;
+    let pid = if let Some(cgroup) = cgroup {
+        // SAFETY: clone_args is plain integers, for which all zeros is a value.
+        let mut arguments: libc::clone_args = unsafe { zeroed() };
+        let flags = namespaces.0 | libc::CLONE_PIDFD;
+        arguments.flags = flags as u64 | CLONE_INTO_CGROUP;
+        arguments.pidfd = (&raw mut pidfd) as u64;
+        arguments.exit_signal = libc::SIGCHLD as u64;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+        let size = size_of::<libc::clone_args>();
+        // SAFETY: no CLONE_VM and no stack of its own: the child goes on here on a copy of this memory,
+        // as after fork(2). `pidfd` is writable and outlives the call.
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size) }
+    } else {
+        // A zone's filter answers clone3 with ENOSYS, because it can't read the flags behind its pointer.
+        let flags = namespaces.0 | libc::CLONE_PIDFD | libc::SIGCHLD;
+        // SAFETY: as above; a stack of 0 means this one, and `pidfd` is where CLONE_PIDFD puts it.
+        unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) }
+    };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        pid => {
+            // SAFETY: the call succeeded and installed `pidfd` for us alone.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Side::Parent(Child { pid: pid as i32, pidfd }))
+        }
+    }
+}
+
+/// The child's half of [`spawn`]: returns the errno of what failed.
+fn become_program(
+    spawn: &Spawn<'_>,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+    mouth: RawFd,
+) -> i32 {
+    // Copies above all of 0..DESCRIPTORS_MAX first, so that none is overwritten before it is in place.
+    let mut copies = [-1; DESCRIPTORS_MAX];
+    for (copy, fd) in copies.iter_mut().zip(spawn.descriptors) {
+        let least = DESCRIPTORS_MAX as libc::c_int;
+        // SAFETY: fcntl takes integers here.
+        *copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
+        if *copy < 0 {
+            return errno();
+        }
+    }
+    // SAFETY: as above. What fails later must still be able to speak.
+    let mouth =
+        unsafe { libc::fcntl(mouth, libc::F_DUPFD_CLOEXEC, DESCRIPTORS_MAX as libc::c_int) };
+    let program = match spawn.program {
+        // SAFETY: as above.
+        Program::File(fd) => unsafe {
+            libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, DESCRIPTORS_MAX as libc::c_int)
+        },
+        Program::Path(_) => 0,
+    };
+    if mouth < 0 || program < 0 {
+        return errno();
+    }
+    for (copy, to) in copies.iter().zip(0..spawn.descriptors.len() as RawFd) {
+        // SAFETY: dup2(2) takes integers. The program's own descriptors may lose theirs: nothing of this
+        // process's memory is used again but `spawn`, `argv` and `envp`.
+        if unsafe { libc::dup2(*copy, to) } < 0 {
+            return errno();
+        }
+    }
+    let first = spawn.descriptors.len() as libc::c_uint;
+    // SAFETY: close_range(2) takes integers; it marks, and closes nothing before the exec.
+    let marked =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if marked < 0 {
+        return errno();
+    }
+    if let Err(errno) = fresh_signals() {
+        return errno;
+    }
+    // SAFETY: setsid(2) takes nothing; it fails only for a process group's leader, which a new child is not.
+    unsafe { libc::setsid() };
+    let (folder, path, flags) = match spawn.program {
+        Program::File(_) => (program, c"", libc::AT_EMPTY_PATH),
+        Program::Path(path) => (libc::AT_FDCWD, path, 0),
+    };
+    // SAFETY: `path` is a C string; `argv` and `envp` are arrays of pointers to C strings that outlive
+    // this call, each with a null at its end.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            folder,
+            path.as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            flags,
+        )
+    };
+    errno()
+}
+
+/// Unblocks every signal and gives SIGPIPE, which Rust ignores, its default again.
+fn fresh_signals() -> Result<(), i32> {
+    // SAFETY: sigset_t is plain integers, for which all zeros is the empty set on Linux.
+    let none: libc::sigset_t = unsafe { zeroed() };
+    // SAFETY: `none` is live; a null old set is allowed.
+    let unblocked =
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+    // SAFETY: SIG_DFL is no function of ours; signal(2) takes integers here.
+    let default = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    if unblocked < 0 || default == libc::SIG_ERR { Err(errno()) } else { Ok(()) }
+}
+
+fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn pointers(texts: &[&CStr]) -> Vec<*const libc::c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+
+    fn shell<'a>(
+        line: &'a [&'a CStr],
+        environment: &'a [&'a CStr],
+        descriptors: &'a [BorrowedFd<'a>],
+    ) -> Spawn<'a> {
+        Spawn {
+            program: Program::Path(c"/bin/sh"),
+            arguments: line,
+            environment,
+            descriptors,
+            cgroup: None,
+            namespaces: Namespaces::default(),
+        }
+    }
+
+    #[test]
+    fn a_program_gets_its_descriptors_its_environment_and_no_more() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let descriptors = [null.as_fd(), writer.as_fd(), null.as_fd()];
+        let line = [c"sh", c"-c", c"echo $A; cd /proc/self/fd && echo *"];
+        let child = spawn(&shell(&line, &[c"A=b"], &descriptors)).unwrap();
+        drop(writer);
+        let mut text = String::new();
+        File::from(reader).read_to_string(&mut text).unwrap();
+        reap(child.pidfd.as_fd()).unwrap();
+        // The last one is the shell's own, on the directory it lists.
+        assert_eq!(text, "b\n0 1 2 3\n");
+    }
+
+    #[test]
+    fn descriptors_that_trade_places_arrive_where_they_should() {
+        let (one, one_writer) = nix::unistd::pipe().unwrap();
+        let (two, two_writer) = nix::unistd::pipe().unwrap();
+        let mut order = [one_writer.as_fd(), two_writer.as_fd()];
+        order.sort_by_key(|fd| std::cmp::Reverse(fd.as_raw_fd()));
+        let descriptors = [order[0], order[1], order[0], order[1]];
+        let line = [c"sh", c"-c", c"printf a >&0; printf b >&1; printf c >&2; printf d >&3"];
+        let child = spawn(&shell(&line, &[], &descriptors)).unwrap();
+        reap(child.pidfd.as_fd()).unwrap();
+        drop((one_writer, two_writer));
+        let mut texts = [String::new(), String::new()];
+        File::from(one).read_to_string(&mut texts[0]).unwrap();
+        File::from(two).read_to_string(&mut texts[1]).unwrap();
+        texts.sort();
+        assert_eq!(texts, ["ac", "bd"]);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error_and_no_child() {
+        let line = [c"nothing"];
+        let start = Spawn { program: Program::Path(c"/no/such"), ..shell(&line, &[], &[]) };
+        assert_eq!(spawn(&start).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_program_is_started_from_its_file() {
+        let program = File::open("/bin/true").unwrap();
+        let line = [c"true"];
+        let start = Spawn { program: Program::File(program.as_fd()), ..shell(&line, &[], &[]) };
+        let child = spawn(&start).unwrap();
+        reap(child.pidfd.as_fd()).unwrap();
+        assert_eq!(reap(child.pidfd.as_fd()).unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    }
+}

@@ -1,0 +1,59 @@
+//! Namespaces that are kept by a descriptor and entered later.
+//!
+//! namespaces(7), user_namespaces(7), setns(2). A namespace lives as long as something refers to it:
+//! a process, or the descriptor that these functions give. They need root and a mounted /proc.
+#![allow(unsafe_code)]
+
+use crate::clone::{Namespaces, Paused};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// A network of its own, with no device but a loopback that is down (network_namespaces(7)).
+///
+/// # Errors
+/// What clone(2) or open(2) say.
+pub fn network() -> io::Result<OwnedFd> {
+    let holder = Paused::start(Namespaces::NETWORK)?;
+    take(&holder, "net")
+}
+
+/// Users 0 to `count` - 1 that are `base` and up outside, groups alike (user_namespaces(7)).
+///
+/// # Errors
+/// What clone(2), open(2) or the maps say.
+pub fn users(base: u32, count: u32) -> io::Result<OwnedFd> {
+    let holder = Paused::start(Namespaces::USER)?;
+    let map = format!("0 {base} {count}\n");
+    fs::write(format!("/proc/{}/uid_map", holder.pid()), &map)?;
+    fs::write(format!("/proc/{}/gid_map", holder.pid()), &map)?;
+    take(&holder, "user")
+}
+
+/// Moves this process into a namespace of [`network`] (setns(2)).
+///
+/// # Errors
+/// What setns(2) says.
+pub fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    enter(namespace, libc::CLONE_NEWNET)
+}
+
+/// Moves this process into a namespace of [`users`]; it holds every capability in there, and none outside.
+///
+/// The bounding set is full again afterwards: drop capabilities after this, not before.
+///
+/// # Errors
+/// What setns(2) says; EINVAL for a process with several threads.
+pub fn enter_users(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    enter(namespace, libc::CLONE_NEWUSER)
+}
+
+fn enter(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: setns(2) takes integers.
+    let done = unsafe { libc::setns(namespace.as_raw_fd(), kind) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn take(holder: &Paused, kind: &str) -> io::Result<OwnedFd> {
+    Ok(File::open(format!("/proc/{}/ns/{kind}", holder.pid()))?.into())
+}
