@@ -4,3 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod blocklog;
+pub mod manta;
+pub mod s3;
+pub mod sigv4;

@@ -52,7 +52,7 @@ fn walk(directory: &Path, prefix: &str, deep: bool, names: &mut Vec<String>) -> 
 }
 
 pub fn frames(pid: i32, address: u64, pages: u64) -> Result<Reply> {
-    ensure!(address % PAGE_BYTES == 0 && pages <= PAGES_MAX, "bad range");
+    ensure!(address.is_multiple_of(PAGE_BYTES) && pages <= PAGES_MAX, "bad range");
     let path = format!("/proc/{pid}/pagemap");
     let file = File::open(&path).with_context(|| format!("opening {path}"))?;
     let mut bytes = vec![0; usize::try_from(pages)? * ENTRY_BYTES];
