@@ -55,6 +55,8 @@ pub enum Request {
 /// One line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
+    /// Where in the log file it begins.
+    pub start: u64,
     /// What was asked.
     pub request: Request,
     /// All entries before this one are on stable storage.
@@ -96,14 +98,15 @@ fn superblock(file: &File, path: &Path) -> Result<Superblock> {
     Ok(Superblock { entries: number(&bytes, 16), sector: sector.into() })
 }
 
-/// How many entries a log that is being written has by now. QEMU updates the number with every flush, so
-/// that whatever was acknowledged to a client, after a flush in the guest, lies before it.
+/// How far a log has come that is being written: its length in bytes. QEMU finishes a flush for the guest
+/// after it has logged it, so that whatever was acknowledged to a client after a flush lies before the
+/// length that is read then. See [`Log::entries_before`].
 ///
 /// # Errors
-/// If the file can't be read or is no such log.
-pub fn entries_by_now(path: &Path) -> Result<u64> {
-    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    Ok(superblock(&file, path)?.entries)
+/// If the file is not there.
+pub fn position(path: &Path) -> Result<u64> {
+    let metadata = path.metadata().with_context(|| format!("looking at {}", path.display()))?;
+    Ok(metadata.len())
 }
 
 impl Log {
@@ -121,6 +124,7 @@ impl Log {
             let mut bytes = [0; ENTRY_BYTES];
             file.read_exact_at(&mut bytes, at)
                 .with_context(|| format!("reading entry {index} of {}", path.display()))?;
+            let start = at;
             at += sector;
             let (offset, length) = (number(&bytes, 0) * sector, number(&bytes, 8) * sector);
             let flags = number(&bytes, 16);
@@ -139,9 +143,16 @@ impl Log {
                 ensure!(at <= end, "entry {index}: its data ends at {at}, the log at {end}");
                 Request::Write { offset, length, data }
             };
-            entries.push(Entry { request, flush: flags & FLUSH != 0, fua: flags & FUA != 0 });
+            let (flush, fua) = (flags & FLUSH != 0, flags & FUA != 0);
+            entries.push(Entry { start, request, flush, fua });
         }
         Ok(Self { path: path.to_owned(), file, entries })
+    }
+
+    /// How many entries begin before `position`.
+    #[must_use]
+    pub fn entries_before(&self, position: u64) -> usize {
+        self.entries.partition_point(|entry| entry.start < position)
     }
 }
 
@@ -345,6 +356,14 @@ mod test {
     fn later_writes_win_over_earlier_ones() {
         let (_file, log) = handmade(&[(0, 1, 4, 0), (1, 2, 1, 0), (0, 0, 0, FLUSH)]);
         assert_eq!(disk(&log, 3, Cut::Harsh, 0)[..4], [1, 2, 1, 1]);
+    }
+
+    #[test]
+    fn what_was_logged_before_a_position_is_counted() {
+        let (file, log) = handmade(&[(0, 1, 2, 0), (0, 0, 0, FLUSH), (2, 3, 1, 0)]);
+        assert_eq!(log.entries_before(512), 0);
+        assert_eq!(log.entries_before(512 + 3 * 512), 1);
+        assert_eq!(log.entries_before(position(file.path()).unwrap()), 3);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! Stories are told by the binary `stories`; this library holds its tools, each tested by itself.
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod appliance;
 pub mod blocklog;
+pub mod load;
 pub mod manta;
 pub mod s3;
 pub mod sigv4;

@@ -101,8 +101,8 @@ pub fn query_string(query: &[(String, String)]) -> String {
 pub fn timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days since 0000-03-01, so that a leap day ends its year: "chrono-compatible low-level date
-    // algorithms", the civil calendar repeats every 400 years of 146,097 days.
+    // Days since 0000-03-01, so that a leap day ends its year; the calendar repeats every 400 years of
+    // 146,097 days.
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -1,0 +1,269 @@
+//! A booted appliance: the image that is shipped, in QEMU, with the test agent laid over it.
+//!
+//! The shipped files are used as they are; the agent and its service definition come as a second archive
+//! that the boot loader appends. Each boot has a directory of its own, in which its console log stays.
+
+use crate::agent::Agent;
+use crate::manta::Jobs;
+use crate::s3::Client;
+use crate::sigv4::{Keys, sha256};
+use anyhow::{Context, Result, ensure};
+use image::newc::Archive;
+use image::qemu::{self, Acceleration, DataDisk, Forward, Machine, Options, ZoneImage};
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Until all services are ready: under emulation, on a busy machine, with a zone image to copy and verify.
+pub const READY_TIME: Duration = Duration::from_secs(240);
+/// Until the machine is off after it was told to.
+pub const OFF_TIME: Duration = Duration::from_secs(90);
+/// No story needs a machine for longer.
+const LIFE_TIME: Duration = Duration::from_secs(900);
+/// Of the data disk: room for the zone image, for objects, and for what the store keeps free.
+const DISK_BYTES: u64 = 4 << 30;
+const S3: u16 = 9000;
+const MANTA: u16 = 8080;
+const ADMIN: u16 = 8090;
+/// A second storaged, started by the agent.
+pub const SECOND_S3: u16 = 9100;
+/// The account that the stories' configuration makes.
+pub const LOGIN: &str = "stories";
+/// The admin token that it sets.
+pub const TOKEN: &str = "a-token-for-the-stories-only";
+
+/// The files that are tested.
+#[derive(Debug, Clone)]
+pub struct Artefacts {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The shipped initramfs.
+    pub initramfs: PathBuf,
+    /// The zone image `base`.
+    pub base: PathBuf,
+    /// The archive with the test agent.
+    pub agent: PathBuf,
+    /// Where the boots have their directories.
+    pub directory: PathBuf,
+    /// How QEMU carries out instructions.
+    pub acceleration: Acceleration,
+    /// The initramfs's hash when the stories began.
+    digest: String,
+}
+
+impl Artefacts {
+    /// Finds the image in `out`, builds the agent, and chooses how QEMU runs.
+    ///
+    /// # Errors
+    /// If a file is missing or the agent can't be built.
+    pub fn find(out: &Path, directory: &Path) -> Result<Self> {
+        let file = |name: &str| -> Result<PathBuf> {
+            let path = out.join(name);
+            ensure!(path.exists(), "{} is missing: build the image first", path.display());
+            Ok(path)
+        };
+        std::fs::create_dir_all(directory)?;
+        let (kernel, initramfs) = (file("vmlinuz")?, file("initramfs")?);
+        let acceleration = qemu::probe(&kernel, &directory.join("probe"))?;
+        Ok(Self {
+            base: file("base.erofs")?,
+            agent: agent_archive(directory)?,
+            directory: directory.to_owned(),
+            digest: digest(&initramfs)?,
+            acceleration,
+            kernel,
+            initramfs,
+        })
+    }
+
+    /// Checks that the file that was booted is still the file that is shipped, and that the agent is not in
+    /// it; gives its hash.
+    ///
+    /// # Errors
+    /// If it is not so.
+    pub fn shipped(&self) -> Result<String> {
+        let now = digest(&self.initramfs)?;
+        ensure!(now == self.digest, "the initramfs changed while it was tested");
+        let bytes = std::fs::read(&self.initramfs)?;
+        let name = b"test-agent";
+        ensure!(!bytes.windows(name.len()).any(|w| w == name), "the test agent is in the image");
+        Ok(now)
+    }
+}
+
+fn digest(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(sha256(&bytes))
+}
+
+/// Builds the agent, static, and packs it with its service definition.
+fn agent_archive(directory: &Path) -> Result<PathBuf> {
+    let target = "x86_64-unknown-linux-gnu";
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a workspace")?;
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "test-agent", "--target", target])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .current_dir(home)
+        .status()
+        .context("running cargo")?;
+    ensure!(status.success(), "the test agent does not build");
+    let built = std::env::var_os("CARGO_TARGET_DIR").map_or(home.join("target"), PathBuf::from);
+    let program = std::fs::read(built.join(target).join("debug/test-agent"))?;
+    let service = r#"description = "Looks inside for the tests"
+command = ["/sbin/test-agent"]
+cgroup = "system/agent"
+"#;
+    let mut archive = Archive::new();
+    archive.file("sbin/test-agent", 0o755, program)?;
+    archive.file("etc/mobula/services/agent.toml", 0o644, service.as_bytes().to_vec())?;
+    let path = directory.join("agent.cpio");
+    std::fs::write(&path, archive.to_bytes(0))?;
+    Ok(path)
+}
+
+/// What is particular about one boot.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// The configuration; that of the stories if not said.
+    pub config: Option<String>,
+    /// The data disk's file in the boot's directory, if there is one, and its size when made.
+    pub disk: Option<(PathBuf, u64)>,
+    /// Where the disk's writes are logged.
+    pub write_log: Option<PathBuf>,
+    /// Whether there is a disk with the zone image.
+    pub zone_image: bool,
+    /// More archives.
+    pub archives: Vec<PathBuf>,
+    /// More arguments for QEMU.
+    pub arguments: Vec<OsString>,
+}
+
+impl Shape {
+    /// A configured node with a data disk and the zone image.
+    #[must_use]
+    pub fn usual(disk: &Path) -> Self {
+        Self {
+            config: None,
+            disk: Some((disk.to_owned(), DISK_BYTES)),
+            write_log: None,
+            zone_image: true,
+            archives: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+/// The stories' configuration; `durability` is `fsync` or `none`.
+#[must_use]
+pub fn config(durability: &str) -> String {
+    let Keys { access, secret } = keys();
+    format!(
+        "hostname = \"stories\"\n[store]\ndurability = \"{durability}\"\n[admin]\ntoken = \"{TOKEN}\"\n\
+         [[account]]\nname = \"{LOGIN}\"\naccess_key = \"{access}\"\nsecret_key = \"{secret}\"\n"
+    )
+}
+
+/// The keys in it.
+#[must_use]
+pub fn keys() -> Keys {
+    Keys {
+        access: "AKSTORIESSTORIES0001".into(),
+        secret: "stories0stories0stories0stories0stories0".into(),
+    }
+}
+
+/// A booted appliance and those who speak to it.
+#[derive(Debug)]
+pub struct Appliance {
+    /// The machine.
+    pub machine: Machine,
+    /// The agent inside.
+    pub agent: Agent,
+    /// An S3 client.
+    pub s3: Client,
+    /// A client for jobs.
+    pub jobs: Jobs,
+    /// Ports on 127.0.0.1: S3, Manta, admin.
+    pub ports: [u16; 3],
+    /// An S3 client of a second storaged, if the agent starts one.
+    pub second: Client,
+}
+
+impl Appliance {
+    /// Starts a machine; does not wait for anything.
+    ///
+    /// # Errors
+    /// If QEMU can't be started.
+    pub fn start(artefacts: &Artefacts, name: &str, shape: &Shape) -> Result<Self> {
+        let directory = artefacts.directory.join(name);
+        let (kernel, initramfs) = (artefacts.kernel.clone(), artefacts.initramfs.clone());
+        let mut options = Options::new(kernel, initramfs, directory);
+        options.acceleration = artefacts.acceleration;
+        options.time_limit = LIFE_TIME;
+        options.more_archives = vec![artefacts.agent.clone()];
+        options.more_archives.extend(shape.archives.iter().cloned());
+        options.more_arguments = shape.arguments.clone();
+        options.config = Some(shape.config.clone().unwrap_or_else(|| config("fsync")));
+        let write_log = shape.write_log.clone();
+        let disk = shape.disk.clone();
+        options.data_disk = disk.map(|(path, bytes)| DataDisk { path, bytes, write_log });
+        if shape.zone_image {
+            options.zone_images =
+                vec![ZoneImage { name: "base".into(), path: artefacts.base.clone() }];
+        }
+        let guest = [S3, MANTA, ADMIN, SECOND_S3, test_agent::PORT];
+        let host = free_ports()?;
+        options.forwards =
+            host.iter().zip(guest).map(|(host, guest)| Forward { host: *host, guest }).collect();
+        let machine = Machine::start(&options)?;
+        let [s3, manta, admin, second, agent] = host;
+        let client = |port| Client::new(&format!("127.0.0.1:{port}"), keys());
+        Ok(Self {
+            machine,
+            agent: Agent::new(agent),
+            s3: client(s3),
+            jobs: Jobs::new(client(manta), LOGIN),
+            ports: [s3, manta, admin],
+            second: client(second),
+        })
+    }
+
+    /// Starts a machine and waits until it says that all services are ready; gives that line, too.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn boot(artefacts: &Artefacts, name: &str, shape: &Shape) -> Result<(Self, String)> {
+        let mut appliance = Self::start(artefacts, name, shape)?;
+        let ready = appliance.machine.wait_for_line("mobula: ready", READY_TIME)?;
+        appliance.agent.wait(Duration::from_secs(30))?;
+        Ok((appliance, ready.text))
+    }
+
+    /// Presses the power button and waits until the machine has turned itself off.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn power_off(mut self) -> Result<()> {
+        self.machine.power_button()?;
+        let status = self.machine.wait_for_end(OFF_TIME)?;
+        ensure!(status.success(), "QEMU ended with {status}");
+        Ok(())
+    }
+}
+
+/// Ports that are free now.
+fn free_ports() -> Result<[u16; 5]> {
+    // All are held at once, so that they differ.
+    let listeners: Vec<_> = (0..5)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .collect::<std::io::Result<_>>()
+        .context("looking for free ports")?;
+    let mut ports = [0; 5];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
