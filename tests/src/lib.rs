@@ -7,6 +7,7 @@ pub mod agent;
 pub mod appliance;
 pub mod blocklog;
 pub mod load;
+pub mod local;
 pub mod manta;
 pub mod s3;
 pub mod sigv4;

@@ -1,0 +1,111 @@
+//! storaged by itself on this machine, as a developer starts it.
+
+use crate::appliance::keys;
+use crate::s3::{Ask, Client};
+use crate::sigv4::Keys;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long it may take to recover and answer.
+const START_TIME: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Builds storaged and gives its path.
+///
+/// # Errors
+/// If it does not build.
+pub fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a workspace")?;
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "storaged", "--bin", "storaged"])
+        .current_dir(home)
+        .status()
+        .context("running cargo")?;
+    ensure!(status.success(), "storaged does not build");
+    let built = std::env::var_os("CARGO_TARGET_DIR").map_or(home.join("target"), PathBuf::from);
+    Ok(built.join("debug/storaged"))
+}
+
+/// A storaged that runs; killed when dropped.
+#[derive(Debug)]
+pub struct Storaged {
+    child: Child,
+    program: PathBuf,
+    data: PathBuf,
+    ports: [u16; 2],
+    /// A client of it.
+    pub s3: Client,
+}
+
+impl Storaged {
+    /// Starts it on `data` and waits until it answers.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn start(program: &Path, data: &Path) -> Result<Self> {
+        let free = || -> Result<_> { Ok(TcpListener::bind(("127.0.0.1", 0))?) };
+        let (first, second) = (free()?, free()?);
+        let ports = [first.local_addr()?.port(), second.local_addr()?.port()];
+        drop((first, second));
+        let child = spawn(program, data, ports)?;
+        let s3 = Client::new(&format!("127.0.0.1:{}", ports[0]), keys());
+        let (program, data) = (program.to_owned(), data.to_owned());
+        let mut storaged = Self { child, program, data, ports, s3 };
+        storaged.wait()?;
+        Ok(storaged)
+    }
+
+    /// Kills it with SIGKILL and starts it again.
+    ///
+    /// # Errors
+    /// If it does not come back.
+    pub fn kill_and_restart(&mut self) -> Result<()> {
+        self.child.kill().context("killing storaged")?;
+        self.child.wait().context("waiting for storaged")?;
+        self.child = spawn(&self.program, &self.data, self.ports)?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_TIME;
+        loop {
+            if self.s3.request(&Ask::new("GET", "/")).is_ok_and(|answer| answer.status == 200) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("storaged ended with {status}: see {}", self.data.display());
+            }
+            ensure!(Instant::now() < deadline, "storaged does not answer in {START_TIME:?}");
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Storaged {
+    fn drop(&mut self) {
+        // Nothing can be done about a process that can't be killed, and a test that failed says so itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn spawn(program: &Path, data: &Path, [s3, manta]: [u16; 2]) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(data.with_extension("log"))?;
+    let Keys { access, secret } = keys();
+    Command::new(program)
+        .arg("--data")
+        .arg(data)
+        .args(["--s3", &format!("127.0.0.1:{s3}"), "--manta", &format!("127.0.0.1:{manta}")])
+        .args(["--account", "stories", "--access-key", &access, "--secret-key", &secret])
+        .args(["--threads", "2"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("starting {}", program.display()))
+}

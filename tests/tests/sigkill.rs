@@ -1,0 +1,40 @@
+//! storaged is killed again and again in the middle of a load: nothing it acknowledged may be lost.
+#![forbid(unsafe_code)]
+
+use anyhow::Result;
+use std::sync::Arc;
+use std::time::Duration;
+use tests::load::{Load, Position};
+use tests::local::{Storaged, build};
+
+/// How often it is killed.
+const KILLS: u64 = 24;
+/// Operations acknowledged between two kills, at least: each life does real work.
+const OPERATIONS: u64 = 20;
+const WORKERS: usize = 6;
+
+#[test]
+fn what_was_acknowledged_survives_every_kill() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("store");
+    std::fs::create_dir(&data)?;
+    let mut storaged = Storaged::start(&build()?, &data)?;
+    let client = storaged.s3.clone();
+    client.create_bucket("kills")?;
+    let nowhere: Position = Arc::new(|| 0);
+    let load = Load::start(&client, "kills", WORKERS, 7, &nowhere);
+    let mut rng = fastrand::Rng::with_seed(11);
+    for _ in 0..KILLS {
+        load.wait(OPERATIONS, Duration::from_secs(30))?;
+        std::thread::sleep(Duration::from_millis(rng.u64(..60)));
+        storaged.kill_and_restart()?;
+    }
+    let history = load.finish()?;
+    storaged.kill_and_restart()?;
+
+    let (wrong, _) = history.check(&client.apart(), "kills", 0)?;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let kept = history.acknowledged(0);
+    assert!(kept as u64 >= KILLS * OPERATIONS, "only {kept} operations were acknowledged");
+    Ok(())
+}
