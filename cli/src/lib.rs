@@ -1,0 +1,85 @@
+//! mobula: objects, jobs and nodes of a Mobula appliance from a shell.
+//!
+//! Speaks S3 for objects, Manta's job calls for jobs, and the admin API for nodes. Owns no state but
+//! the files a user asks it to write; never keeps an object in memory whole; never asks a question, so
+//! that scripts can use it as people do.
+#![forbid(unsafe_code)]
+
+mod args;
+mod config;
+mod endpoint;
+mod failure;
+mod http;
+mod job;
+mod manta;
+mod name;
+mod node;
+mod objects;
+mod output;
+mod resolve;
+mod s3;
+mod sign;
+mod transfer;
+
+use args::{Arguments, Command};
+use clap::{CommandFactory, FromArgMatches};
+use failure::{Exit, Failure};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let matches = match Arguments::command().try_get_matches_from(std::env::args_os()) {
+        Ok(matches) => matches,
+        Err(error) => return explain(&error),
+    };
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    let json = arguments.json;
+    match execute(arguments, &matches) {
+        Ok(()) => Exit::Ok.into(),
+        // Whoever read our output has seen enough; that is not a failure of ours.
+        Err(failure) if failure.is_broken_pipe() => Exit::Ok.into(),
+        Err(failure) => {
+            output::report(&failure, json);
+            failure.exit().into()
+        }
+    }
+}
+
+/// Prints what clap has to say: help and version on stdout (0), mistakes on stderr (2).
+fn explain(error: &clap::Error) -> ExitCode {
+    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+    match error.print() {
+        Ok(()) => exit.into(),
+        Err(_) => Exit::Failed.into(),
+    }
+}
+
+fn execute(arguments: Arguments, matches: &clap::ArgMatches) -> Result<(), Failure> {
+    let screen = output::Screen::new(arguments.json, arguments.quiet);
+    if let Command::Completion { shell } = arguments.command {
+        return output::completion(shell, &mut Arguments::command());
+    }
+    let variable = |name: &str| std::env::var_os(name).map(OsString::into_string);
+    let settings = config::load(arguments.layer, arguments.config.as_deref(), &variable)?;
+    let http = http::Http::new(screen.clone());
+    match arguments.command {
+        Command::Ls(ls) => objects::list(&s3::S3::new(&http, &settings)?, &screen, &ls),
+        Command::Put(put) => transfer::put(&s3::S3::new(&http, &settings)?, &screen, &put),
+        Command::Get(get) => transfer::get(&s3::S3::new(&http, &settings)?, &screen, &get),
+        Command::Rm(rm) => objects::remove(&s3::S3::new(&http, &settings)?, &screen, &rm),
+        Command::Mb { bucket } => {
+            objects::make_bucket(&s3::S3::new(&http, &settings)?, &screen, &bucket)
+        }
+        Command::Rb { bucket } => {
+            objects::remove_bucket(&s3::S3::new(&http, &settings)?, &screen, &bucket)
+        }
+        Command::Job { command } => job::run(&http, &settings, &screen, command, matches),
+        Command::Node { command } => node::run(&http, &settings, &screen, &command),
+        Command::Completion { .. } => Ok(()),
+    }
+}

@@ -1,4 +1,8 @@
-//! mobula, the operator's and tenant's command.
+//! mobula, the operator's and tenant's command: arguments in, exit status out.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,196 @@
+//! Manta's job calls, one function each.
+
+use crate::config::{Keys, Settings};
+use crate::endpoint::Endpoint;
+use crate::failure::Failure;
+use crate::http::{Answer, Body, Call, Dialect, Http, Repeat, Who};
+use crate::name::{encode_path, encode_value};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use wire::job::{JobError, JobId, JobSpec, JobView};
+
+/// Jobs on one page of a listing: the most that Manta gives.
+const PAGE_JOBS: usize = 1024;
+
+/// An account's jobs.
+#[derive(Debug)]
+pub struct Manta<'a> {
+    http: &'a Http,
+    endpoint: &'a Endpoint,
+    keys: Keys,
+    /// The account's name.
+    pub account: &'a str,
+}
+
+/// A job as a listing shows it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// Its id: jobs are directories named so.
+    pub name: String,
+    /// When it was made.
+    #[serde(default)]
+    pub mtime: serde_json::Value,
+}
+
+impl<'a> Manta<'a> {
+    /// The account that is configured.
+    pub fn new(http: &'a Http, settings: &'a Settings) -> Result<Self, Failure> {
+        let (keys, account) = (settings.keys()?, settings.account()?);
+        Ok(Self { http, endpoint: &settings.manta, keys, account })
+    }
+
+    fn call(&self, what: String, method: &'static str, target: String) -> Call<'_> {
+        let (endpoint, who) = (self.endpoint, Who::Keys(&self.keys));
+        let repeat = if method == "POST" { Repeat::IfRefused } else { Repeat::Always };
+        let (headers, dialect) = (Vec::new(), Dialect::Json);
+        Call { what, method, endpoint, target, headers, who, repeat, dialect }
+    }
+
+    fn of_job(&self, verb: &str, job: JobId, method: &'static str, rest: &str) -> Call<'_> {
+        let target = encode_path(&format!("/{}/jobs/{job}/{rest}", self.account));
+        self.call(format!("{verb} job {job}"), method, target)
+    }
+
+    /// CreateJob.
+    pub fn create(&self, spec: &JobSpec) -> Result<JobId, Failure> {
+        let target = encode_path(&format!("/{}/jobs", self.account));
+        let mut call = self.call("make a job".to_owned(), "POST", target);
+        call.headers.push(("content-type", "application/json; type=job".to_owned()));
+        let body = crate::output::json(spec)?;
+        let answer = self.http.send(&call, Body::Bytes(body.as_bytes()))?;
+        let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
+        let id = location.and_then(|path| path.rsplit('/').next()?.parse().ok());
+        id.ok_or_else(|| Failure::Nonsense {
+            what: call.what.clone(),
+            why: format!("its Location is {location:?}, /LOGIN/jobs/ID was expected"),
+        })
+    }
+
+    /// AddJobInputs; no name may hold a line break.
+    pub fn add_inputs(&self, job: JobId, names: &[String]) -> Result<(), Failure> {
+        let mut call = self.of_job("add inputs to", job, "POST", "live/in");
+        call.headers.push(("content-type", "text/plain".to_owned()));
+        let body = names.join("\n");
+        self.http.send(&call, Body::Bytes(body.as_bytes())).map(drop)
+    }
+
+    /// EndJobInput.
+    pub fn end_input(&self, job: JobId) -> Result<(), Failure> {
+        self.order("end the input of", job, "live/in/end")
+    }
+
+    /// CancelJob.
+    pub fn cancel(&self, job: JobId) -> Result<(), Failure> {
+        self.order("cancel", job, "live/cancel")
+    }
+
+    fn order(&self, verb: &str, job: JobId, rest: &str) -> Result<(), Failure> {
+        let mut call = self.of_job(verb, job, "POST", rest);
+        call.headers.push(("content-type", "application/json".to_owned()));
+        self.http.send(&call, Body::Bytes(b"{}")).map(drop)
+    }
+
+    /// GetJob.
+    pub fn status(&self, job: JobId) -> Result<JobView, Failure> {
+        let call = self.of_job("look at", job, "GET", "live/status");
+        let answer = self.http.fetch(&call, Body::Empty)?;
+        serde_json::from_slice(&answer).map_err(|error| Failure::Nonsense {
+            what: call.what.clone(),
+            why: error.to_string(),
+        })
+    }
+
+    /// ListJobs.
+    pub fn jobs(&self, running: bool) -> Result<Vec<JobRow>, Failure> {
+        let base = encode_path(&format!("/{}/jobs", self.account));
+        if running {
+            let call = self.call("list jobs".to_owned(), "GET", format!("{base}?state=running"));
+            return lines(&call.what, &self.http.fetch(&call, Body::Empty)?);
+        }
+        let mut all: Vec<JobRow> = Vec::new();
+        loop {
+            let marker = all.last().map(|row| encode_value(&row.name));
+            let marker = marker.map(|name| format!("&marker={name}")).unwrap_or_default();
+            let target = format!("{base}?limit={PAGE_JOBS}{marker}");
+            let call = self.call("list jobs".to_owned(), "GET", target);
+            let page: Vec<JobRow> = lines(&call.what, &self.http.fetch(&call, Body::Empty)?)?;
+            let full = page.len() >= PAGE_JOBS;
+            let known = all.len();
+            // A page begins with its marker, which is the last row of the page before.
+            let last = all.last().map(|row| row.name.clone());
+            all.extend(page.into_iter().filter(|row| Some(&row.name) != last.as_ref()));
+            if !full || all.len() == known {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The names of a job's inputs or outputs, `which` being `in` or `out`.
+    ///
+    /// The live list may hold the latest only; `all` of them stand in the archive of a job that is done.
+    pub fn names(&self, job: JobId, which: &str, all: Option<u64>) -> Result<Vec<String>, Failure> {
+        let live = self.text(job, &format!("live/{which}"));
+        let live = match live {
+            // Manta forgets the live list of old jobs and keeps the archive.
+            Err(Failure::Refused { status: 404, .. }) => return self.text(job, &format!("{which}.txt")),
+            live => live?,
+        };
+        if all.is_none_or(|all| live.len() as u64 >= all) {
+            return Ok(live);
+        }
+        let archived = self.text(job, &format!("{which}.txt"));
+        Ok(archived.ok().filter(|names| names.len() > live.len()).unwrap_or(live))
+    }
+
+    fn text(&self, job: JobId, rest: &str) -> Result<Vec<String>, Failure> {
+        let call = self.of_job("look at", job, "GET", rest);
+        let answer = self.http.fetch(&call, Body::Empty)?;
+        let text = String::from_utf8_lossy(&answer);
+        Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// GetJobErrors.
+    pub fn errors(&self, job: JobId) -> Result<Vec<JobError>, Failure> {
+        let call = self.of_job("look at the errors of", job, "GET", "live/err");
+        lines(&call.what, &self.http.fetch(&call, Body::Empty)?)
+    }
+
+    /// GetObject by its full name (`/login/…`), from byte `from`; if `same` is given, only as long as it
+    /// is still that one.
+    pub fn get(&self, path: &str, from: u64, same: Option<&str>) -> Result<Answer, Failure> {
+        let mut call = self.call(format!("get {path}"), "GET", encode_path(path));
+        if from > 0 {
+            call.headers.push(("range", format!("bytes={from}-")));
+        }
+        if let Some(etag) = same {
+            call.headers.push(("if-match", etag.to_owned()));
+        }
+        self.http.send(&call, Body::Empty)
+    }
+}
+
+/// Reads JSON documents, one a line.
+fn lines<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<Vec<T>, Failure> {
+    let full = bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    full.map(serde_json::from_slice).collect::<Result<_, _>>().map_err(|error| Failure::Nonsense {
+        what: what.to_owned(),
+        why: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_listing_is_read_line_by_line_whatever_else_a_line_says() {
+        let text = b"{\"name\":\"a\",\"type\":\"directory\",\"mtime\":\"t\"}\r\n\n{\"name\":\"b\"}";
+        let rows: Vec<JobRow> = lines("list jobs", text).unwrap();
+        assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_broken_line_is_nonsense() {
+        assert!(matches!(lines::<JobRow>("x", b"{"), Err(Failure::Nonsense { .. })));
+    }
+}

@@ -1,0 +1,149 @@
+//! What people and programs see: lines on standard output, notes, bars and failures on standard error.
+
+use crate::failure::Failure;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::io::Write;
+use std::time::Duration;
+
+/// How often a bar moves when nothing happens, so that a wait does not look like a hang.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Where a command writes. Clones share the same screen, so that lines and bars do not mix.
+#[derive(Debug, Clone)]
+pub struct Screen {
+    /// Whether standard output is JSON.
+    pub json: bool,
+    quiet: bool,
+    bars: MultiProgress,
+}
+
+impl Screen {
+    /// The process's screen; bars are drawn if standard error is a terminal and nobody wants quiet.
+    pub fn new(json: bool, quiet: bool) -> Self {
+        let bars = MultiProgress::new();
+        if quiet {
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self { json, quiet, bars }
+    }
+
+    /// Prints one line on standard output.
+    pub fn line(&self, text: &str) -> Result<(), Failure> {
+        self.bytes(format!("{text}\n").as_bytes())
+    }
+
+    /// Prints bytes on standard output, as they are.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        self.bars.suspend(|| out.write_all(bytes).and_then(|()| out.flush()))?;
+        Ok(())
+    }
+
+    /// Prints `value` as one line of JSON.
+    pub fn value(&self, value: &impl Serialize) -> Result<(), Failure> {
+        self.line(&json(value)?)
+    }
+
+    /// Says something on standard error that is no failure; nothing if quiet.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.bars.suspend(|| eprintln!("mobula: {text}"));
+        }
+    }
+
+    /// Reports one of several failures, while the others go on.
+    pub fn report(&self, failure: &Failure) {
+        self.bars.suspend(|| report(failure, self.json));
+    }
+
+    /// A bar over bytes.
+    pub fn bytes_bar(&self, total: u64, what: &str) -> ProgressBar {
+        let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        self.bar(ProgressBar::new(total), style, what)
+    }
+
+    /// A bar over things.
+    pub fn count_bar(&self, total: u64, what: &str) -> ProgressBar {
+        self.bar(ProgressBar::new(total), "{msg} {wide_bar} {pos}/{len} {elapsed}", what)
+    }
+
+    /// A sign of life, without an end in sight.
+    pub fn spinner(&self, what: &str) -> ProgressBar {
+        self.bar(ProgressBar::new_spinner(), "{spinner} {msg} {pos}", what)
+    }
+
+    fn bar(&self, bar: ProgressBar, style: &str, what: &str) -> ProgressBar {
+        let bar = self.bars.add(bar.with_message(what.to_owned()));
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is a constant"));
+        bar.enable_steady_tick(TICK);
+        bar
+    }
+}
+
+/// `value` as JSON on one line.
+pub fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::Nonsense {
+        what: "the result as JSON".to_owned(),
+        why: error.to_string(),
+    })
+}
+
+/// Says on standard error why the command failed.
+pub fn report(failure: &Failure, as_json: bool) {
+    let view = serde_json::json!({ "error": failure.view() });
+    if as_json {
+        eprintln!("{view}");
+    } else {
+        eprintln!("mobula: {}", failure.chain());
+    }
+}
+
+/// Prints a completion script.
+pub fn completion(
+    shell: clap_complete::Shell,
+    command: &mut clap::Command,
+) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, command, "mobula", &mut script);
+    std::io::stdout().lock().write_all(&script)?;
+    Ok(())
+}
+
+/// A number of bytes for people: `1.5 MiB`.
+pub fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// A time span for people: `2.31 s`, `3 min 05 s`, `4 h 07 min`, `2 d 03 h`.
+pub fn span(span: Duration) -> String {
+    let s = span.as_secs();
+    match s {
+        0..60 => format!("{:.2} s", span.as_secs_f64()),
+        60..3_600 => format!("{} min {:02} s", s / 60, s % 60),
+        3_600..86_400 => format!("{} h {:02} min", s / 3_600, s % 3_600 / 60),
+        _ => format!("{} d {:02} h", s / 86_400, s % 86_400 / 3_600),
+    }
+}
+
+/// Text from outside, made fit for a terminal: control characters would let it rewrite the screen.
+pub fn plain(text: &str) -> String {
+    let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars().map(|c| if odd(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_two_units_at_most() {
+        let told = [0.5, 185.0, 14_820.0, 183_600.0].map(|s| span(Duration::from_secs_f64(s)));
+        assert_eq!(told, ["0.50 s", "3 min 05 s", "4 h 07 min", "2 d 03 h"]);
+    }
+
+    #[test]
+    fn text_from_outside_cannot_move_the_cursor() {
+        assert_eq!(plain("a\x1b[2Jb\tc\n\r"), "a\u{fffd}[2Jb\tc\n\u{fffd}");
+    }
+}
