@@ -84,7 +84,9 @@ pub enum Failure {
         why: String,
     },
     /// The bytes are not those that were stored.
-    #[error("{what}: damaged on the way: MD5 {got}, {want} was expected; nothing was kept, try again")]
+    #[error(
+        "{what}: damaged on the way: MD5 {got}, {want} was expected; nothing was kept, try again"
+    )]
     Damaged {
         /// What was transferred.
         what: String,

@@ -61,6 +61,8 @@ pub enum Repeat {
     Always,
     /// Only if the service said that it did nothing (503).
     IfRefused,
+    /// Never: the first answer is the answer.
+    Never,
 }
 
 /// A request without its body.
@@ -206,11 +208,7 @@ impl Http {
 }
 
 impl Call<'_> {
-    fn headers(
-        &self,
-        url: &str,
-        payload: Payload<'_>,
-    ) -> Result<Vec<(String, String)>, Failure> {
+    fn headers(&self, url: &str, payload: Payload<'_>) -> Result<Vec<(String, String)>, Failure> {
         let own = self.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let mut all: Vec<_> = own.collect();
         match self.who {
@@ -264,7 +262,7 @@ impl Read for Source<'_> {
 /// Whether a failure is likely to be gone in a moment, and the request may go out again.
 fn may_repeat(repeat: Repeat, failure: &Failure) -> bool {
     match failure {
-        Failure::Refused { status, .. } => *status == 503,
+        Failure::Refused { status, .. } => *status == 503 && repeat != Repeat::Never,
         Failure::Broken { .. } => repeat == Repeat::Always,
         _ => false,
     }

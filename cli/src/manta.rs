@@ -94,10 +94,8 @@ impl<'a> Manta<'a> {
     pub fn status(&self, job: JobId) -> Result<JobView, Failure> {
         let call = self.of_job("look at", job, "GET", "live/status");
         let answer = self.http.fetch(&call, Body::Empty)?;
-        serde_json::from_slice(&answer).map_err(|error| Failure::Nonsense {
-            what: call.what.clone(),
-            why: error.to_string(),
-        })
+        serde_json::from_slice(&answer)
+            .map_err(|error| Failure::Nonsense { what: call.what.clone(), why: error.to_string() })
     }
 
     /// ListJobs.
@@ -132,7 +130,9 @@ impl<'a> Manta<'a> {
         let live = self.text(job, &format!("live/{which}"));
         let live = match live {
             // Manta forgets the live list of old jobs and keeps the archive.
-            Err(Failure::Refused { status: 404, .. }) => return self.text(job, &format!("{which}.txt")),
+            Err(Failure::Refused { status: 404, .. }) => {
+                return self.text(job, &format!("{which}.txt"));
+            }
             live => live?,
         };
         if all.is_none_or(|all| live.len() as u64 >= all) {
@@ -172,10 +172,9 @@ impl<'a> Manta<'a> {
 /// Reads JSON documents, one a line.
 fn lines<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<Vec<T>, Failure> {
     let full = bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    full.map(serde_json::from_slice).collect::<Result<_, _>>().map_err(|error| Failure::Nonsense {
-        what: what.to_owned(),
-        why: error.to_string(),
-    })
+    full.map(serde_json::from_slice)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::Nonsense { what: what.to_owned(), why: error.to_string() })
 }
 
 #[cfg(test)]

@@ -117,7 +117,9 @@ pub fn upload_key(target: &Name, file: &Path, several: bool) -> Result<String, F
         return Ok(target.key.clone());
     }
     let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        Failure::Usage(format!("{file:?} has no name to store it under: write the whole BUCKET/KEY"))
+        Failure::Usage(format!(
+            "{file:?} has no name to store it under: write the whole BUCKET/KEY"
+        ))
     })?;
     Ok(format!("{}{name}", target.folder()))
 }
@@ -180,7 +182,8 @@ mod test {
 
     #[test]
     fn a_file_takes_the_key_given_or_its_own_name_below_a_folder() {
-        let key = |target, several| upload_key(&name(target), Path::new("d/f.txt"), several).unwrap();
+        let key =
+            |target, several| upload_key(&name(target), Path::new("d/f.txt"), several).unwrap();
         assert_eq!(key("b/x", false), "x");
         assert_eq!(key("b/x/", false), "x/f.txt");
         assert_eq!(key("b", false), "f.txt");

@@ -58,7 +58,9 @@ fn show(screen: &Screen, page: Page, long: bool) -> Result<(), Failure> {
                 let (size, key) = (entry.size, plain(&entry.key));
                 format!("{size:>14}  {}  {key}", moment(&entry.modified))
             }
-            (Row::Folder(folder), false) if long => format!("{:>14}  {:20}  {}", "", "", plain(folder)),
+            (Row::Folder(folder), false) if long => {
+                format!("{:>14}  {:20}  {}", "", "", plain(folder))
+            }
             (Row::Object(Entry { key: text, .. }) | Row::Folder(text), false) => plain(text),
         };
         text.push_str(&line);
@@ -151,7 +153,10 @@ fn remove_below(s3: &S3<'_>, screen: &Screen, name: &Name, force: bool) -> Resul
     spinner.finish_and_clear();
     let all = removed + left.len();
     if all == 0 && !force {
-        return Err(missing(format!("remove {name}"), "there is nothing of that name, or below it"));
+        return Err(missing(
+            format!("remove {name}"),
+            "there is nothing of that name, or below it",
+        ));
     }
     if screen.json {
         screen.value(&json!({ "removed_below": name.to_string(), "objects": removed }))?;

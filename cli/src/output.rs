@@ -100,10 +100,7 @@ pub fn report(failure: &Failure, as_json: bool) {
 }
 
 /// Prints a completion script.
-pub fn completion(
-    shell: clap_complete::Shell,
-    command: &mut clap::Command,
-) -> Result<(), Failure> {
+pub fn completion(shell: clap_complete::Shell, command: &mut clap::Command) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, command, "mobula", &mut script);
     std::io::stdout().lock().write_all(&script)?;

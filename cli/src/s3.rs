@@ -96,12 +96,7 @@ impl<'a> S3<'a> {
     }
 
     /// One page of ListObjectsV2; `shallow` folds what lies behind the next `/`.
-    pub fn page(
-        &self,
-        prefix: &Name,
-        shallow: bool,
-        after: Option<&str>,
-    ) -> Result<Page, Failure> {
+    pub fn page(&self, prefix: &Name, shallow: bool, after: Option<&str>) -> Result<Page, Failure> {
         let bucket = prefix.with_key("");
         // In alphabetical order, as the signature has them.
         let mut query = String::new();

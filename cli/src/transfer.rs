@@ -40,7 +40,8 @@ pub fn put(s3: &S3<'_>, screen: &Screen, put: &Put) -> Result<(), Failure> {
     let target = Name::parse(target)?;
     // Standard input has no length, which a PUT announces: it waits in a file without a name.
     let input = spool(files)?;
-    let uploads = plan(&target, files, put.recursive, input.as_ref().map(|(path, _)| path.as_path()))?;
+    let uploads =
+        plan(&target, files, put.recursive, input.as_ref().map(|(path, _)| path.as_path()))?;
     if put.make_bucket {
         s3.make_bucket(&target.with_key(""), true)?;
     }
@@ -114,7 +115,12 @@ fn plan(
 }
 
 /// All files below a folder, by their paths below it, in order. Links to folders are not followed.
-fn walk(folder: &Path, target: &Name, depth: usize, found: &mut Vec<Upload>) -> Result<(), Failure> {
+fn walk(
+    folder: &Path,
+    target: &Name,
+    depth: usize,
+    found: &mut Vec<Upload>,
+) -> Result<(), Failure> {
     if depth > DEPTH_MAX {
         let message = format!("{folder:?} is more than {DEPTH_MAX} folders deep: is it a loop?");
         return Err(Failure::Usage(message));
@@ -299,7 +305,8 @@ fn download_one(
     temporary.persist(file).map_err(|error| unwritten(error.error))?;
     if screen.json {
         let name = name.to_string();
-        screen.value(&json!({ "got": name, "file": file.display().to_string(), "bytes": bytes }))?;
+        screen
+            .value(&json!({ "got": name, "file": file.display().to_string(), "bytes": bytes }))?;
     }
     Ok(bytes)
 }
@@ -324,7 +331,10 @@ impl Sink<'_> {
 /// Asks for an object from byte number so-and-so, and only for the one with that entity tag if given.
 pub type Open<'a> = dyn Fn(u64, Option<&str>) -> Result<Answer, Failure> + 'a;
 
-fn opener<'a>(s3: &'a S3<'_>, name: &'a Name) -> impl Fn(u64, Option<&str>) -> Result<Answer, Failure> {
+fn opener<'a>(
+    s3: &'a S3<'_>,
+    name: &'a Name,
+) -> impl Fn(u64, Option<&str>) -> Result<Answer, Failure> {
     move |from, etag| s3.get(name, from, etag)
 }
 

@@ -63,9 +63,8 @@ fn message(view: &JobView) -> String {
 /// How it went, for a person.
 pub fn summary(view: &JobView) -> String {
     let stats = &view.stats;
-    let many = |count: u64, thing: &str| {
-        format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
-    };
+    let many =
+        |count: u64, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
     format!(
         "job {} {}: {}, {}, {}",
         view.id,

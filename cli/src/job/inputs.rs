@@ -28,7 +28,8 @@ pub fn submit(
 ) -> Result<(JobId, u64), Failure> {
     let first_is_map = spec.phases.first().is_some_and(|phase| phase.kind == PhaseKind::Map);
     if inputs.is_empty() && first_is_map {
-        let message = "the job has no input: name objects, a prefix BUCKET/PREFIX/, or `-`".to_owned();
+        let message =
+            "the job has no input: name objects, a prefix BUCKET/PREFIX/, or `-`".to_owned();
         return Err(Failure::Usage(message));
     }
     let mut job = None;

@@ -213,12 +213,8 @@ fn errors_to_stderr(manta: &Manta<'_>, screen: &Screen, errors: &[JobError]) {
 
 /// An error and what its task wrote on standard error.
 fn told(manta: &Manta<'_>, error: &JobError) -> String {
-    let mut text = format!(
-        "{}: {} ({})\n",
-        plain(&error.what),
-        plain(&error.message),
-        plain(&error.code)
-    );
+    let mut text =
+        format!("{}: {} ({})\n", plain(&error.what), plain(&error.message), plain(&error.code));
     if let Some(name) = &error.stderr {
         for line in said(manta, name).lines() {
             text.push_str(&format!("  | {}\n", plain(line)));

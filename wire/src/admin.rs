@@ -1,0 +1,134 @@
+//! The admin API: what consoled answers over HTTP, as JSON.
+//!
+//! ```text
+//!   GET  /v1/health                   Health      no token asked for
+//!   GET  /v1/node                     Node
+//!   GET  /v1/node/logs?service=&lines= Logs
+//!   POST /v1/node/poweroff            Accepted
+//!   POST /v1/node/reboot              Accepted
+//!   GET  /v1/store                    task::StoreStatus
+//!   GET  /v1/zones                    zone::ZonedStatus
+//! ```
+//!
+//! Every answer that is not a success is a [`Problem`]. Programs must bear fields that they do not know:
+//! new ones may come without a new version; none goes, and none changes its meaning, within one.
+
+use crate::node::NodeStatus;
+use serde::{Deserialize, Serialize};
+
+/// The port of the admin API.
+pub const PORT: u16 = 8090;
+/// The most lines in one answer of logs.
+pub const LINES_MAX: u32 = 5000;
+/// Lines in an answer of logs when nobody says how many.
+pub const LINES_DEFAULT: u32 = 200;
+
+/// Paths of the API.
+pub mod path {
+    /// [`super::Health`].
+    pub const HEALTH: &str = "/v1/health";
+    /// [`super::Node`].
+    pub const NODE: &str = "/v1/node";
+    /// [`super::Logs`].
+    pub const LOGS: &str = "/v1/node/logs";
+    /// [`super::Accepted`].
+    pub const POWEROFF: &str = "/v1/node/poweroff";
+    /// [`super::Accepted`].
+    pub const REBOOT: &str = "/v1/node/reboot";
+    /// [`crate::task::StoreStatus`].
+    pub const STORE: &str = "/v1/store";
+    /// What zoned says of itself and its zones.
+    pub const ZONES: &str = "/v1/zones";
+}
+
+/// Why a request was not served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A stable word for programs, in CamelCase: `TokenInvalid`, `StoragedUnavailable`.
+    pub code: String,
+    /// What was refused, why, and what to do next.
+    pub message: String,
+}
+
+/// That consoled itself is up. It says nothing that an outsider should not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Always true.
+    pub alive: bool,
+}
+
+/// How the node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// What init says.
+    pub node: NodeStatus,
+    /// Addresses that the node can be reached at.
+    pub addresses: Vec<Address>,
+    /// The node's clock when it answered, in milliseconds since 1970.
+    pub clock_unix_ms: u64,
+    /// Space on the data disk; absent if there is no data disk.
+    pub data_disk: Option<DiskSpace>,
+    /// Why the node is not all that it should be, in words; empty when it is.
+    pub degraded: Vec<String>,
+}
+
+/// An address of a network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The interface.
+    pub interface: String,
+    /// The address, without prefix length.
+    pub ip: std::net::IpAddr,
+}
+
+/// Space on a filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSpace {
+    /// All of it, in bytes.
+    pub total_bytes: u64,
+    /// What can still be used, in bytes.
+    pub available_bytes: u64,
+}
+
+/// The latest lines of logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logs {
+    /// The lines, oldest first.
+    pub lines: Vec<Line>,
+}
+
+/// A line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Who wrote it.
+    pub service: String,
+    /// When, in milliseconds since the kernel started.
+    pub at_ms: u64,
+    /// What.
+    pub text: String,
+}
+
+/// That something has begun which ends the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// What has begun: `poweroff`, `reboot`.
+    pub accepted: String,
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_field_of_a_later_version_is_borne() {
+        let later = r#"{"alive":true,"mood":"good"}"#;
+        assert_eq!(serde_json::from_str::<Health>(later).unwrap(), Health { alive: true });
+    }
+
+    #[test]
+    fn an_address_is_a_string() {
+        let address = Address { interface: "eth0".to_owned(), ip: [10, 0, 2, 15].into() };
+        let json = serde_json::to_string(&address).unwrap();
+        assert_eq!(json, r#"{"interface":"eth0","ip":"10.0.2.15"}"#);
+    }
+}
