@@ -9,6 +9,7 @@
 pub mod committer;
 pub mod files;
 pub mod format;
+pub mod front;
 pub mod index;
 pub mod journal;
 pub mod store;

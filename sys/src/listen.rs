@@ -33,6 +33,11 @@ pub fn send_at_once(socket: impl AsFd) -> io::Result<()> {
     Ok(setsockopt(&socket, sockopt::TcpNoDelay, &true)?)
 }
 
+/// Ends our side of a connection (`shutdown(2)`, `SHUT_WR`): the peer reads to the end of what was sent.
+pub fn finish_sending(socket: impl AsFd) -> io::Result<()> {
+    Ok(nix::sys::socket::shutdown(socket.as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Write)?)
+}
+
 #[cfg(test)]
 mod test {
     use super::*;

@@ -28,6 +28,11 @@ use std::time::{Duration, Instant};
 /// for a head, a body and what frames it.
 pub const SEND_PARTS_MAX: usize = 8;
 
+/// The error of a cancelled operation (`ECANCELED`).
+pub const CANCELED: i32 = libc::ECANCELED;
+/// The error of a receive that found no buffer left (`ENOBUFS`).
+pub const NO_BUFFERS: i32 = libc::ENOBUFS;
+
 /// How long a dropped ring waits for what it has cancelled before it leaks the memory instead.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 

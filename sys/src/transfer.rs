@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, AsRawFd};
 /// How [`read_ahead`] reads: enough for the disk to be efficient, little enough to allocate.
 const READ_AHEAD_BYTES: usize = 256 * 1024;
 
+/// A page of x86-64's page cache.
+const PAGE_BYTES: u64 = 4096;
+
 /// What a transfer that must not wait came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
@@ -74,6 +77,12 @@ struct Cachestat {
     writeback: u64,
     evicted: u64,
     recently_evicted: u64,
+}
+
+/// Whether all of a range is in the page cache. Where the kernel can't tell (before 6.5), it is not.
+pub fn is_cached(file: impl AsFd, offset: u64, length: u64) -> bool {
+    let pages = (offset + length).div_ceil(PAGE_BYTES) - offset / PAGE_BYTES;
+    cached_pages(file, offset, length).is_ok_and(|cached| cached >= pages)
 }
 
 /// How many pages of a range are in the page cache (`cachestat(2)`, Linux 6.5).
@@ -152,6 +161,7 @@ mod test {
         assert_eq!(read_cached(&file, 4096, &mut buffer).unwrap(), Moved::Bytes(4096));
         assert_eq!(buffer, [3; 4096]);
         assert_eq!(cached_pages(&file, 0, 8192).unwrap(), 2);
+        assert!(is_cached(&file, 100, 8000) && !is_cached(&file, 100, 9000));
         read_ahead(&file, 0, 1 << 20).unwrap();
     }
 }

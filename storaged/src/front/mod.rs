@@ -1,0 +1,158 @@
+//! HTTP/1.1 on io_uring: a ring a core, and whatever service is behind a port.
+//!
+//! Each ring thread accepts on every port, reads requests, polls the futures of its services and sends
+//! what they answer. A service never waits on a ring thread: it gives the work away and is woken.
+//!
+//! ```text
+//!   socket ─▶ ring ─▶ input (pure) ─▶ peer ─▶ Service::call ─▶ response ─▶ ring ─▶ socket
+//!                                      ▲ ▼                        │
+//!                              request_body, mailbox       FileRange: sendfile
+//! ```
+
+pub mod head;
+pub mod input;
+pub mod limits;
+pub mod mailbox;
+mod peer;
+mod read_ahead;
+pub mod refusal;
+pub mod request_body;
+pub mod response;
+mod sending;
+mod worker;
+
+use http::{Request, Response};
+use mailbox::Mailbox;
+use read_ahead::ReadAhead;
+use s3s::Body;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use sys::ring::{Descriptor, RingError};
+use thiserror::Error;
+
+/// A response in the making.
+pub type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// What stands behind a port.
+pub trait Service: Send + Sync {
+    /// Answers a request. The future is polled on a ring thread and must not block it.
+    fn call(&self, request: Request<Body>) -> Answer;
+}
+
+/// An extension of a response: its body is this part of a file, which the ring sends by itself.
+#[derive(Clone)]
+pub struct FileRange {
+    /// The file; it must not shrink.
+    pub file: Descriptor,
+    /// Where the part begins.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+/// A listening socket and what serves it.
+pub struct Port {
+    /// Listening already.
+    pub listener: OwnedFd,
+    /// Answers what comes in there.
+    pub service: Arc<dyn Service>,
+}
+
+/// Why there is no front.
+#[derive(Debug, Error)]
+pub enum FrontError {
+    /// No ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// No thread, no eventfd.
+    #[error("can't {action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread that ended before it could say how it went.
+    #[error("a ring thread ended while it started; its panic is in the log")]
+    Panicked,
+}
+
+/// What the ring threads share.
+struct Control {
+    /// Until when connections may finish what they do, once the front is told to stop.
+    drain_until: OnceLock<Instant>,
+}
+
+/// The running front.
+pub struct Front {
+    threads: Vec<JoinHandle<()>>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    control: Arc<Control>,
+}
+
+impl Front {
+    /// Starts serving on so many ring threads.
+    ///
+    /// # Errors
+    /// [`FrontError`] if the kernel refuses what a front is made of.
+    pub fn start(ports: Vec<Port>, threads: usize) -> Result<Front, FrontError> {
+        let system = |action| move |source| FrontError::System { action, source };
+        let ports: Vec<_> = ports
+            .into_iter()
+            .map(|port| (Arc::new(port.listener) as Descriptor, port.service))
+            .collect();
+        let control = Arc::new(Control { drain_until: OnceLock::new() });
+        let ahead = ReadAhead::start(limits::READ_AHEAD_THREADS)
+            .map_err(system("start the read-ahead threads"))?;
+        let mut front = Front { threads: Vec::new(), mailboxes: Vec::new(), control };
+        for number in 0..threads.max(1) {
+            let mailbox = Arc::new(Mailbox::new().map_err(system("make an eventfd"))?);
+            front.mailboxes.push(Arc::clone(&mailbox));
+            let setup = worker::Setup {
+                ports: ports.clone(),
+                mailbox,
+                ahead: ahead.clone(),
+                control: Arc::clone(&front.control),
+            };
+            let (started, result) = mpsc::channel();
+            let thread = std::thread::Builder::new()
+                .name(format!("ring-{number}"))
+                .spawn(move || worker::run(setup, &started))
+                .map_err(system("start a ring thread"))?;
+            front.threads.push(thread);
+            result.recv().map_err(|_| FrontError::Panicked)??;
+        }
+        Ok(front)
+    }
+
+    /// Accepts no more, lets every request in progress finish, for at most this long, and ends.
+    pub fn drain(mut self, time_max: Duration) {
+        self.stop(time_max);
+    }
+
+    fn stop(&mut self, time_max: Duration) {
+        // A second call finds no threads.
+        self.control.drain_until.get_or_init(|| Instant::now() + time_max);
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post(worker::CONTROL));
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a ring thread panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod test;

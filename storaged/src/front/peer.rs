@@ -1,0 +1,507 @@
+//! One connection: requests in, one at a time to its service, responses out in their order.
+//!
+//! ```text
+//!          head            answer            sent                    rest of the body is small
+//!   Idle ───────▶ Answering ─────▶ Sending ───────▶ Discarding ─────────────────────────▶ Idle
+//!    │               │                │                 │ else, or the last response
+//!    └──refused──────┴────────────────┴──▶ Lingering ◀──┘     our side is shut; until the client's is
+//! ```
+//!
+//! The request's body is fed to the handler beside all this. What is sent is in `sending`.
+
+use super::head::{Framing, Head};
+use super::input::{Event, Input};
+use super::limits::{
+    BODY_IDLE_TIME_MAX, BODY_WINDOW_BYTES, DISCARD_BYTES_MAX, HANDLER_TIME_MAX, HEAD_TIME_MAX,
+    KEEP_ALIVE_TIME_MAX, LINGER_TIME_MAX, SEND_IDLE_TIME_MAX,
+};
+use super::mailbox::Waker;
+use super::refusal::Refusal;
+use super::request_body::{self, BodyError, Feed, Wish};
+use super::response::{self, Asked};
+use super::sending::{Progress, Sending};
+use super::worker::{For, Hands, token};
+use super::{Answer, Service};
+use http::{Request, Response};
+use s3s::Body;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use sys::ring::{CANCELED, Descriptor, NO_BUFFERS, Operation};
+
+/// Whether a connection goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Verdict {
+    Keep,
+    Close,
+}
+
+impl Verdict {
+    pub(super) fn and(self, then: impl FnOnce() -> Verdict) -> Verdict {
+        match self {
+            Verdict::Keep => then(),
+            Verdict::Close => Verdict::Close,
+        }
+    }
+}
+
+/// The receiving side of the socket.
+enum Receive {
+    /// The ring receives.
+    Armed(Operation),
+    /// It was told to stop and has not yet.
+    Stopping,
+    /// It does not: there is enough to go on with, or it ran out of buffers.
+    Off,
+    /// The client has closed its side.
+    Ended,
+}
+
+enum Work {
+    Idle,
+    Answering(Answer),
+    /// Answered while a 100 is still on its way.
+    Answered(Box<Response<Body>>),
+    Sending(Box<Sending>),
+    /// Bytes of an unread body that have been thrown away.
+    Discarding(usize),
+    Lingering,
+}
+
+/// What a step came to.
+enum Next {
+    /// There may be more to do.
+    Again,
+    /// Nothing until something comes in, goes out or wakes.
+    Wait,
+    Close,
+}
+
+pub(super) struct Peer {
+    name: u64,
+    socket: Descriptor,
+    service: Arc<dyn Service>,
+    waker: Arc<Waker>,
+    input: Input,
+    receive: Receive,
+    feed: Option<Feed>,
+    work: Work,
+    asked: Option<Asked>,
+    /// Whether the client wants another request on this connection, and we too.
+    keep_alive: bool,
+    /// Whether the client waits for a 100 before it sends the body.
+    owes_continue: bool,
+    /// The send in flight that is a 100.
+    sending_continue: Option<Operation>,
+    /// When something last happened.
+    touched: Instant,
+    /// When the head that is arriving began to, or the connection was made.
+    head_since: Instant,
+}
+
+impl Peer {
+    pub(super) fn new(
+        name: u64,
+        socket: Descriptor,
+        service: Arc<dyn Service>,
+        waker: Arc<Waker>,
+    ) -> Peer {
+        let now = Instant::now();
+        Peer {
+            name,
+            socket,
+            service,
+            waker,
+            input: Input::default(),
+            receive: Receive::Off,
+            feed: None,
+            work: Work::Idle,
+            asked: None,
+            keep_alive: true,
+            owes_continue: false,
+            sending_continue: None,
+            touched: now,
+            head_since: now,
+        }
+    }
+
+    /// A wake has arrived and is acted on next.
+    pub(super) fn heard(&mut self) {
+        self.waker.heard();
+        self.touch();
+    }
+
+    /// Something happened. What a client does while we wait for it to go away does not count.
+    fn touch(&mut self) {
+        if !matches!(self.work, Work::Discarding(_) | Work::Lingering) {
+            self.touched = Instant::now();
+        }
+    }
+
+    /// Takes received bytes.
+    pub(super) fn take_in(&mut self, bytes: &[u8], more: bool) -> Verdict {
+        self.touch();
+        if matches!(self.work, Work::Idle) && !self.input.is_inside() {
+            self.head_since = Instant::now();
+        }
+        self.receive_stopped_unless(more);
+        if !matches!(self.work, Work::Lingering) {
+            self.input.push(bytes);
+        }
+        Verdict::Keep
+    }
+
+    /// The client has closed its side.
+    pub(super) fn input_ended(&mut self, hands: &mut Hands) -> Verdict {
+        self.receive = Receive::Ended;
+        self.advance(hands)
+    }
+
+    pub(super) fn receive_failed(&mut self, error: &io::Error, hands: &mut Hands) -> Verdict {
+        self.receive_stopped_unless(false);
+        match error.raw_os_error() {
+            // Stopped by us, or there was no buffer: started again when there is room.
+            Some(CANCELED | NO_BUFFERS) => self.advance(hands),
+            _ => Verdict::Close,
+        }
+    }
+
+    fn receive_stopped_unless(&mut self, more: bool) {
+        if !more && !matches!(self.receive, Receive::Ended) {
+            self.receive = Receive::Off;
+        }
+    }
+
+    pub(super) fn sent(
+        &mut self,
+        result: Result<&usize, &io::Error>,
+        hands: &mut Hands,
+    ) -> Verdict {
+        self.touched = Instant::now();
+        if self.sending_continue.take().is_some() {
+            return match result {
+                Ok(&sent) if sent == response::CONTINUE.len() => self.advance(hands),
+                _ => Verdict::Close,
+            };
+        }
+        let Work::Sending(sending) = &mut self.work else { return Verdict::Close };
+        match result {
+            Ok(&sent) if sending.sent(sent) => self.advance(hands),
+            _ => Verdict::Close,
+        }
+    }
+
+    pub(super) fn writable(&mut self, result: io::Result<()>, hands: &mut Hands) -> Verdict {
+        self.touch();
+        match (result, &mut self.work) {
+            (Ok(()), Work::Sending(sending)) => {
+                sending.writable();
+                self.advance(hands)
+            }
+            _ => Verdict::Close,
+        }
+    }
+
+    pub(super) fn file_read(&mut self, result: io::Result<Vec<u8>>, hands: &mut Hands) -> Verdict {
+        let Work::Sending(sending) = &mut self.work else { return Verdict::Close };
+        match sending.file_read(result) {
+            Ok(()) => self.advance(hands),
+            Err(e) => {
+                log::error!("can't read an object: {e}");
+                self.work = Work::Idle;
+                self.refuse(Refusal::Internal, hands).and(|| self.advance(hands))
+            }
+        }
+    }
+
+    /// Lets go of everything: the ring's operations end soon after.
+    pub(super) fn abandon(&mut self, hands: &mut Hands) {
+        if let Receive::Armed(operation) = self.receive {
+            hands.ring.cancel(operation);
+        }
+        if let Some(operation) = self.sending_continue {
+            hands.ring.cancel(operation);
+        }
+        if let Work::Sending(sending) = &self.work {
+            sending.abandon(hands);
+        }
+    }
+
+    /// Does all that can be done now.
+    pub(super) fn advance(&mut self, hands: &mut Hands) -> Verdict {
+        loop {
+            let next = match self.feed_body(hands) {
+                Verdict::Close => Next::Close,
+                Verdict::Keep => self.work_on(hands),
+            };
+            match next {
+                Next::Again => {}
+                Next::Wait => break,
+                Next::Close => return Verdict::Close,
+            }
+        }
+        self.tend_receive(hands);
+        Verdict::Keep
+    }
+
+    fn work_on(&mut self, hands: &mut Hands) -> Next {
+        match &mut self.work {
+            Work::Idle => self.next_request(hands),
+            Work::Answering(_) => self.poll_answer(hands),
+            Work::Answered(_) => self.start_sending(hands),
+            Work::Sending(sending) => match sending.go_on(&self.socket, &self.waker, hands) {
+                Progress::Waits => Next::Wait,
+                Progress::Done => {
+                    self.finish_response();
+                    Next::Again
+                }
+                Progress::Failed => Next::Close,
+            },
+            Work::Discarding(_) => self.discard(),
+            Work::Lingering => match self.receive {
+                Receive::Ended => Next::Close,
+                Receive::Armed(_) | Receive::Stopping | Receive::Off => Next::Wait,
+            },
+        }
+    }
+
+    /// Starts or stops receiving, as there is room.
+    fn tend_receive(&mut self, hands: &mut Hands) {
+        let full = self.input.buffered() >= BODY_WINDOW_BYTES;
+        match self.receive {
+            Receive::Armed(operation) if full => {
+                hands.ring.cancel(operation);
+                self.receive = Receive::Stopping;
+            }
+            Receive::Off if !full => {
+                let token = token(For::Receive, self.name);
+                let operation = hands.ring.receive(Arc::clone(&self.socket), token);
+                self.receive = Receive::Armed(operation);
+            }
+            Receive::Armed(_) | Receive::Off | Receive::Stopping | Receive::Ended => {}
+        }
+    }
+
+    fn next_request(&mut self, hands: &mut Hands) -> Next {
+        match self.input.step() {
+            Event::Request(head) => {
+                self.call(*head);
+                Next::Again
+            }
+            Event::Refused(refusal) => match self.refuse(refusal, hands) {
+                Verdict::Keep => Next::Again,
+                Verdict::Close => Next::Close,
+            },
+            Event::Starved => match self.receive {
+                Receive::Ended => Next::Close,
+                _ if hands.draining && !self.input.is_inside() => Next::Close,
+                Receive::Armed(_) | Receive::Stopping | Receive::Off => Next::Wait,
+            },
+            Event::Body(_) | Event::End => unreachable!("a body ends before the next head"),
+        }
+    }
+
+    fn call(&mut self, head: Head) {
+        self.touched = Instant::now();
+        self.keep_alive = head.keep_alive;
+        self.owes_continue = false;
+        let (method, version) = (head.request.method().clone(), head.request.version());
+        self.asked = Some(Asked { method, version });
+        let body = match self.input.whole_body() {
+            Some(bytes) if bytes.is_empty() => Body::empty(),
+            Some(bytes) => Body::from(bytes),
+            None => {
+                self.owes_continue = head.expects_continue;
+                let length = match head.framing {
+                    Framing::Length(length) => Some(length),
+                    Framing::Chunked => None,
+                };
+                let (feed, body) = request_body::channel(length, Arc::clone(&self.waker));
+                self.feed = Some(feed);
+                Body::http_body(body)
+            }
+        };
+        let request: Request<Body> = head.request.map(|()| body);
+        let service = Arc::clone(&self.service);
+        // Called within the future, so that a panic there is caught where all are.
+        self.work = Work::Answering(Box::pin(async move { service.call(request).await }));
+    }
+
+    fn poll_answer(&mut self, hands: &mut Hands) -> Next {
+        let Work::Answering(answer) = &mut self.work else { return Next::Wait };
+        let waker = std::task::Waker::from(Arc::clone(&self.waker));
+        let mut cx = Context::from_waker(&waker);
+        match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(&mut cx))) {
+            Ok(Poll::Pending) => self.grant_continue(hands),
+            Ok(Poll::Ready(response)) => {
+                self.work = Work::Answered(Box::new(response));
+                Next::Again
+            }
+            Err(_) => {
+                log::error!("a handler panicked");
+                match self.refuse(Refusal::Internal, hands) {
+                    Verdict::Keep => Next::Again,
+                    Verdict::Close => Next::Close,
+                }
+            }
+        }
+    }
+
+    /// Sends a 100 once the handler has asked for the body.
+    fn grant_continue(&mut self, hands: &mut Hands) -> Next {
+        let asked = self.feed.as_ref().is_some_and(|feed| feed.wish() == Wish::Waiting);
+        // A client that has begun to send does not wait for it.
+        if self.owes_continue && self.input.buffered() > 0 {
+            self.owes_continue = false;
+        }
+        if self.owes_continue && asked {
+            self.owes_continue = false;
+            self.touched = Instant::now();
+            let token = token(For::Send, self.name);
+            let parts = vec![response::CONTINUE];
+            let operation = hands.ring.send(Arc::clone(&self.socket), parts, false, token);
+            self.sending_continue = Some(operation);
+        }
+        Next::Wait
+    }
+
+    fn start_sending(&mut self, hands: &mut Hands) -> Next {
+        if self.sending_continue.is_some() {
+            return Next::Wait;
+        }
+        let Work::Answered(response) = std::mem::replace(&mut self.work, Work::Idle) else {
+            unreachable!("called on an answer");
+        };
+        self.touched = Instant::now();
+        let small_rest =
+            self.input.body_left().is_some_and(|left| left <= DISCARD_BYTES_MAX as u64);
+        self.keep_alive &= !hands.draining && !self.owes_continue && small_rest;
+        let asked = self.asked.clone().expect("a request was made");
+        let sending = Sending::response(self.name, &asked, *response, &mut self.keep_alive, hands);
+        self.work = Work::Sending(Box::new(sending));
+        Next::Again
+    }
+
+    /// Answers with a refusal, then closes.
+    fn refuse(&mut self, refusal: Refusal, hands: &mut Hands) -> Verdict {
+        if self.sending_continue.is_some() {
+            return Verdict::Close;
+        }
+        self.touched = Instant::now();
+        self.keep_alive = false;
+        self.feed = None;
+        let bytes = response::encode_refusal(refusal, self.asked.as_ref(), hands.clock.date());
+        self.work = Work::Sending(Box::new(Sending::bytes(self.name, bytes)));
+        Verdict::Keep
+    }
+
+    fn finish_response(&mut self) {
+        self.touched = Instant::now();
+        // The handler is done with the body, whatever is left of it.
+        self.feed = None;
+        self.work = Work::Discarding(0);
+    }
+
+    /// Gets rid of what is left of a body, then goes on to the next request or closes.
+    fn discard(&mut self) -> Next {
+        let Work::Discarding(so_far) = &mut self.work else { return Next::Wait };
+        while self.keep_alive && !self.input.is_complete() {
+            match self.input.step() {
+                Event::Body(bytes) => {
+                    *so_far += bytes.len();
+                    self.keep_alive = *so_far <= DISCARD_BYTES_MAX;
+                }
+                Event::End => break,
+                Event::Starved if !matches!(self.receive, Receive::Ended) => return Next::Wait,
+                Event::Starved | Event::Refused(_) => self.keep_alive = false,
+                Event::Request(_) => unreachable!("a body ends before the next head"),
+            }
+        }
+        if self.keep_alive {
+            self.input.next();
+            self.asked = None;
+            self.head_since = Instant::now();
+            self.work = Work::Idle;
+            return Next::Again;
+        }
+        if sys::listen::finish_sending(&self.socket).is_err() {
+            // The client is gone already.
+            return Next::Close;
+        }
+        self.touched = Instant::now();
+        self.input = Input::default();
+        self.work = Work::Lingering;
+        Next::Again
+    }
+
+    /// Hands over what has come of the body, as far as the handler has room.
+    fn feed_body(&mut self, hands: &mut Hands) -> Verdict {
+        while let Some(feed) = self.feed.as_ref().filter(|feed| feed.has_room()) {
+            match self.input.step() {
+                Event::Body(bytes) => feed.push(bytes),
+                Event::End => {
+                    feed.end();
+                    self.feed = None;
+                }
+                Event::Starved if matches!(self.receive, Receive::Ended) => {
+                    self.keep_alive = false;
+                    self.feed = None;
+                }
+                Event::Starved => break,
+                Event::Refused(refusal) => {
+                    feed.fail(BodyError::Malformed(refusal));
+                    if matches!(self.work, Work::Answering(_)) {
+                        return self.refuse(refusal, hands);
+                    }
+                    self.keep_alive = false;
+                    self.feed = None;
+                }
+                Event::Request(_) => unreachable!("a body ends before the next head"),
+            }
+        }
+        Verdict::Keep
+    }
+
+    /// Ends what has taken too long.
+    pub(super) fn check_time(&mut self, now: Instant, hands: &mut Hands) -> Verdict {
+        let quiet = now.saturating_duration_since(self.touched);
+        match &self.work {
+            Work::Idle if self.input.is_inside() => {
+                if now.saturating_duration_since(self.head_since) > HEAD_TIME_MAX {
+                    return self.refuse(Refusal::Slow, hands).and(|| self.advance(hands));
+                }
+            }
+            Work::Idle if quiet > KEEP_ALIVE_TIME_MAX => return Verdict::Close,
+            Work::Answering(_) => {
+                let wish = self.feed.as_ref().map_or(Wish::Nothing, Feed::wish);
+                if wish == Wish::Waiting && quiet > BODY_IDLE_TIME_MAX {
+                    if let Some(feed) = self.feed.take() {
+                        feed.fail(BodyError::Idle);
+                    }
+                    return self.refuse(Refusal::Slow, hands).and(|| self.advance(hands));
+                }
+                if quiet > HANDLER_TIME_MAX {
+                    return self.refuse(Refusal::NoAnswer, hands).and(|| self.advance(hands));
+                }
+            }
+            Work::Sending(sending) => {
+                let max =
+                    if sending.waits_for_client() { SEND_IDLE_TIME_MAX } else { HANDLER_TIME_MAX };
+                if quiet > max {
+                    return Verdict::Close;
+                }
+            }
+            Work::Answered(_) if quiet > SEND_IDLE_TIME_MAX => return Verdict::Close,
+            Work::Discarding(_) | Work::Lingering if quiet > LINGER_TIME_MAX => {
+                return Verdict::Close;
+            }
+            Work::Idle | Work::Answered(_) | Work::Discarding(_) | Work::Lingering => {}
+        }
+        // A receive that found no buffer is tried again.
+        self.tend_receive(hands);
+        Verdict::Keep
+    }
+}

@@ -1,0 +1,382 @@
+//! A response on its way to the client.
+//!
+//! What is in memory goes out in one message with the head. A file up to `ONE_SEND_BYTES_MAX` is read
+//! first and joins it; a longer one is sent by sendfile(2) in slices while its pages are in memory, and
+//! read ahead by a thread that may wait where they are not. A stream goes out as it comes.
+
+use super::FileRange;
+use super::limits::{ONE_SEND_BYTES_MAX, READ_AHEAD_BYTES, SLICE_BYTES};
+use super::mailbox::Waker;
+use super::read_ahead::Outcome;
+use super::response::{self, Asked, CHUNK_END, Framing, LAST_CHUNK, Length};
+use super::worker::{For, Hands, token};
+use bytes::Bytes;
+use http::Response;
+use http_body::Body as _;
+use s3s::Body;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use sys::ring::{Descriptor, Operation};
+use sys::transfer::{self, Moved};
+
+/// Where a response is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Something has to happen first.
+    Waits,
+    /// It is with the kernel, whole.
+    Done,
+    /// It can't go on, and the client must see that it is cut.
+    Failed,
+}
+
+enum State {
+    /// To be sent now, and what comes then.
+    Ready(Vec<Bytes>, Then),
+    /// So many bytes are being sent.
+    InFlight(usize, Operation, Then),
+    /// The head waits for the file's bytes.
+    Reading(Bytes, u32),
+    Stream(Stream),
+    File(File),
+    Done,
+    Failed,
+}
+
+enum Then {
+    Finish,
+    Stream(Stream),
+    File(File),
+}
+
+struct Stream {
+    /// To be sent with the first bytes.
+    head: Option<Bytes>,
+    body: Body,
+    chunked: bool,
+    /// How much is still to come, if it was told.
+    left: Option<u64>,
+}
+
+struct File {
+    file: Descriptor,
+    at: u64,
+    left: u64,
+    /// Up to where the pages are known to be in memory.
+    warm_until: u64,
+    waits: FileWaits,
+}
+
+enum FileWaits {
+    No,
+    ForSocket(Operation),
+    ForDisk(Outcome),
+}
+
+pub(super) struct Sending {
+    name: u64,
+    state: State,
+    /// What a file read by the ring is a part of, should it come out short.
+    small: Option<FileRange>,
+}
+
+impl Sending {
+    /// A response that is ready as it is.
+    pub(super) fn bytes(name: u64, bytes: Bytes) -> Sending {
+        Sending { name, state: State::Ready(vec![bytes], Then::Finish), small: None }
+    }
+
+    /// A handler's response. Clears `keep_alive` if only the connection's end can tell its own.
+    pub(super) fn response(
+        name: u64,
+        asked: &Asked,
+        response: Response<Body>,
+        keep_alive: &mut bool,
+        hands: &mut Hands,
+    ) -> Sending {
+        let (parts, body) = response.into_parts();
+        let file = parts.extensions.get::<FileRange>().cloned();
+        let length = match &file {
+            Some(range) => Length::Known(range.length),
+            None => body_length(&parts.headers, &body),
+        };
+        let framing = response::framing(asked, parts.status, length);
+        *keep_alive &= framing != Framing::Close;
+        let date = hands.clock.date();
+        let head = response::encode_head(parts.status, &parts.headers, framing, *keep_alive, date);
+        let mut sending = Sending { name, state: State::Done, small: None };
+        sending.state = match (framing, file) {
+            (Framing::None, _) | (Framing::Length(0), _) => State::Ready(vec![head], Then::Finish),
+            (_, Some(range)) if range.length <= ONE_SEND_BYTES_MAX => {
+                sending.small = Some(range);
+                State::Reading(head, 0)
+            }
+            (_, Some(range)) => State::Ready(vec![head], Then::File(File::new(range))),
+            (_, None) => match body.bytes() {
+                Some(bytes) => State::Ready(vec![head, bytes], Then::Finish),
+                None => State::Stream(Stream {
+                    head: Some(head),
+                    body,
+                    chunked: framing == Framing::Chunked,
+                    left: match length {
+                        Length::Known(length) => Some(length),
+                        Length::Unknown => None,
+                    },
+                }),
+            },
+        };
+        sending
+    }
+
+    /// Whether it is the client's turn.
+    pub(super) fn waits_for_client(&self) -> bool {
+        match &self.state {
+            State::InFlight(..) => true,
+            State::File(file) => matches!(file.waits, FileWaits::ForSocket(_)),
+            State::Ready(..)
+            | State::Reading(..)
+            | State::Stream(_)
+            | State::Done
+            | State::Failed => false,
+        }
+    }
+
+    /// Cancels what is in flight.
+    pub(super) fn abandon(&self, hands: &mut Hands) {
+        match &self.state {
+            State::InFlight(_, operation, _)
+            | State::File(File { waits: FileWaits::ForSocket(operation), .. }) => {
+                hands.ring.cancel(*operation);
+            }
+            // A read of the ring's own ends by itself.
+            State::File(_)
+            | State::Ready(..)
+            | State::Reading(..)
+            | State::Stream(_)
+            | State::Done
+            | State::Failed => {}
+        }
+    }
+
+    /// A send is over. False: it was cut short.
+    pub(super) fn sent(&mut self, sent: usize) -> bool {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::InFlight(length, _, then) if sent == length => {
+                self.state = match then {
+                    Then::Finish => State::Done,
+                    Then::Stream(stream) => State::Stream(stream),
+                    Then::File(file) => State::File(file),
+                };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The socket has room again.
+    pub(super) fn writable(&mut self) {
+        if let State::File(file) = &mut self.state {
+            file.waits = FileWaits::No;
+        }
+    }
+
+    /// The ring has read a small file; an error leaves the response unsent.
+    pub(super) fn file_read(&mut self, result: io::Result<Vec<u8>>) -> io::Result<()> {
+        let bytes = result?;
+        let wanted = self.small.take().map_or(0, |range| range.length);
+        let State::Reading(head, _) = &self.state else { return Ok(()) };
+        if bytes.len() as u64 != wanted {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("{} of {wanted} bytes are there", bytes.len()),
+            ));
+        }
+        self.state = State::Ready(vec![head.clone(), bytes.into()], Then::Finish);
+        Ok(())
+    }
+
+    /// Does what can be done now.
+    pub(super) fn go_on(
+        &mut self,
+        socket: &Descriptor,
+        waker: &Arc<Waker>,
+        hands: &mut Hands,
+    ) -> Progress {
+        loop {
+            self.state = match std::mem::replace(&mut self.state, State::Failed) {
+                State::Done => return self.stay(State::Done, Progress::Done),
+                State::Failed => return Progress::Failed,
+                state @ State::InFlight(..) => return self.stay(state, Progress::Waits),
+                State::Ready(parts, then) => self.send(parts, then, socket, hands),
+                State::Reading(head, 0) => self.read_small(head, hands),
+                state @ State::Reading(..) => return self.stay(state, Progress::Waits),
+                State::Stream(stream) => match stream.poll(waker) {
+                    Ok(state) => state,
+                    Err(stream) => return self.stay(State::Stream(stream), Progress::Waits),
+                },
+                State::File(mut file) => match file.go_on(self.name, socket, waker, hands) {
+                    Progress::Waits => return self.stay(State::File(file), Progress::Waits),
+                    Progress::Done => State::Done,
+                    Progress::Failed => State::Failed,
+                },
+            };
+        }
+    }
+
+    fn stay(&mut self, state: State, progress: Progress) -> Progress {
+        self.state = state;
+        progress
+    }
+
+    fn send(&self, parts: Vec<Bytes>, then: Then, socket: &Descriptor, hands: &mut Hands) -> State {
+        let length = parts.iter().map(Bytes::len).sum();
+        let more = matches!(then, Then::File(_));
+        let token = token(For::Send, self.name);
+        let operation = hands.ring.send(Arc::clone(socket), parts, more, token);
+        State::InFlight(length, operation, then)
+    }
+
+    fn read_small(&self, head: Bytes, hands: &mut Hands) -> State {
+        let range = self.small.as_ref().expect("a small file is to be read");
+        let length = range.length as u32;
+        let mut buffer = vec![0; length as usize];
+        match transfer::read_cached(&range.file, range.offset, &mut buffer) {
+            Ok(Moved::Bytes(read)) if read == buffer.len() => {
+                State::Ready(vec![head, buffer.into()], Then::Finish)
+            }
+            // Cold in part or wholly, or in error, which the ring's read will tell.
+            Ok(Moved::Bytes(_) | Moved::WouldWait) | Err(_) => {
+                let token = token(For::Read, self.name);
+                hands.ring.read(Arc::clone(&range.file), range.offset, length, token);
+                State::Reading(head, length)
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// The next state, or itself while its body has nothing.
+    fn poll(mut self, waker: &Arc<Waker>) -> Result<State, Stream> {
+        let waker = std::task::Waker::from(Arc::clone(waker));
+        let mut cx = Context::from_waker(&waker);
+        let frame = Pin::new(&mut self.body).poll_frame(&mut cx);
+        let mut parts: Vec<Bytes> = Vec::with_capacity(4);
+        parts.extend(match (&frame, &self.head) {
+            (Poll::Pending, None) => return Err(self),
+            (_, _) => self.head.take(),
+        });
+        match frame {
+            Poll::Pending => {}
+            Poll::Ready(None) if self.left.is_some_and(|left| left > 0) => {
+                log::error!("a response ended {} bytes before its length", self.left.unwrap_or(0));
+                return Ok(State::Failed);
+            }
+            Poll::Ready(None) => {
+                if self.chunked {
+                    parts.push(LAST_CHUNK);
+                }
+                return Ok(match parts.is_empty() {
+                    true => State::Done,
+                    false => State::Ready(parts, Then::Finish),
+                });
+            }
+            Poll::Ready(Some(Err(e))) => {
+                log::error!("a response broke off: {e}");
+                return Ok(State::Failed);
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                let data = frame.into_data().unwrap_or_default();
+                if let Some(left) = &mut self.left {
+                    let Some(rest) = left.checked_sub(data.len() as u64) else {
+                        log::error!("a response is longer than its length");
+                        return Ok(State::Failed);
+                    };
+                    *left = rest;
+                }
+                if !data.is_empty() && self.chunked {
+                    parts.extend([response::chunk_start(data.len()), data, CHUNK_END]);
+                } else if !data.is_empty() {
+                    parts.push(data);
+                }
+            }
+        }
+        Ok(match parts.is_empty() {
+            true => State::Stream(self),
+            false => State::Ready(parts, Then::Stream(self)),
+        })
+    }
+}
+
+impl File {
+    fn new(range: FileRange) -> File {
+        let FileRange { file, offset, length } = range;
+        File { file, at: offset, left: length, warm_until: offset, waits: FileWaits::No }
+    }
+
+    fn go_on(
+        &mut self,
+        name: u64,
+        socket: &Descriptor,
+        waker: &Arc<Waker>,
+        hands: &mut Hands,
+    ) -> Progress {
+        match &self.waits {
+            FileWaits::No => {}
+            FileWaits::ForSocket(_) => return Progress::Waits,
+            FileWaits::ForDisk(outcome) => match outcome.get() {
+                None => return Progress::Waits,
+                Some(Err(e)) => {
+                    log::error!("can't read an object: {e}");
+                    return Progress::Failed;
+                }
+                Some(Ok(())) => self.waits = FileWaits::No,
+            },
+        }
+        let slice = self.left.min(SLICE_BYTES);
+        if self.at + slice > self.warm_until && !transfer::is_cached(&self.file, self.at, slice) {
+            let length = self.left.min(READ_AHEAD_BYTES);
+            self.warm_until = self.at + length;
+            let file = Arc::clone(&self.file);
+            let outcome = hands.ahead.order(file, self.at, length, Arc::clone(waker));
+            self.waits = FileWaits::ForDisk(outcome);
+            return Progress::Waits;
+        }
+        match transfer::send_file(socket, &self.file, self.at, slice as usize) {
+            Ok(Moved::Bytes(0)) => {
+                log::error!("an object's file is shorter than its record says");
+                Progress::Failed
+            }
+            Ok(Moved::Bytes(sent)) => {
+                self.at += sent as u64;
+                self.left -= sent as u64;
+                if self.left == 0 {
+                    return Progress::Done;
+                }
+                // Others first.
+                waker.wake_by_ref();
+                Progress::Waits
+            }
+            Ok(Moved::WouldWait) => {
+                let token = token(For::Poll, name);
+                let poll = hands.ring.poll_writable(Arc::clone(socket), token);
+                self.waits = FileWaits::ForSocket(poll);
+                Progress::Waits
+            }
+            Err(e) => {
+                log::debug!("a client is gone: {e}");
+                Progress::Failed
+            }
+        }
+    }
+}
+
+fn body_length(headers: &http::HeaderMap, body: &Body) -> Length {
+    let exact = body.bytes().map(|b| b.len() as u64).or_else(|| body.size_hint().exact());
+    let told = || {
+        let value = headers.get(http::header::CONTENT_LENGTH)?;
+        value.to_str().ok()?.parse().ok()
+    };
+    exact.or_else(told).map_or(Length::Unknown, Length::Known)
+}
