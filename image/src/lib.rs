@@ -2,5 +2,18 @@
 //! an image: it writes bytes into files, and takes the daemons as files, never as crates.
 #![forbid(unsafe_code)]
 
+pub mod args;
+pub mod binaries;
+pub mod build;
+pub mod command;
+pub mod debs;
+pub mod deps;
+pub mod digest;
+pub mod initramfs;
+pub mod kernel;
+pub mod layout;
+pub mod lock;
 pub mod newc;
+pub mod progress;
 pub mod qemu;
+pub mod zone;

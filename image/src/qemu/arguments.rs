@@ -328,6 +328,6 @@ mod test {
         let mut options = Options::new("k".into(), first, directory.path().into());
         options.more_archives = vec![second];
         let all = fs::read(initramfs(&options).unwrap()).unwrap();
-        assert_eq!(all, b"abcde\0\0\0070701");
+        assert_eq!(all, b"abcde\x00\x00\x00070701");
     }
 }

@@ -1,0 +1,85 @@
+//! The command line of `image`, and what each command does.
+
+use crate::binaries::PROFILE;
+use crate::build;
+use crate::deps;
+use crate::kernel::Choice;
+use crate::layout::Layout;
+use clap::{Parser, Subcommand};
+use std::error::Error;
+use std::process::ExitCode;
+
+/// Builds the appliance and boots it in QEMU.
+#[derive(Debug, Parser)]
+#[command(name = "image", version)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Task,
+    /// The kernel: our own, or Debian's packaged one.
+    #[arg(long, env = "KERNEL", value_enum, default_value = "own", global = true)]
+    kernel: Choice,
+    /// The cargo profile of the programs; only the default one is reproducible.
+    #[arg(long, env = "IMAGE_PROFILE", default_value = PROFILE, global = true)]
+    profile: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Builds kernel, zone image, programs and initramfs into out/.
+    Build,
+    /// Installs the Debian packages that building takes (as root), or says how.
+    Deps,
+    /// Writes image/packages.lock anew: which Debian packages are in the image.
+    Lock {
+        /// Take the newest packages that Debian has.
+        #[arg(long, required = true)]
+        update: bool,
+    },
+    /// Builds twice and compares.
+    VerifyReproducible,
+}
+
+/// Does what the command line asks for; errors are printed with their causes.
+#[must_use]
+pub fn run(args: &Args) -> ExitCode {
+    match act(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(args: &Args) -> Result<(), Box<dyn Error>> {
+    let layout = Layout::of_this_tree();
+    match &args.command {
+        Task::Build => {
+            deps::ensure(args.kernel)?;
+            let product = build::build(&layout, args.kernel, &args.profile)?;
+            println!("{}", product.kernel.display());
+            println!("{}", product.initramfs.display());
+            println!("{}", product.zone_image.display());
+        }
+        Task::Deps => deps::ensure(args.kernel)?,
+        Task::Lock { update: _ } => {
+            deps::ensure(args.kernel)?;
+            build::update_lock(&layout)?;
+        }
+        Task::VerifyReproducible => {
+            deps::ensure(args.kernel)?;
+            build::verify_reproducible(&layout, args.kernel, &args.profile)?;
+        }
+    }
+    Ok(())
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
