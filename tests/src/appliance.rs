@@ -4,6 +4,7 @@
 //! that the boot loader appends. Each boot has a directory of its own, in which its console log stays.
 
 use crate::agent::Agent;
+use crate::build;
 use crate::manta::Jobs;
 use crate::s3::Client;
 use crate::sigv4::{Keys, sha256};
@@ -13,7 +14,6 @@ use image::qemu::{self, Acceleration, DataDisk, Forward, Machine, Options, ZoneI
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// Until all services are ready: under emulation, on a busy machine, with a zone image to copy and verify.
@@ -100,18 +100,7 @@ fn digest(path: &Path) -> Result<String> {
 
 /// Builds the agent, static, and packs it with its service definition.
 fn agent_archive(directory: &Path) -> Result<PathBuf> {
-    let target = "x86_64-unknown-linux-gnu";
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a workspace")?;
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "test-agent", "--target", target])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .current_dir(home)
-        .status()
-        .context("running cargo")?;
-    ensure!(status.success(), "the test agent does not build");
-    let built = std::env::var_os("CARGO_TARGET_DIR").map_or(home.join("target"), PathBuf::from);
-    let program = std::fs::read(built.join(target).join("debug/test-agent"))?;
+    let program = std::fs::read(build::program("test-agent", "test-agent")?)?;
     let service = r#"description = "Looks inside for the tests"
 command = ["/sbin/test-agent"]
 cgroup = "system/agent"

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod appliance;
 pub mod blocklog;
+pub mod build;
 pub mod load;
 pub mod local;
 pub mod manta;

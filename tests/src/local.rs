@@ -14,23 +14,6 @@ use std::time::{Duration, Instant};
 const START_TIME: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Builds storaged and gives its path.
-///
-/// # Errors
-/// If it does not build.
-pub fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a workspace")?;
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "storaged", "--bin", "storaged"])
-        .current_dir(home)
-        .status()
-        .context("running cargo")?;
-    ensure!(status.success(), "storaged does not build");
-    let built = std::env::var_os("CARGO_TARGET_DIR").map_or(home.join("target"), PathBuf::from);
-    Ok(built.join("debug/storaged"))
-}
-
 /// A storaged that runs; killed when dropped.
 #[derive(Debug)]
 pub struct Storaged {

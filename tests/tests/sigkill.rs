@@ -4,8 +4,9 @@
 use anyhow::Result;
 use std::sync::Arc;
 use std::time::Duration;
+use tests::build;
 use tests::load::{Load, Position};
-use tests::local::{Storaged, build};
+use tests::local::Storaged;
 
 /// How often it is killed.
 const KILLS: u64 = 24;
@@ -18,7 +19,7 @@ fn what_was_acknowledged_survives_every_kill() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let data = directory.path().join("store");
     std::fs::create_dir(&data)?;
-    let mut storaged = Storaged::start(&build()?, &data)?;
+    let mut storaged = Storaged::start(&build::program("storaged", "storaged")?, &data)?;
     let client = storaged.s3.clone();
     client.create_bucket("kills")?;
     let nowhere: Position = Arc::new(|| 0);

@@ -10,6 +10,9 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use test_agent::{PORT, Reply, Request};
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).is_some_and(|argument| argument == "crash") {
+        anyhow::bail!("crashing, as told to");
+    }
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listening")?;
     sys::activation::notify("READY=1").context("telling init")?;
     eprintln!("mobula: a test agent listens on port {PORT}: this is no appliance for real data");

@@ -1,0 +1,259 @@
+//! Power cuts: a load runs while QEMU logs all that the guest writes; then the disk is rebuilt as it was at
+//! many moments, what no flush covered partly lost, and the store opened on each must hold its promises.
+//!
+//! The rebuilt disks lie one behind the other in one large, sparse file, which a second machine has as a
+//! disk; the agent mounts one after the other and runs storaged on it. Nothing there looks like a data disk
+//! to the node itself: the file's beginning belongs to nobody and there is no partition table.
+
+use crate::teller::Teller;
+use anyhow::{Context, Result, ensure};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tests::agent::{Agent, Request, SIGTERM, wait_for};
+use tests::appliance::{Appliance, Artefacts, LOGIN, SECOND_S3, Shape, config, keys};
+use tests::blocklog::{Base, Cut, Log, position, survivors};
+use tests::load::{History, Load, Position};
+use tests::s3::Ask;
+
+const FSYNC: &str = "after a power cut every acknowledged operation holds";
+const NONE: &str = "without durability a power cut loses something";
+/// Moments at which the power is cut; and for the control.
+const CUTS: usize = 56;
+const CONTROL_CUTS: usize = 8;
+/// Operations in the load.
+const OPERATIONS: u64 = 400;
+const LOAD_TIME: Duration = Duration::from_secs(180);
+const WORKERS: usize = 6;
+/// A small disk, but one that still has room after what the store keeps free.
+const DISK_BYTES: u64 = 1 << 30;
+/// What lies before the first rebuilt disk: bytes that are not zero, so that nobody formats it.
+const FRONT_BYTES: u64 = 1 << 20;
+const BUCKET: &str = "cuts";
+/// storaged's user.
+const STORE_USER: u32 = 200;
+const SEED: u64 = 42;
+
+/// A moment, and what is known about it.
+struct Moment {
+    upto: usize,
+    position: u64,
+    cut: Cut,
+}
+
+/// What a load left behind.
+struct Recording {
+    base: PathBuf,
+    log: PathBuf,
+    begun: u64,
+    history: History,
+}
+
+/// Tells them.
+pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
+    teller.tell(FSYNC, || {
+        let (wrong, promised) = cut_and_check(artefacts, "fsync", CUTS)?;
+        println!("  {promised} promises were checked over {CUTS} power cuts");
+        ensure!(wrong.is_empty(), "{wrong:#?}");
+        Ok(())
+    });
+    teller.tell(NONE, || {
+        let (wrong, promised) = cut_and_check(artefacts, "none", CONTROL_CUTS)?;
+        println!("  {} of {promised} promises were broken", wrong.len());
+        ensure!(!wrong.is_empty(), "nothing was lost: the test would not notice if something were");
+        Ok(())
+    });
+}
+
+/// What was wrong after all cuts, and how many promises there were.
+fn cut_and_check(
+    artefacts: &Artefacts,
+    durability: &str,
+    cuts: usize,
+) -> Result<(Vec<String>, usize)> {
+    let recording = record(artefacts, durability)?;
+    let log = Log::open(&recording.log)?;
+    let moments = choose(&log, &recording, cuts);
+    let disks = artefacts.directory.join(format!("cuts-{durability}.disk"));
+    rebuild(&recording, &log, &moments, &disks)?;
+    let result = check(artefacts, durability, &recording, &moments, &disks);
+    std::fs::remove_file(&disks)?;
+    result
+}
+
+/// Formats a disk in a first boot, keeps a copy, and records a load in a second one.
+fn record(artefacts: &Artefacts, durability: &str) -> Result<Recording> {
+    let file = |what: &str| artefacts.directory.join(format!("power-{durability}.{what}"));
+    let (disk, base, log) = (file("disk"), file("base"), file("log"));
+    if disk.exists() {
+        std::fs::remove_file(&disk)?;
+    }
+    let mut shape = Shape::usual(&disk);
+    shape.disk = Some((disk.clone(), DISK_BYTES));
+    shape.zone_image = false;
+    shape.config = Some(config(durability));
+    let (appliance, _) = Appliance::boot(artefacts, &format!("power {durability} 1"), &shape)?;
+    appliance.s3.create_bucket(BUCKET)?;
+    appliance.power_off()?;
+    std::fs::copy(&disk, &base).context("copying the disk")?;
+
+    shape.write_log = Some(log.clone());
+    let (appliance, _) = Appliance::boot(artefacts, &format!("power {durability} 2"), &shape)?;
+    let begun = position(&log)?;
+    let path = log.clone();
+    let now: Position = Arc::new(move || position(&path).unwrap_or(u64::MAX));
+    let load = Load::start(&appliance.s3, BUCKET, WORKERS, SEED, &now);
+    load.wait(OPERATIONS, LOAD_TIME)?;
+    let history = load.finish()?;
+    appliance.power_off()?;
+    Ok(Recording { base, log, begun, history })
+}
+
+/// Moments spread over the load, most of them with something at stake.
+fn choose(log: &Log, recording: &Recording, cuts: usize) -> Vec<Moment> {
+    let mut rng = fastrand::Rng::with_seed(SEED);
+    let first = log.entries_before(recording.begun);
+    let ends = recording.history.keys.values().flatten().map(|operation| operation.ended);
+    let last = log.entries_before(ends.filter(|end| *end != u64::MAX).max().unwrap_or_default());
+    let moment = |number: usize| {
+        let (from, to) = (last - first, cuts);
+        let upto = first + from * number / to + rng.usize(..from / to + 1);
+        let upto = upto.min(last);
+        let position = log.entries.get(upto).map_or(u64::MAX, |entry| entry.start);
+        let cut = match number % 4 {
+            0 => Cut::Harsh,
+            1 => Cut::Kind,
+            _ => Cut::Random,
+        };
+        Moment { upto, position, cut }
+    };
+    (0..cuts).map(moment).collect()
+}
+
+fn rebuild(recording: &Recording, log: &Log, moments: &[Moment], disks: &Path) -> Result<()> {
+    let base = Base::read(&recording.base)?;
+    if disks.exists() {
+        std::fs::remove_file(disks)?;
+    }
+    let target = File::create_new(disks)?;
+    target.set_len(FRONT_BYTES + moments.len() as u64 * base.bytes + FRONT_BYTES)?;
+    target.write_all_at(&[0x55; 4096], 0)?;
+    for (number, moment) in moments.iter().enumerate() {
+        let mut rng = fastrand::Rng::with_seed(SEED + number as u64);
+        let kept = survivors(&log.entries, moment.upto, moment.cut, &mut rng);
+        base.rebuild(log, &kept, &target, FRONT_BYTES + number as u64 * base.bytes)?;
+    }
+    Ok(())
+}
+
+/// Opens one disk after the other.
+fn check(
+    artefacts: &Artefacts,
+    durability: &str,
+    recording: &Recording,
+    moments: &[Moment],
+    disks: &Path,
+) -> Result<(Vec<String>, usize)> {
+    let mut shape = Shape::usual(&PathBuf::new());
+    shape.disk = None;
+    shape.zone_image = false;
+    let path = disks.to_str().context("a path in UTF-8")?.replace(',', ",,");
+    let node = format!("driver=raw,node-name=cuts,file.driver=file,file.filename={path}");
+    shape.arguments = vec!["-blockdev".into(), node.into(), "-device".into()];
+    shape.arguments.push("virtio-blk-pci,drive=cuts,serial=cuts".into());
+    let name = format!("power {durability} check");
+    let appliance = Appliance::start(artefacts, &name, &shape)?;
+    appliance.agent.wait(Duration::from_secs(120))?;
+    let disk = disk_named(&appliance.agent, "cuts")?;
+    let (mut wrong, mut promised) = (Vec::new(), 0);
+    for (number, moment) in moments.iter().enumerate() {
+        let number = u16::try_from(number + 1)?;
+        let found = open(&appliance, &disk, number, recording, moment)
+            .with_context(|| format!("cut {number}, {:?} after entry {}", moment.cut, moment.upto));
+        match found {
+            Ok(found) => {
+                wrong.extend(found.into_iter().map(|what| format!("cut {number}: {what}")));
+            }
+            Err(error) => wrong.push(format!("{error:#}")),
+        }
+        promised += recording.history.acknowledged(moment.position);
+    }
+    Ok((wrong, promised))
+}
+
+fn disk_named(agent: &Agent, serial: &str) -> Result<String> {
+    for disk in agent.list("/sys/block", false)? {
+        let disk = disk.trim_end_matches('/');
+        let found = agent.read(&format!("/sys/block/{disk}/serial"));
+        if found.is_ok_and(|found| found.trim() == serial) {
+            return Ok(format!("/dev/{disk}"));
+        }
+    }
+    None.with_context(|| format!("no disk has the serial {serial}"))
+}
+
+/// Mounts one rebuilt disk, runs storaged on it and gives what is wrong.
+fn open(
+    appliance: &Appliance,
+    disk: &str,
+    number: u16,
+    recording: &Recording,
+    moment: &Moment,
+) -> Result<Vec<String>> {
+    let agent = &appliance.agent;
+    let start = FRONT_BYTES + u64::from(number - 1) * DISK_BYTES;
+    let disk = disk.to_owned();
+    agent.ask(&Request::Partition { disk: disk.clone(), number, start, length: DISK_BYTES })?;
+    let source = format!("{disk}{number}");
+    let target = "/run/cut".to_owned();
+    let (kind, options) = ("ext4".to_owned(), "prjquota,errors=remount-ro".to_owned());
+    agent.ask(&Request::Mount { source, target: target.clone(), kind, options })?;
+    let keys = keys();
+    let listen = format!("0.0.0.0:{SECOND_S3}");
+    let command = [
+        "/sbin/storaged",
+        "--data",
+        "/run/cut/store",
+        "--s3",
+        &listen,
+        "--manta",
+        "127.0.0.1:9101",
+        "--account",
+        LOGIN,
+        "--access-key",
+        &keys.access,
+        "--secret-key",
+        &keys.secret,
+    ];
+    let pid = agent.start(&command, &[], STORE_USER)?;
+    let found = promises(appliance, recording, moment);
+    let (code, output) = agent.end(pid, SIGTERM)?;
+    agent.ask(&Request::Unmount { target })?;
+    let found =
+        found.with_context(|| format!("storaged ended with {code:?} and said: {output}"))?;
+    ensure!(code == Some(0), "storaged ended with {code:?} and said: {output}");
+    Ok(found)
+}
+
+fn promises(appliance: &Appliance, recording: &Recording, moment: &Moment) -> Result<Vec<String>> {
+    // Connections to the storaged before are of no use to this one.
+    let client = appliance.second.apart();
+    wait_for("storaged to answer", Duration::from_secs(30), || {
+        Ok(client.request(&Ask::new("GET", "/")).ok().filter(|answer| answer.status == 200))
+    })?;
+    let (mut wrong, large) = recording.history.check(&client, BUCKET, moment.position)?;
+    // Files of replaced and deleted objects go a little later, and then all have gone.
+    let files = || -> Result<usize> {
+        let names = appliance.agent.list("/run/cut/store/objects", true)?;
+        Ok(names.iter().filter(|name| !name.ends_with('/')).count())
+    };
+    let settled = wait_for("files without a record to go", Duration::from_secs(10), || {
+        Ok(files().ok().filter(|files| *files == large))
+    });
+    if settled.is_err() {
+        wrong.push(format!("{} files for {large} large objects", files()?));
+    }
+    Ok(wrong)
+}
