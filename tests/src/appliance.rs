@@ -9,6 +9,9 @@ use crate::manta::Jobs;
 use crate::s3::Client;
 use crate::sigv4::{Keys, sha256};
 use anyhow::{Context, Result, ensure};
+use image::build::Product;
+use image::kernel::Choice;
+use image::layout::Layout;
 use image::newc::Archive;
 use image::qemu::{self, Acceleration, DataDisk, Forward, Machine, Options, ZoneImage};
 use std::ffi::OsString;
@@ -37,12 +40,8 @@ pub const TOKEN: &str = "a-token-for-the-stories-only";
 /// The files that are tested.
 #[derive(Debug, Clone)]
 pub struct Artefacts {
-    /// The kernel.
-    pub kernel: PathBuf,
-    /// The shipped initramfs.
-    pub initramfs: PathBuf,
-    /// The zone image `base`.
-    pub base: PathBuf,
+    /// What was built and is shipped.
+    pub product: Product,
     /// The archive with the test agent.
     pub agent: PathBuf,
     /// Where the boots have their directories.
@@ -54,27 +53,19 @@ pub struct Artefacts {
 }
 
 impl Artefacts {
-    /// Finds the image in `out`, builds the agent, and chooses how QEMU runs.
+    /// Finds the image that was built last, builds the agent, and chooses how QEMU runs.
     ///
     /// # Errors
     /// If a file is missing or the agent can't be built.
-    pub fn find(out: &Path, directory: &Path) -> Result<Self> {
-        let file = |name: &str| -> Result<PathBuf> {
-            let path = out.join(name);
-            ensure!(path.exists(), "{} is missing: build the image first", path.display());
-            Ok(path)
-        };
+    pub fn find(choice: Choice, directory: &Path) -> Result<Self> {
+        let product = Product::built(&Layout::of_this_tree(), choice)?;
         std::fs::create_dir_all(directory)?;
-        let (kernel, initramfs) = (file("vmlinuz")?, file("initramfs")?);
-        let acceleration = qemu::probe(&kernel, &directory.join("probe"))?;
         Ok(Self {
-            base: file("base.erofs")?,
             agent: agent_archive(directory)?,
             directory: directory.to_owned(),
-            digest: digest(&initramfs)?,
-            acceleration,
-            kernel,
-            initramfs,
+            digest: digest(&product.initramfs)?,
+            acceleration: qemu::probe(&product.kernel, &directory.join("probe"))?,
+            product,
         })
     }
 
@@ -84,9 +75,9 @@ impl Artefacts {
     /// # Errors
     /// If it is not so.
     pub fn shipped(&self) -> Result<String> {
-        let now = digest(&self.initramfs)?;
+        let now = digest(&self.product.initramfs)?;
         ensure!(now == self.digest, "the initramfs changed while it was tested");
-        let bytes = std::fs::read(&self.initramfs)?;
+        let bytes = std::fs::read(&self.product.initramfs)?;
         let name = b"test-agent";
         ensure!(!bytes.windows(name.len()).any(|w| w == name), "the test agent is in the image");
         Ok(now)
@@ -177,6 +168,8 @@ pub struct Appliance {
     pub jobs: Jobs,
     /// Ports on 127.0.0.1: S3, Manta, admin.
     pub ports: [u16; 3],
+    /// The operator's command, as shipped.
+    pub mobula: PathBuf,
     /// An S3 client of a second storaged, if the agent starts one.
     pub second: Client,
 }
@@ -188,7 +181,7 @@ impl Appliance {
     /// If QEMU can't be started.
     pub fn start(artefacts: &Artefacts, name: &str, shape: &Shape) -> Result<Self> {
         let directory = artefacts.directory.join(name);
-        let (kernel, initramfs) = (artefacts.kernel.clone(), artefacts.initramfs.clone());
+        let Product { kernel, initramfs, zone_image, mobula } = artefacts.product.clone();
         let mut options = Options::new(kernel, initramfs, directory);
         options.acceleration = artefacts.acceleration;
         options.time_limit = LIFE_TIME;
@@ -200,8 +193,7 @@ impl Appliance {
         let disk = shape.disk.clone();
         options.data_disk = disk.map(|(path, bytes)| DataDisk { path, bytes, write_log });
         if shape.zone_image {
-            options.zone_images =
-                vec![ZoneImage { name: "base".into(), path: artefacts.base.clone() }];
+            options.zone_images = vec![ZoneImage { name: "base".into(), path: zone_image }];
         }
         let guest = [S3, MANTA, ADMIN, SECOND_S3, test_agent::PORT];
         let host = free_ports()?;
@@ -216,6 +208,7 @@ impl Appliance {
             s3: client(s3),
             jobs: Jobs::new(client(manta), LOGIN),
             ports: [s3, manta, admin],
+            mobula,
             second: client(second),
         })
     }

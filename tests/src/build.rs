@@ -13,7 +13,7 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
 }
 
-/// Builds a program, static and without optimisation.
+/// Builds a program, static as all of the workspace's are, and without optimisation.
 ///
 /// # Errors
 /// If it does not build.
@@ -21,7 +21,9 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--quiet", "--package", package, "--bin", name, "--target", TARGET])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        // Flags of the caller's would replace those that make it static.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .current_dir(workspace())
         .status()
         .context("running cargo")?;

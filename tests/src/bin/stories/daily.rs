@@ -6,7 +6,6 @@ use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Duration;
 use tests::appliance::{Appliance, Artefacts, OFF_TIME, Shape, TOKEN};
-use tests::build;
 use tests::s3::Ask;
 
 const BOOT: &str = "a blank disk is set up, and all services become ready";
@@ -117,10 +116,9 @@ fn poweroff_by_command(mut appliance: Appliance) -> Result<()> {
 
 /// Runs the operator's command against an appliance and gives what it wrote to stdout.
 pub fn mobula(appliance: &Appliance, arguments: &[&str]) -> Result<String> {
-    let program = build::program("cli", "mobula")?;
     let [s3, manta, admin] = appliance.ports.map(|port| format!("http://127.0.0.1:{port}"));
     let keys = tests::appliance::keys();
-    let mut child = Command::new(program)
+    let mut child = Command::new(&appliance.mobula)
         .args(arguments)
         .env("MOBULA_S3", s3)
         .env("MOBULA_MANTA", manta)

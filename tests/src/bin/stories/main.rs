@@ -1,7 +1,8 @@
 //! Tells the stories: boots the image that is shipped, and holds it to what it promises.
 //!
-//! `stories [--out DIR] [WORD …]` tells those whose name holds one of the words, or all. Stories that get on
-//! with each other share a boot. The last line says how many passed and how many failed.
+//! `stories [WORD …]` tells those whose name holds one of the words, or all; `KERNEL=debian` boots Debian's
+//! packaged kernel. Stories that get on with each other share a boot. The last line says how many passed and
+//! how many failed.
 #![forbid(unsafe_code)]
 
 mod bad_tasks;
@@ -16,23 +17,20 @@ mod teller;
 mod zerocopy;
 
 use anyhow::Result;
-use std::path::PathBuf;
+use image::kernel::Choice;
 use std::process::ExitCode;
 use teller::Teller;
 use tests::appliance::Artefacts;
 use tests::build::workspace;
 
 fn main() -> Result<ExitCode> {
-    let mut out = workspace().join("out");
-    let mut words = Vec::new();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--out" => out = PathBuf::from(arguments.next().unwrap_or_default()),
-            _ => words.push(argument),
-        }
-    }
-    let artefacts = Artefacts::find(&out, &workspace().join("target/stories"))?;
+    let words = std::env::args().skip(1).collect();
+    let kernel = match std::env::var("KERNEL").as_deref() {
+        Err(_) | Ok("" | "own") => Choice::Own,
+        Ok("debian") => Choice::Debian,
+        Ok(other) => anyhow::bail!("KERNEL is own or debian, not {other:?}"),
+    };
+    let artefacts = Artefacts::find(kernel, &workspace().join("target/stories"))?;
     let mut teller = Teller::new(words);
     daily::tell(&mut teller, &artefacts);
     odd::tell(&mut teller, &artefacts);
