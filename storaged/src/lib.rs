@@ -11,6 +11,7 @@ pub mod files;
 pub mod format;
 pub mod front;
 pub mod index;
+pub mod jobs;
 pub mod journal;
 pub mod store;
 
