@@ -9,6 +9,7 @@ pub mod activation;
 pub mod event;
 pub mod listen;
 pub mod ring;
+pub mod mapping;
 pub mod partition;
 pub mod caps;
 pub mod clone;

@@ -11,6 +11,7 @@ pub mod job;
 pub mod kernel;
 pub mod machine;
 pub mod node;
+pub mod prefetch;
 pub mod service;
 pub mod task;
 pub mod zone;
