@@ -6,17 +6,17 @@
 //! The crate decides nothing: policy lives in the daemons.
 
 pub mod activation;
-pub mod event;
-pub mod listen;
-pub mod ring;
-pub mod mapping;
-pub mod partition;
 pub mod caps;
 pub mod clone;
+pub mod event;
 pub mod landlock;
+pub mod listen;
+pub mod mapping;
 pub mod mountfd;
 pub mod namespace;
+pub mod partition;
 pub mod quota;
+pub mod ring;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod transfer;

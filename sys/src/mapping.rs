@@ -71,9 +71,8 @@ impl Populated {
         loop {
             // SAFETY: address and length are those of the mapping just made, which is ours and alive;
             // MADV_POPULATE_READ changes no byte of it.
-            let done = unsafe {
-                libc::madvise(mapping.address.as_ptr(), bytes, libc::MADV_POPULATE_READ)
-            };
+            let done =
+                unsafe { libc::madvise(mapping.address.as_ptr(), bytes, libc::MADV_POPULATE_READ) };
             if done == 0 {
                 return Ok(mapping);
             }
@@ -106,7 +105,8 @@ mod test {
     use std::os::fd::AsFd;
 
     fn file_of(bytes: usize) -> std::fs::File {
-        let path = std::env::temp_dir().join(format!("mobula-mapping-{}-{bytes}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("mobula-mapping-{}-{bytes}", std::process::id()));
         std::fs::write(&path, vec![7; bytes]).unwrap();
         let file = std::fs::File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();

@@ -272,7 +272,10 @@ impl Jobs {
             if attempts.is_empty() {
                 return Ok(());
             }
-            log::info!("{} attempts were cut off by a restart: their tasks run again", attempts.len());
+            log::info!(
+                "{} attempts were cut off by a restart: their tasks run again",
+                attempts.len()
+            );
             self.cut_off(&attempts)?;
         }
     }

@@ -111,7 +111,8 @@ impl Job {
                 self.put_ready(txn, phase, number, &TaskRecord::ready(Some(input)));
             }
             Effect::AddReducerInput { phase, reducer, number } => {
-                let input = hand.input.as_ref().expect("an event that feeds a reducer has an input");
+                let input =
+                    hand.input.as_ref().expect("an event that feeds a reducer has an input");
                 txn.put(key::reducer_input(self.id, phase, reducer, number), input.encode());
             }
             Effect::OpenReducers { phase, count } => {

@@ -84,7 +84,8 @@ impl From<TransactError<JobsError>> for JobsError {
         match error {
             TransactError::Refused(error) => error,
             TransactError::Full => Self::Full,
-            other @ (TransactError::Busy | TransactError::ReadOnly(_) | TransactError::ShutDown) => {
+            other
+            @ (TransactError::Busy | TransactError::ReadOnly(_) | TransactError::ShutDown) => {
                 Self::Unavailable(other.to_string())
             }
         }
@@ -173,4 +174,3 @@ fn is_directory(view: &dyn View, path: &crate::store::ObjectPath) -> Result<bool
     let prefix = crate::format::object_prefix(path.account, path.area, &inside);
     Ok(!key::page(view, &prefix, None, 1)?.is_empty())
 }
-

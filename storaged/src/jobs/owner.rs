@@ -251,12 +251,7 @@ fn add_input(
 
 /// The object may have been replaced since it was looked up: then it is looked up again, here, where
 /// nothing can change.
-fn still_there(
-    txn: &Txn<'_>,
-    job: &Job,
-    line: &str,
-    looked: Looked,
-) -> Result<Looked, JobsError> {
+fn still_there(txn: &Txn<'_>, job: &Job, line: &str, looked: Looked) -> Result<Looked, JobsError> {
     if let Looked::Object(input) = &looked
         && let Bytes::Blob(id) = input.bytes
         && blob(txn, BlobId(id))?.is_none()

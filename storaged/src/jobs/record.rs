@@ -30,7 +30,9 @@ pub enum RecordError {
         source: postcard::Error,
     },
     /// A value from a later program.
-    #[error("a job's {what} record has version {got}, this program reads {VERSION}: update storaged")]
+    #[error(
+        "a job's {what} record has version {got}, this program reads {VERSION}: update storaged"
+    )]
     Version {
         /// Which record.
         what: &'static str,
@@ -53,7 +55,8 @@ pub trait Record: Serialize + DeserializeOwned {
     /// Its bytes in the index.
     fn encode(&self) -> Vec<u8> {
         let value = vec![VERSION];
-        postcard::to_extend(self, value).expect("a vector takes any bytes and these types have a form")
+        postcard::to_extend(self, value)
+            .expect("a vector takes any bytes and these types have a form")
     }
 
     /// Reads it.
@@ -113,7 +116,9 @@ impl Head {
 /// `JobSpec` leaves out what is not said, which only a self-describing format can read back.
 mod as_json {
     use super::JobSpec;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _,
+    };
 
     pub fn serialize<S: Serializer>(spec: &JobSpec, to: S) -> Result<S::Ok, S::Error> {
         serde_json::to_string(spec).map_err(S::Error::custom)?.serialize(to)

@@ -210,6 +210,8 @@ mod test {
         assert_eq!(killed, (Code::UserTask, "user command terminated by SIGKILL".into()));
         let (code, message) = failure(&Ending::OutOfMemory);
         assert_eq!(code, Code::UserTask);
-        assert!(message.starts_with("user command ran out of memory") && message.contains("256 MiB"));
+        assert!(
+            message.starts_with("user command ran out of memory") && message.contains("256 MiB")
+        );
     }
 }
