@@ -13,7 +13,9 @@ pub mod front;
 pub mod index;
 pub mod jobs;
 pub mod journal;
+pub mod prefetch;
 pub mod store;
+pub mod wire_server;
 
 /// Runs `storaged` until it is told to stop.
 pub fn run() -> std::process::ExitCode {

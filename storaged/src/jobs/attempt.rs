@@ -229,6 +229,16 @@ impl Jobs {
         Ok(settled)
     }
 
+    /// Puts the task of an attempt that could not start back where it was: nothing is counted.
+    ///
+    /// # Errors
+    /// As [`Self::commit_attempt`].
+    pub fn give_back(&self, attempt: AttemptId) -> Result<(), JobsError> {
+        let task = Living::load(&self.read()?, attempt)?.task;
+        let task = TaskRecord { state: TaskState::Ready, ..task };
+        self.commit_attempt(attempt, Outcome::Retry(task)).map(|_| ())
+    }
+
     fn after_settling(&self, job: JobId, leaves_work: bool) {
         self.notices.changed(job);
         if leaves_work {

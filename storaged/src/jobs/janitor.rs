@@ -11,10 +11,16 @@ use super::verdict::Failure;
 use super::{Jobs, JobsError};
 use crate::store::{Store, Txn};
 use crossbeam::channel::{Receiver, Sender, unbounded};
+use std::time::Duration;
 use wire::job::JobId;
 
 /// Records settled or cleared in one transaction: bounds how long everybody else's commits wait.
 const PAGE: usize = 128;
+
+/// How often a busy store is asked again, and after how long: ten minutes in all.
+const TRIES: u32 = 600;
+/// See [`TRIES`].
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The thread's handle. Dropped, it ends when its queue is empty.
 pub struct Janitor {
@@ -41,12 +47,23 @@ impl Janitor {
 
 fn run(store: &Store, notices: &Notices, work: &Receiver<JobId>) {
     for job in work {
-        match clean(store, job) {
+        match clean_patiently(store, job) {
             Ok(()) => notices.changed(job),
             // The work is in the index still: the next start of storaged goes on with it.
             Err(error) => log::error!("job {job}: cannot clear up: {error}"),
         }
     }
+}
+
+/// A busy or full store is waited for: deletes, here and elsewhere, make room.
+fn clean_patiently(store: &Store, job: JobId) -> Result<(), JobsError> {
+    for _ in 0..TRIES {
+        match clean(store, job) {
+            Err(JobsError::Busy | JobsError::Full) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    clean(store, job)
 }
 
 fn clean(store: &Store, id: JobId) -> Result<(), JobsError> {

@@ -74,6 +74,9 @@ pub enum JobsError {
     /// The store does not take the transaction now; its words say why.
     #[error("{0}")]
     Unavailable(String),
+    /// Too many transactions wait.
+    #[error("the store is too busy; try again later")]
+    Busy,
     /// The data disk is full.
     #[error("the data disk is full; delete objects")]
     Full,

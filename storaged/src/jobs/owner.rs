@@ -8,7 +8,7 @@ use super::record::{Bytes, ErrorRecord, Head, NameRecord, Record};
 use super::time::now_ms;
 use super::{Jobs, JobsError};
 use crate::index::View;
-use crate::store::{AccountId, BlobId, Txn, ViewExt, blob};
+use crate::store::{AccountId, BlobId, Txn, blob};
 use uuid::Uuid;
 use wire::job::{JobError, JobId, JobSpec, JobView};
 

@@ -1,0 +1,191 @@
+//! One peer: who it is, what it has open, and what waits to be sent to it.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+use sys::seqpacket::{Credentials, RecvError, SendError, Socket};
+use thiserror::Error;
+use wire::frame::{FrameError, Kind};
+use wire::task::{Peer, REQUESTS_MAX};
+
+/// Connections at a time: zoned and its successor, consoled, and people with a status command.
+pub const CONNECTIONS_MAX: usize = 16;
+/// Messages that wait for one peer: an answer to each open request and as many pushes.
+const QUEUE_MAX: usize = 2 * REQUESTS_MAX;
+/// How long a peer may leave its messages unread. zoned is one busy loop: it reads within milliseconds.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
+/// The users that may connect besides root and storaged's own: consoled.
+const USERS: [u32; 1] = [202];
+
+/// Names a connection for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Why a connection was dropped.
+#[derive(Debug, Error)]
+pub enum Dropped {
+    /// The peer went away: nothing wrong.
+    #[error("it closed the connection")]
+    Closed,
+    /// Another zoned came.
+    #[error("a newer zoned took its place")]
+    Displaced,
+    /// What it sent is no message.
+    #[error("it sent rubbish: {0}")]
+    Frame(#[from] FrameError),
+    /// A message of a kind that nobody sends here, or at the wrong time.
+    #[error("it sent a {0:?} where none belongs")]
+    Kind(Kind),
+    /// Descriptors where none belong.
+    #[error("it sent {0} descriptors where none belong")]
+    Descriptors(usize),
+    /// More open requests than its window.
+    #[error("it has more than {REQUESTS_MAX} requests open")]
+    Window,
+    /// It asks for what only zoned may ask for.
+    #[error("it asks for tasks and has not said that it is zoned")]
+    NotZoned,
+    /// User and role do not go together.
+    #[error("user {uid} may not be {peer:?}")]
+    User {
+        /// Which user.
+        uid: u32,
+        /// As whom it came.
+        peer: Peer,
+    },
+    /// It stopped reading.
+    #[error("it does not read: {waiting} messages wait for it")]
+    Unread {
+        /// How many.
+        waiting: usize,
+    },
+    /// The kernel says so.
+    #[error(transparent)]
+    Recv(#[from] RecvError),
+    /// The kernel says so.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+/// A message on its way, with what travels beside it.
+pub struct Outgoing {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The descriptors.
+    pub fds: Vec<Box<dyn AsFd + Send>>,
+    /// Whether it answers a request.
+    pub answer: bool,
+}
+
+/// One peer.
+pub struct Connection {
+    socket: Socket,
+    credentials: Credentials,
+    peer: Option<Peer>,
+    open: usize,
+    queue: VecDeque<Outgoing>,
+    /// Since when the queue has not moved.
+    stuck: Option<Instant>,
+}
+
+/// Whether a user may connect at all.
+pub fn may_connect(credentials: &Credentials, own_uid: u32) -> bool {
+    credentials.uid == 0 || credentials.uid == own_uid || USERS.contains(&credentials.uid)
+}
+
+impl Connection {
+    /// A new peer, who has not said who it is.
+    pub fn new(socket: Socket, credentials: Credentials) -> Self {
+        Self { socket, credentials, peer: None, open: 0, queue: VecDeque::new(), stuck: None }
+    }
+
+    /// Who it is at the kernel's word.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Notes who it says it is. zoned is root, or storaged's own user on a development host.
+    pub fn hello(&mut self, peer: Peer, own_uid: u32) -> Result<(), Dropped> {
+        let uid = self.credentials.uid;
+        if peer == Peer::Zoned && uid != 0 && uid != own_uid {
+            return Err(Dropped::User { uid, peer });
+        }
+        if self.peer.is_some() {
+            return Err(Dropped::Kind(Kind::Hello));
+        }
+        self.peer = Some(peer);
+        Ok(())
+    }
+
+    /// Whether it said that it is zoned.
+    pub fn is_zoned(&self) -> bool {
+        self.peer == Some(Peer::Zoned)
+    }
+
+    /// Receives a message, if one is there.
+    pub fn recv(&self, message: &mut Vec<u8>) -> Result<Option<usize>, Dropped> {
+        match self.socket.recv(message) {
+            Ok(Some(fds)) => Ok(Some(fds.len())),
+            Ok(None) => Err(Dropped::Closed),
+            Err(RecvError::Empty) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes a request.
+    pub fn opened(&mut self) -> Result<(), Dropped> {
+        self.open += 1;
+        if self.open > REQUESTS_MAX { Err(Dropped::Window) } else { Ok(()) }
+    }
+
+    /// Whether nothing waits, so that a push may be made.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Puts a message in the queue and sends what can be sent.
+    pub fn send(&mut self, message: Outgoing) -> Result<(), Dropped> {
+        self.queue.push_back(message);
+        self.flush()?;
+        let waiting = self.queue.len();
+        if waiting > QUEUE_MAX { Err(Dropped::Unread { waiting }) } else { Ok(()) }
+    }
+
+    /// Sends what can be sent.
+    pub fn flush(&mut self) -> Result<(), Dropped> {
+        while let Some(message) = self.queue.front() {
+            let fds: Vec<BorrowedFd<'_>> = message.fds.iter().map(|fd| fd.as_fd()).collect();
+            match self.socket.send(&message.bytes, &fds) {
+                Ok(()) => {}
+                Err(SendError::Full) => {
+                    self.stuck.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
+                Err(SendError::Closed) => return Err(Dropped::Closed),
+                Err(error) => return Err(error.into()),
+            }
+            if message.answer {
+                self.open -= 1;
+            }
+            self.queue.pop_front();
+            self.stuck = None;
+        }
+        Ok(())
+    }
+
+    /// Drops a peer that has left its messages unread for too long.
+    pub fn check_read(&self) -> Result<(), Dropped> {
+        match self.stuck {
+            Some(since) if since.elapsed() > UNREAD_MAX => {
+                Err(Dropped::Unread { waiting: self.queue.len() })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
