@@ -92,7 +92,12 @@ fn process(pid: i32) -> Option<Process> {
         name: field("Name:")?.join(" "),
         command: text("cmdline")?.trim_end_matches('\0').replace('\0', " "),
         user: field("Uid:")?.get(1)?.parse().ok()?,
-        cgroup: text("cgroup")?.trim().strip_prefix("0::")?.to_owned(),
+        // Version 2's line; a kernel may show more.
+        cgroup: text("cgroup")?
+            .lines()
+            .find_map(|l| l.strip_prefix("0::"))
+            .unwrap_or("/")
+            .to_owned(),
         state: field("State:")?.first()?.chars().next()?,
     })
 }
