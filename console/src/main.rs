@@ -1,4 +1,15 @@
-//! consoled: the admin API.
+//! consoled: arguments in, exit status out.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match console::run(&console::Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
