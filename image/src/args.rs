@@ -1,7 +1,8 @@
 //! The command line of `image`, and what each command does.
 
 use crate::binaries::PROFILE;
-use crate::build;
+use crate::build::{self, Product};
+use crate::demo::{self, Plan};
 use crate::deps;
 use crate::kernel::Choice;
 use crate::layout::Layout;
@@ -35,6 +36,18 @@ enum Task {
         #[arg(long, required = true)]
         update: bool,
     },
+    /// Builds what has changed, boots it, and demonstrates a job on this machine's package index.
+    Run {
+        /// Shut the appliance down at the end instead of staying up.
+        #[arg(long)]
+        once: bool,
+        /// Then alter one object and see the comparison fail.
+        #[arg(long)]
+        alter_one: bool,
+        /// Boot what was built last.
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Builds twice and compares.
     VerifyReproducible,
 }
@@ -65,6 +78,15 @@ fn act(args: &Args) -> Result<(), Box<dyn Error>> {
         Task::Lock { update: _ } => {
             deps::ensure(args.kernel)?;
             build::update_lock(&layout)?;
+        }
+        Task::Run { once, alter_one, no_build } => {
+            let product = if *no_build {
+                Product::built(&layout, args.kernel)?
+            } else {
+                deps::ensure(args.kernel)?;
+                build::build(&layout, args.kernel, &args.profile)?
+            };
+            demo::run(&layout, &product, Plan { once: *once, alter_one: *alter_one })?;
         }
         Task::VerifyReproducible => {
             deps::ensure(args.kernel)?;

@@ -87,7 +87,7 @@ impl Product {
         Self {
             kernel: own("vmlinuz"),
             initramfs: own("initramfs"),
-            zone_image: layout.out("base.erofs"),
+            zone_image: own("base.erofs"),
             mobula: layout.out("mobula"),
         }
     }

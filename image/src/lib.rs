@@ -7,6 +7,7 @@ pub mod binaries;
 pub mod build;
 pub mod command;
 pub mod debs;
+pub mod demo;
 pub mod deps;
 pub mod digest;
 pub mod initramfs;

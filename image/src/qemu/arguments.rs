@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Before what a caller adds: messages on the serial console, and no hanging after a panic.
 const COMMAND_LINE: &str = "console=ttyS0 panic=10 printk.devkmsg=on";
+/// Without the SATA controller that nothing is attached to: the kernel waits for its empty ports.
+const MACHINE: &str = "q35,sata=off";
 /// Where the guest finds its configuration (`/sys/firmware/qemu_fw_cfg/by_name/…`).
 const CONFIG_NAME: &str = "opt/mobula/config";
 /// The longest path of a Unix socket, its final zero included (unix(7)).
@@ -170,7 +172,7 @@ pub(super) fn prepare(options: &Options) -> Result<Vec<OsString>, QemuError> {
 fn arguments(options: &Options, initramfs: &Path) -> Vec<OsString> {
     let mut line = Arguments::default();
     let directory = &options.directory;
-    line.plain(&["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
+    line.plain(&["-nodefaults", "-no-user-config", "-display", "none", "-machine", MACHINE]);
     line.plain(&options.acceleration.arguments());
     line.plain(&["-smp", &options.cpus.to_string(), "-m", &options.memory_mib.to_string()]);
     line.plain(&["-device", "virtio-rng-pci"]);
@@ -198,7 +200,7 @@ fn arguments(options: &Options, initramfs: &Path) -> Vec<OsString> {
         for Forward { host, guest } in &options.forwards {
             network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
         }
-        line.plain(&["-netdev", &network, "-device", "virtio-net-pci,netdev=net"]);
+        line.plain(&["-netdev", &network, "-device", "virtio-net-pci,netdev=net,romfile="]);
     }
     line.list.extend(options.more_arguments.iter().cloned());
     line.list

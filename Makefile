@@ -1,0 +1,50 @@
+# The front door. The work is done by image/ (a Rust program) and by cargo; this file only names it.
+#
+#   KERNEL=own|debian   which kernel is built and booted (own)
+#   ONCE=1              make run: shut down at the end, and let the exit status tell whether all held
+
+KERNEL ?= own
+export KERNEL
+
+CARGO ?= cargo
+IMAGE = $(CARGO) run --locked --package image --
+RUN_FLAGS = $(if $(ONCE),--once)
+
+.PHONY: help run test image deps fmt lint unit stories
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  KERNEL=debian boots Debian's packaged kernel; make run ONCE=1 shuts down at the end."
+
+run: cc ## build what has changed, boot it in QEMU, demonstrate a job on real data, stay up
+	@$(IMAGE) run $(RUN_FLAGS)
+
+test: lint unit image stories ## everything: style, unit tests, and the booted appliance
+
+image: cc ## build kernel, initramfs and zone image into out/
+	@$(IMAGE) build
+
+deps: cc ## install the Debian packages that building takes (as root), or say how
+	@$(IMAGE) deps
+
+fmt: ## format the sources
+	$(CARGO) fmt --all
+
+lint: cc ## format and lints, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+
+unit: deps ## tests that need no booted appliance
+	$(CARGO) test --locked --workspace
+
+stories: image ## stories told to a booted appliance
+	$(CARGO) test --locked --package tests --test stories -- --ignored --test-threads 1
+
+# Rust links with the C compiler's driver, so it takes one to build even what installs packages.
+.PHONY: cc
+cc:
+	@command -v cc >/dev/null || { \
+		[ "$$(id -u)" = 0 ] || { echo "install a C compiler: sudo apt-get install build-essential"; exit 1; }; \
+		apt-get -q update && apt-get -q install --yes --no-install-recommends build-essential; }
