@@ -1,0 +1,78 @@
+//! Signals as something to read (signalfd(2)) instead of something that interrupts.
+
+use nix::sys::signal::{SigSet, Signal as Number};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// A child ended; several may be meant.
+    Child,
+    /// Interrupt: for PID 1, Ctrl-Alt-Del.
+    Interrupt,
+    /// Somebody asks for an orderly end.
+    Terminate,
+    /// Any other of those that were asked for.
+    Other(u32),
+}
+
+/// Signals of this process, read in order.
+#[derive(Debug)]
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Takes every signal that can be taken; faults stay with the kernel, for they can't wait. To be
+    /// called before the first thread starts.
+    ///
+    /// # Errors
+    /// What sigprocmask(2) and signalfd(2) say.
+    pub fn take_all() -> io::Result<Self> {
+        let mut taken = SigSet::all();
+        for fault in [Number::SIGSEGV, Number::SIGBUS, Number::SIGILL, Number::SIGFPE] {
+            taken.remove(fault);
+        }
+        taken.remove(Number::SIGABRT);
+        Self::take(&taken)
+    }
+
+    /// Takes the two signals that ask for an end, SIGTERM and SIGINT.
+    ///
+    /// # Errors
+    /// What sigprocmask(2) and signalfd(2) say.
+    pub fn take_ends() -> io::Result<Self> {
+        let mut taken = SigSet::empty();
+        taken.add(Number::SIGTERM);
+        taken.add(Number::SIGINT);
+        Self::take(&taken)
+    }
+
+    fn take(signals: &SigSet) -> io::Result<Self> {
+        signals.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(SignalFd::with_flags(signals, flags)?))
+    }
+
+    /// The next signal; none if none waits.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn next(&self) -> io::Result<Option<Signal>> {
+        let Some(info) = self.0.read_signal()? else { return Ok(None) };
+        let number = info.ssi_signo;
+        let is = |signal: Number| number == signal as u32;
+        Ok(Some(match number {
+            _ if is(Number::SIGCHLD) => Signal::Child,
+            _ if is(Number::SIGINT) => Signal::Interrupt,
+            _ if is(Number::SIGTERM) => Signal::Terminate,
+            _ => Signal::Other(number),
+        }))
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
