@@ -83,7 +83,10 @@ mod test {
     }
 
     fn after(pairs: &[(&str, &[&str])]) -> After {
-        pairs.iter().map(|(who, needs)| (name(who), needs.iter().map(|n| name(n)).collect())).collect()
+        pairs
+            .iter()
+            .map(|(who, needs)| (name(who), needs.iter().map(|n| name(n)).collect()))
+            .collect()
     }
 
     #[test]
@@ -97,7 +100,10 @@ mod test {
         ]));
         let shown: Vec<Vec<_>> =
             stages.iter().map(|stage| stage.iter().map(ServiceName::as_str).collect()).collect();
-        assert_eq!(shown, [vec!["consoled", "zoned"], vec!["prefetcher", "storaged"], vec!["noded"]]);
+        assert_eq!(
+            shown,
+            [vec!["consoled", "zoned"], vec!["prefetcher", "storaged"], vec!["noded"]]
+        );
     }
 
     #[test]

@@ -16,7 +16,8 @@
 //! node mends itself when the cause goes, and never reboots over it.
 
 use sys::process::Exit;
-use wire::service::{Readiness, Restart, ServiceSpec, ServiceState};
+use wire::node::ServiceState;
+use wire::service::{Readiness, Restart, ServiceSpec};
 
 /// The first delay before a service that failed is started again.
 pub const BACK_OFF_MS_MIN: u64 = 200;
@@ -310,8 +311,8 @@ fn ended(
         let say = Action::Say(format!("{why} and stays ended"));
         return service.to(State::Stopped, moment.now_ms, why).with(vec![Action::Kill, say]);
     }
-    let stable =
-        service.state == State::Ready && moment.now_ms.saturating_sub(service.since_ms) >= STABLE_MS;
+    let stable = service.state == State::Ready
+        && moment.now_ms.saturating_sub(service.since_ms) >= STABLE_MS;
     let failures = if stable { 0 } else { service.failures };
     let (service, mut actions) = fail(Service { failures, ..service }, moment, &why);
     // What it left behind must not meet its next incarnation.
@@ -319,12 +320,7 @@ fn ended(
     (service, actions)
 }
 
-fn told_to_end(
-    service: Service,
-    next: Next,
-    moment: Moment,
-    exit: Exit,
-) -> (Service, Vec<Action>) {
+fn told_to_end(service: Service, next: Next, moment: Moment, exit: Exit) -> (Service, Vec<Action>) {
     match next {
         Next::Stay => {
             service.to(State::Stopped, moment.now_ms, exit.to_string()).with(vec![Action::Kill])
@@ -376,8 +372,7 @@ fn stop(service: Service, policy: &Policy, now_ms: u64, hurry: bool) -> (Service
             service.to(state, now_ms, "asked to end").with(vec![Action::Terminate])
         }
         State::Stopping { kill_at_ms: earlier, .. } => {
-            let state =
-                State::Stopping { kill_at_ms: kill_at_ms.min(earlier), next: Next::Stay };
+            let state = State::Stopping { kill_at_ms: kill_at_ms.min(earlier), next: Next::Stay };
             Service { state, ..service }.with(vec![])
         }
         State::Killed { .. } => {

@@ -164,7 +164,8 @@ pub fn step(shutdown: Shutdown, now_ms: u64, event: Event) -> (Shutdown, Vec<Act
                 End::Restart => "reboot",
             };
             let say = Action::Say(format!("{what}: stopping all services in order"));
-            let (shutdown, mut actions) = enter_stage(Shutdown { end, stages, ..shutdown }, 0, now_ms);
+            let (shutdown, mut actions) =
+                enter_stage(Shutdown { end, stages, ..shutdown }, 0, now_ms);
             actions.insert(0, say);
             (shutdown, actions)
         }
@@ -190,7 +191,9 @@ pub fn step(shutdown: Shutdown, now_ms: u64, event: Event) -> (Shutdown, Vec<Act
             let say = "the data disk takes too long to sync and unmount; ending without".to_owned();
             over(shutdown, vec![Action::Say(say)])
         }
-        (_, Event::StageOver | Event::Swept | Event::Unmounted | Event::Clock) => (shutdown, vec![]),
+        (_, Event::StageOver | Event::Swept | Event::Unmounted | Event::Clock) => {
+            (shutdown, vec![])
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod clone;
 pub mod clock;
 pub mod event;
 pub mod landlock;
+pub mod file;
 pub mod listen;
 pub mod mapping;
 pub mod mountfd;

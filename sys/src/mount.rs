@@ -80,6 +80,16 @@ pub fn own_root() -> io::Result<()> {
     Ok(nix::unistd::chdir("/")?)
 }
 
+/// Forbids writing through the mount at `target`; the filesystem itself stays writable elsewhere.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn close_for_writing(target: &Path) -> io::Result<()> {
+    let none = None::<&str>;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    Ok(mount(none, target, none, flags, none)?)
+}
+
 /// Takes a mount off the tree.
 ///
 /// # Errors

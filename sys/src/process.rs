@@ -372,11 +372,9 @@ fn become_program(prepared: &mut Prepared) -> Step<std::convert::Infallible> {
     write_pid(&mut prepared.listen_pid);
     // SAFETY: both arrays end with null and point to NUL-terminated words (and to `listen_pid`, whose last
     // byte stays 0) that `prepared` owns; `argv` has a first word, as `spawn` checked.
-    at(
-        10,
-        unsafe { libc::execve(prepared.argv[0], prepared.argv.as_ptr(), prepared.envp.as_ptr()) }
-            .into(),
-    )?;
+    let failed =
+        unsafe { libc::execve(prepared.argv[0], prepared.argv.as_ptr(), prepared.envp.as_ptr()) };
+    at(10, failed.into())?;
     Err((10, libc::EIO))
 }
 
@@ -386,11 +384,9 @@ fn reset_signals() -> Step<()> {
     // SAFETY: `none` is a live sigset_t.
     unsafe { libc::sigemptyset(&raw mut none) };
     // SAFETY: `none` is a live sigset_t, and the old mask is not asked for.
-    at(
-        1,
-        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) }
-            .into(),
-    )?;
+    let unblocked =
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+    at(1, unblocked.into())?;
     // Rust's runtime ignores SIGPIPE, and exec keeps that.
     // SAFETY: SIG_DFL is a disposition, no function of ours runs.
     let old = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
