@@ -40,7 +40,8 @@ pub fn make(path: &str, controllers: &[String]) -> io::Result<()> {
 pub fn hand_down(path: &str, controllers: &[String]) {
     for controller in controllers {
         // Setting a limit of this controller is what fails, and tells, if this did.
-        let _ = write(path, "cgroup.subtree_control", &format!("+{controller}"));
+        let handed = write(path, "cgroup.subtree_control", &format!("+{controller}"));
+        drop(handed);
     }
 }
 

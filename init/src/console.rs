@@ -53,7 +53,8 @@ impl Console {
     pub fn print(&mut self, line: &str) {
         if let Some(kernel) = &mut self.kernel {
             // The kernel's log may refuse a line; the console and the ring have it.
-            let _ = kernel.write(format!("{PRIORITY}{line}").as_bytes());
+            let written = kernel.write(format!("{PRIORITY}{line}").as_bytes());
+            drop(written);
         }
         if self.waiting.len() + line.len() + 1 > WAITING_BYTES_MAX {
             self.lost += 1;
