@@ -40,7 +40,7 @@ unit: deps ## tests that need no booted appliance
 	$(CARGO) test --locked --workspace
 
 stories: image ## stories told to a booted appliance
-	$(CARGO) test --locked --package tests --test stories -- --ignored --test-threads 1
+	$(CARGO) run --locked --package tests --bin stories
 
 # Rust links with the C compiler's driver, so it takes one to build even what installs packages.
 .PHONY: cc
