@@ -188,7 +188,7 @@ impl<'a> S3<'a> {
     /// DeleteObjects, at most [`DELETE_KEYS_MAX`] of them; gives those that are still there.
     pub fn delete_many(&self, bucket: &Name, keys: &[String]) -> Result<Vec<Undeleted>, Failure> {
         let body = delete_request(keys);
-        let target = format!("{}?delete=", bucket.url_path());
+        let target = format!("{}?delete=", bucket.with_key("").url_path());
         let what = format!("remove {} objects of {}", keys.len(), bucket.bucket);
         let mut call = self.call(what, "POST", target);
         call.headers.push(("content-md5", STANDARD.encode(Md5::digest(&body))));
