@@ -10,18 +10,18 @@ CARGO ?= cargo
 IMAGE = $(CARGO) run --locked --package image --
 RUN_FLAGS = $(if $(ONCE),--once)
 
-.PHONY: help run test image deps fmt lint unit stories
+.PHONY: help run test image deps fmt lint unit demonstration stories
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  KERNEL=debian boots Debian's packaged kernel; make run ONCE=1 shuts down at the end."
 
 run: cc ## build what has changed, boot it in QEMU, demonstrate a job on real data, stay up
 	@$(IMAGE) run $(RUN_FLAGS)
 
-test: lint unit image stories ## everything: style, unit tests, and the booted appliance
+test: lint unit image demonstration stories ## everything: style, unit tests, and the booted appliance
 
 image: cc ## build kernel, initramfs and zone image into out/
 	@$(IMAGE) build
@@ -38,6 +38,9 @@ lint: cc ## format and lints, warnings denied
 
 unit: deps ## tests that need no booted appliance
 	$(CARGO) test --locked --workspace
+
+demonstration: image ## make run's demonstration, and one in which an altered object must be noticed
+	@$(IMAGE) run --no-build --once --alter-one
 
 stories: image ## stories told to a booted appliance
 	$(CARGO) run --locked --package tests --bin stories
