@@ -6,6 +6,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod committer;
 pub mod files;
 pub mod format;
@@ -14,6 +15,7 @@ pub mod index;
 pub mod jobs;
 pub mod journal;
 pub mod prefetch;
+pub mod s3;
 pub mod store;
 pub mod wire_server;
 

@@ -1,0 +1,125 @@
+//! Buckets: made, looked at, listed, removed. They are directories of an account's `stor`, and their
+//! names are global.
+
+use super::{Api, error};
+use crate::store::{BucketRecord, Made, Removed, TxnError, bucket, buckets};
+use s3s::dto::{
+    Bucket, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
+    GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput,
+    ListBucketsInput, ListBucketsOutput, Owner,
+};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
+
+/// The region there is. Signatures for any are accepted.
+const REGION: &str = "us-east-1";
+/// Buckets of one page: as S3 has it.
+const PAGE_MAX: usize = 10_000;
+
+pub(super) async fn create(
+    api: &Api,
+    req: S3Request<CreateBucketInput>,
+) -> S3Result<S3Response<CreateBucketOutput>> {
+    let account = api.account(&req)?;
+    let input = req.input;
+    if input.object_lock_enabled_for_bucket == Some(true) {
+        return Err(s3_error!(NotImplemented, "object lock is not served"));
+    }
+    if input.acl.as_ref().is_some_and(|acl| acl.as_str() != "private") {
+        return Err(s3_error!(NotImplemented, "a bucket is private"));
+    }
+    let record = BucketRecord { owner: account.id, created_ms: super::now_ms() };
+    let name = input.bucket.clone();
+    let made = api.store.transact(move |txn| txn.make_bucket(&name, &record));
+    match made.await.map_err(|e| error::transact(e, |e| error::txn(&e)))? {
+        Made::New => {
+            Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }))
+        }
+        Made::Existed(record) if record.owner == account.id => {
+            Err(s3_error!(BucketAlreadyOwnedByYou, "you have this bucket already"))
+        }
+        Made::Existed(_) => Err(s3_error!(BucketAlreadyExists, "somebody has this bucket")),
+    }
+}
+
+pub(super) fn head(
+    api: &Api,
+    req: &S3Request<HeadBucketInput>,
+) -> S3Result<S3Response<HeadBucketOutput>> {
+    let account = api.account(req)?;
+    api.own_bucket(account.id, &req.input.bucket)?;
+    Ok(S3Response::new(HeadBucketOutput {
+        bucket_region: Some(REGION.to_owned()),
+        ..HeadBucketOutput::default()
+    }))
+}
+
+pub(super) fn location(
+    api: &Api,
+    req: &S3Request<GetBucketLocationInput>,
+) -> S3Result<S3Response<GetBucketLocationOutput>> {
+    let account = api.account(req)?;
+    api.own_bucket(account.id, &req.input.bucket)?;
+    // Nothing stands for us-east-1.
+    Ok(S3Response::new(GetBucketLocationOutput::default()))
+}
+
+pub(super) async fn delete(
+    api: &Api,
+    req: S3Request<DeleteBucketInput>,
+) -> S3Result<S3Response<DeleteBucketOutput>> {
+    let account = api.account(&req)?;
+    let name = req.input.bucket;
+    api.own_bucket(account.id, &name)?;
+    let owner = account.id;
+    let removed = api.store.transact(move |txn| {
+        let record = bucket(txn, &name).map_err(TxnError::from)?;
+        match record.is_some_and(|record| record.owner == owner) {
+            true => txn.remove_bucket(&name),
+            false => Ok(Removed::Missing),
+        }
+    });
+    match removed.await.map_err(|e| error::transact(e, |e| error::txn(&e)))? {
+        Removed::Gone => Ok(S3Response::new(DeleteBucketOutput {})),
+        Removed::Missing => Err(s3_error!(NoSuchBucket, "the specified bucket does not exist")),
+        Removed::NotEmpty => {
+            Err(s3_error!(BucketNotEmpty, "the bucket you tried to delete is not empty"))
+        }
+    }
+}
+
+pub(super) fn list(
+    api: &Api,
+    req: S3Request<ListBucketsInput>,
+) -> S3Result<S3Response<ListBucketsOutput>> {
+    let account = api.account(&req)?;
+    let input = req.input;
+    let view = api.store.read().map_err(|e| error::index(&e))?;
+    let all = buckets(&view, account.id).map_err(|e| error::index(&e))?;
+    let prefix = input.prefix.clone().unwrap_or_default();
+    let after = input.continuation_token.unwrap_or_default();
+    let max = input.max_buckets.and_then(|max| usize::try_from(max).ok()).unwrap_or(PAGE_MAX);
+    let mut found: Vec<_> = all
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(&prefix) && *name > after)
+        .take(max.saturating_add(1))
+        .collect();
+    let more = found.len() > max;
+    found.truncate(max);
+    let next = found.last().filter(|_| more).map(|(name, _)| name.clone());
+    let shown = found.into_iter().map(|(name, record)| Bucket {
+        bucket_region: Some(REGION.to_owned()),
+        creation_date: Some(super::list::time(record.created_ms)),
+        name: Some(name),
+    });
+    Ok(S3Response::new(ListBucketsOutput {
+        buckets: Some(shown.collect()),
+        continuation_token: next,
+        owner: Some(owner(&account)),
+        prefix: input.prefix,
+    }))
+}
+
+/// An account as S3 shows an owner.
+pub(super) fn owner(account: &crate::accounts::Account) -> Owner {
+    Owner { display_name: Some(account.name.clone()), id: Some(account.name.clone()) }
+}

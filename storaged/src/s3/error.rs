@@ -1,0 +1,101 @@
+//! What goes wrong in the store, as S3 tells it.
+
+use crate::front::request_body::BodyError;
+use crate::store::{IndexError, OpenBlobError, SealError, StageError, TransactError, TxnError};
+use http::StatusCode;
+use s3s::{S3Error, S3ErrorCode, StdError, s3_error};
+
+/// The disk is full: a code of our own, since S3's disks never are.
+pub fn full() -> S3Error {
+    let mut error = S3Error::with_message(
+        S3ErrorCode::Custom("InsufficientStorage".into()),
+        "the data disk is full: nothing was stored; delete objects",
+    );
+    error.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
+    error
+}
+
+/// The store failed, and its log says how.
+pub fn internal(error: &(dyn std::error::Error + 'static)) -> S3Error {
+    log::error!("{}", chain(error));
+    s3_error!(InternalError, "the store failed; its log says why")
+}
+
+/// An error and its sources on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Of the index.
+pub fn index(error: &IndexError) -> S3Error {
+    internal(error)
+}
+
+/// Of a transaction's closure.
+pub fn txn(error: &TxnError) -> S3Error {
+    match error {
+        TxnError::Full { .. } => full(),
+        TxnError::Index(_) | TxnError::TooLong { .. } | TxnError::NoBlob(_) => internal(error),
+    }
+}
+
+/// Of a transaction, given what its closure's refusal means.
+pub fn transact<E>(error: TransactError<E>, refused: impl FnOnce(E) -> S3Error) -> S3Error {
+    match error {
+        TransactError::Refused(error) => refused(error),
+        TransactError::Busy => s3_error!(SlowDown, "too many changes wait for the disk"),
+        TransactError::Full => full(),
+        TransactError::ReadOnly(why) => {
+            log::error!("a change was refused: the store is read-only: {why}");
+            s3_error!(ServiceUnavailable, "the store takes no changes; its log says why")
+        }
+        TransactError::ShutDown => s3_error!(ServiceUnavailable, "the store is shutting down"),
+    }
+}
+
+/// Of a staging file.
+pub fn stage(error: &StageError) -> S3Error {
+    match error {
+        StageError::Full => full(),
+        _ => internal(error),
+    }
+}
+
+/// Of sealing.
+pub fn seal(error: &SealError) -> S3Error {
+    match error {
+        SealError::Full => full(),
+        _ => internal(error),
+    }
+}
+
+/// Of opening a blob.
+pub fn open(error: &OpenBlobError) -> S3Error {
+    internal(error)
+}
+
+/// Of a request's body. The protocol library wraps what the connection said and its own findings into
+/// errors without types, so their words are all there is to go by.
+#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
+pub fn body(error: StdError) -> S3Error {
+    let text = error.to_string();
+    log::debug!("a body was refused: {text}");
+    if text.contains("SignatureMismatch") {
+        s3_error!(SignatureDoesNotMatch, "a signature over a chunk of the body does not match")
+    } else if text.contains("Sha256Mismatch") {
+        let code = S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into());
+        let mut error = S3Error::with_message(code, "the body does not have the signed SHA-256");
+        error.set_status_code(StatusCode::BAD_REQUEST);
+        error
+    } else if text.contains(&BodyError::Idle.to_string()) {
+        s3_error!(RequestTimeout, "the body did not arrive in time")
+    } else {
+        s3_error!(IncompleteBody, "the body is not what the head says: {text}")
+    }
+}
