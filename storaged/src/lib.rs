@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+pub mod args;
 pub mod committer;
+mod daemon;
 pub mod files;
 pub mod format;
 pub mod front;
@@ -19,7 +21,4 @@ pub mod s3;
 pub mod store;
 pub mod wire_server;
 
-/// Runs `storaged` until it is told to stop.
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+pub use daemon::run;

@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
         let (taken, left) = self
             .0
             .split_at_checked(count)
-            .ok_or(DecodeError::Short { missing: count - self.0.len() })?;
+            .ok_or_else(|| DecodeError::Short { missing: count - self.0.len() })?;
         self.0 = left;
         Ok(taken)
     }

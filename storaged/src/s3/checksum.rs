@@ -232,12 +232,12 @@ mod test {
         let values = [
             (Algorithm::Crc32, "x-amz-checksum-crc32", "y/Q5Jg=="),
             (Algorithm::Crc32c, "x-amz-checksum-crc32c", "4waSgw=="),
-            (Algorithm::Crc64Nvme, "x-amz-checksum-crc64nvme", "rosUhgp5lIg="),
-            (Algorithm::Sha1, "x-amz-checksum-sha1", "98O8HYCOBHMqhmYVsMvZz3CLdBY="),
+            (Algorithm::Crc64Nvme, "x-amz-checksum-crc64nvme", "rosUhgp5mIg="),
+            (Algorithm::Sha1, "x-amz-checksum-sha1", "98O8HYCOBHMq32eZZczDTKeuNEE="),
             (
                 Algorithm::Sha256,
                 "x-amz-checksum-sha256",
-                "FeKw06Xffg+D9cA0+RIqMgydD3ipIPfEWqzjM9NKNdU=",
+                "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=",
             ),
         ];
         for (algorithm, header, value) in values {

@@ -1,0 +1,182 @@
+//! What `storaged` is told on its command line, and what that amounts to.
+
+use clap::{ArgGroup, Parser, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use thiserror::Error;
+use wire::machine::{Account, Accounts, ConfigError};
+
+/// Serves objects over S3 and the Manta API.
+#[derive(Debug, Parser)]
+#[command(version)]
+#[command(group = ArgGroup::new("who").required(true).args(["account", "accounts"]))]
+pub struct Args {
+    /// The store's directory; made if missing.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+
+    /// Where to serve S3, unless a supervisor handed over a socket named "s3".
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
+    pub s3: SocketAddr,
+
+    /// Where to serve the Manta API, unless a supervisor handed over a socket named "manta".
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub manta: SocketAddr,
+
+    /// The one account there is.
+    #[arg(long, value_name = "NAME", requires_all = ["access_key", "secret_key"])]
+    account: Option<String>,
+
+    /// Its S3 access key.
+    #[arg(long, value_name = "KEY", env = "MOBULA_ACCESS_KEY", requires = "account")]
+    access_key: Option<String>,
+
+    /// Its S3 secret key. Others can read your command line: better from the environment.
+    #[arg(long, value_name = "KEY", env = "MOBULA_SECRET_KEY", hide_env_values = true)]
+    #[arg(requires = "account")]
+    secret_key: Option<String>,
+
+    /// Its public key for the Manta API, a file as ssh-keygen makes it.
+    #[arg(long, value_name = "FILE", requires = "account")]
+    ssh_key: Option<PathBuf>,
+
+    /// A file of accounts: `[[account]]` tables with name, access_key, secret_key, ssh_keys.
+    #[arg(long, value_name = "FILE")]
+    accounts: Option<PathBuf>,
+
+    /// Ring threads; by default one a core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+
+    /// When an object counts as stored: when it is on disk, or when the kernel has it.
+    #[arg(long, env = "MOBULA_DURABILITY", value_enum, default_value_t = Durability::Fsync)]
+    pub durability: Durability,
+
+    /// Where other daemons connect, unless a supervisor handed over a socket named "wire".
+    #[arg(long, value_name = "PATH")]
+    pub wire: Option<PathBuf>,
+
+    /// A read-only mount of the store's objects, through which zones get theirs.
+    #[arg(long, value_name = "DIR")]
+    pub objects_view: Option<PathBuf>,
+
+    /// The socket of the process that reads objects ahead.
+    #[arg(long, value_name = "PATH")]
+    pub prefetcher: Option<PathBuf>,
+
+    /// How much to log: error, warn, info, debug.
+    #[arg(long, value_name = "LEVEL", env = "MOBULA_LOG", default_value = "info")]
+    pub log: log::LevelFilter,
+}
+
+/// When an object counts as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// When it is on disk.
+    Fsync,
+    /// When the kernel has it: a power cut loses it. For tests that must see the difference.
+    None,
+}
+
+/// Why the accounts are not known.
+#[derive(Debug, Error)]
+pub enum ArgsError {
+    /// A file can't be read.
+    #[error("can't read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The accounts file is wrong.
+    #[error("{path} is no file of accounts")]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and what.
+        #[source]
+        source: ConfigError,
+    },
+    /// A name or key is none.
+    #[error("--{flag}: {rule}")]
+    Value {
+        /// Which flag.
+        flag: &'static str,
+        /// What it should be.
+        rule: &'static str,
+    },
+}
+
+impl Args {
+    /// The accounts that the command line or the file gives.
+    ///
+    /// # Errors
+    /// When they can't be read or make no sense.
+    pub fn accounts(&self) -> Result<Accounts, ArgsError> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|source| ArgsError::Read { path: path.clone(), source })
+        };
+        if let Some(path) = &self.accounts {
+            return Accounts::parse(&read(path)?)
+                .map_err(|source| ArgsError::Parse { path: path.clone(), source });
+        }
+        let ssh_keys = self.ssh_key.as_ref().map(read).transpose()?;
+        let ssh_keys = ssh_keys.map(|key| String::from_utf8_lossy(&key).trim().to_owned());
+        let value = |value: &Option<String>| value.clone().unwrap_or_default();
+        let wrong = |flag| move |rule| ArgsError::Value { flag, rule };
+        let account = Account {
+            name: value(&self.account).try_into().map_err(wrong("account"))?,
+            access_key: value(&self.access_key).try_into().map_err(wrong("access-key"))?,
+            secret_key: value(&self.secret_key).try_into().map_err(wrong("secret-key"))?,
+            ssh_keys: ssh_keys.into_iter().collect(),
+        };
+        Ok(Accounts { accounts: vec![account] })
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use std::io::Write;
+
+    fn parse(more: &[&str]) -> Result<Args, clap::Error> {
+        let base = ["storaged", "--data", "/d"];
+        Args::try_parse_from(base.iter().chain(more))
+    }
+
+    #[test]
+    fn one_account_comes_from_flags() {
+        let args =
+            parse(&["--account", "ada", "--access-key", "AKA", "--secret-key", "s3cret-key"]);
+        let accounts = args.unwrap().accounts().unwrap().accounts;
+        assert_eq!((accounts.len(), accounts[0].name.as_str()), (1, "ada"));
+    }
+
+    #[test]
+    fn accounts_are_one_or_a_file_and_never_none() {
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--account", "ada"]).is_err());
+        assert!(parse(&["--account", "a", "--accounts", "f"]).is_err());
+    }
+
+    #[test]
+    fn a_file_of_accounts_is_read_and_a_wrong_one_named() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let text =
+            "[[account]]\nname = \"ada\"\naccess_key = \"AKA\"\nsecret_key = \"s3cret-key\"\n";
+        file.write_all(text.as_bytes()).unwrap();
+        let args = parse(&["--accounts", file.path().to_str().unwrap()]).unwrap();
+        assert_eq!(args.accounts().unwrap().accounts.len(), 1);
+        file.write_all(b"colour = 1\n").unwrap();
+        assert!(matches!(args.accounts(), Err(ArgsError::Parse { .. })));
+    }
+
+    #[test]
+    fn a_name_that_is_none_names_its_flag() {
+        let args = parse(&["--account", "1", "--access-key", "AKA", "--secret-key", "s3cret-key"]);
+        let error = args.unwrap().accounts().unwrap_err();
+        assert!(error.to_string().starts_with("--account: "));
+    }
+}

@@ -1,0 +1,188 @@
+//! The daemon: opens the store, serves it on every socket, ends in order.
+//!
+//! ```text
+//!   open store ─▶ accounts ─▶ jobs ─▶ wire ─▶ front ─▶ READY=1 ─▶ (SIGTERM) ─▶ STOPPING=1
+//!                                                       ─▶ drain front ─▶ stop wire ─▶ shut the store down
+//! ```
+
+use crate::accounts::{Accounts, AccountsError};
+use crate::args::{Args, ArgsError, Durability};
+use crate::front::{Front, FrontError, Port};
+use crate::jobs::{Jobs, JobsError};
+use crate::prefetch::Prefetcher;
+use crate::store::{self, OpenError, Options, Store};
+use crate::wire_server::{Wire, WireError, WireServer};
+use clap::Parser;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use sys::activation::{self, ActivationError};
+use sys::signal::Signals;
+use sys::wait::{For, wait};
+use thiserror::Error;
+
+/// How long requests in progress may take once the daemon is told to end: the supervisor's patience
+/// is 30 s, and the store wants some of it.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Why the daemon does not run.
+#[derive(Debug, Error)]
+enum DaemonError {
+    #[error(transparent)]
+    Args(#[from] ArgsError),
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
+    #[error("can't open the store")]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
+    #[error("can't take up the jobs")]
+    Jobs(#[from] JobsError),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("can't serve")]
+    Front(#[from] FrontError),
+    #[error("can't listen at {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("can't wait for signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs `storaged` until it is told to stop.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    start_log(args.log);
+    match serve(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{}", crate::s3::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &Args) -> Result<(), DaemonError> {
+    // Before the first thread, which would take the signals instead.
+    let signals = Signals::take_ends().map_err(DaemonError::Signals)?;
+    let mut handed: HashMap<_, _> = activation::listeners()?.into_iter().collect();
+    let given = args.accounts()?;
+    let store = Store::open(options(args))?;
+    let status = store.status();
+    log::info!(
+        "store {} at {}: {} objects, {} bytes; {}, durability {:?}",
+        status.store,
+        args.data.display(),
+        status.objects,
+        status.object_bytes,
+        if status.verity { "sealed by the kernel" } else { "no fs-verity here: own digests" },
+        args.durability,
+    );
+    let accounts = Arc::new(Accounts::enter(&store, given)?);
+    let jobs = Jobs::open(store.clone())?;
+    let wire = handed.remove("wire").map(Wire::Handed);
+    let wire = wire.or_else(|| args.wire.clone().map(Wire::Path));
+    let prefetcher = Prefetcher::new(args.prefetcher.clone());
+    let wire = wire.map(|wire| WireServer::start(wire, jobs.clone(), prefetcher)).transpose()?;
+    let s3 = listener(handed.remove("s3"), args.s3, "S3")?;
+    let ports = vec![Port {
+        listener: s3,
+        service: crate::s3::service(store.clone(), Arc::clone(&accounts)),
+    }];
+    for name in handed.keys() {
+        log::warn!("the socket {name:?} was handed over and is not served");
+    }
+    let front = Front::start(ports, threads(args))?;
+    tell("READY=1");
+    wait_for_end(&signals)?;
+    log::info!("ending: requests in progress have {} s", DRAIN_TIME_MAX.as_secs());
+    tell("STOPPING=1");
+    front.drain(DRAIN_TIME_MAX);
+    if let Some(wire) = wire {
+        wire.stop();
+    }
+    store.shutdown();
+    log::info!("ended");
+    Ok(())
+}
+
+fn options(args: &Args) -> Options {
+    Options {
+        objects_view: args.objects_view.clone(),
+        durability: match args.durability {
+            Durability::Fsync => store::Durability::Fsync,
+            Durability::None => store::Durability::None,
+        },
+        ..Options::new(&args.data)
+    }
+}
+
+fn threads(args: &Args) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    args.threads.map_or_else(cores, usize::from)
+}
+
+fn listener(
+    handed: Option<OwnedFd>,
+    address: SocketAddr,
+    what: &str,
+) -> Result<OwnedFd, DaemonError> {
+    let listener = match handed {
+        Some(listener) => listener,
+        None => {
+            sys::listen::tcp(address).map_err(|source| DaemonError::Listen { address, source })?
+        }
+    };
+    match sys::listen::local_address(&listener) {
+        Ok(Some(address)) => log::info!("{what} at {address}"),
+        // A socket without an address of the internet is still a socket.
+        Ok(None) | Err(_) => log::info!("{what} at the socket that was handed over"),
+    }
+    Ok(listener)
+}
+
+fn tell(state: &str) {
+    if let Err(e) = activation::notify(state) {
+        log::warn!("can't tell the supervisor {state}: {e}");
+    }
+}
+
+fn wait_for_end(signals: &Signals) -> Result<(), DaemonError> {
+    while signals.next().map_err(DaemonError::Signals)?.is_none() {
+        wait(&[(signals.as_fd(), For::Input)], None).map_err(DaemonError::Signals)?;
+    }
+    Ok(())
+}
+
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let level = match record.level() {
+            log::Level::Error => "error: ",
+            log::Level::Warn => "warning: ",
+            log::Level::Info | log::Level::Debug | log::Level::Trace => "",
+        };
+        eprintln!("storaged: {level}{}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+fn start_log(level: log::LevelFilter) {
+    // A second logger in one process is not worth dying for.
+    if log::set_logger(&Stderr).is_ok() {
+        log::set_max_level(level);
+    }
+}
