@@ -7,10 +7,15 @@ use crate::http::{Answer, Body, Call, Dialect, Http, Repeat, Who};
 use crate::name::{encode_path, encode_value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use wire::job::{JobError, JobId, JobSpec, JobView};
 
 /// Jobs on one page of a listing: the most that Manta gives.
 const PAGE_JOBS: usize = 1024;
+
+/// The most bytes in a line of a list: far more than a name, or an error with its three names, has.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// An account's jobs.
 #[derive(Debug)]
@@ -123,36 +128,63 @@ impl<'a> Manta<'a> {
         }
     }
 
-    /// The names of a job's inputs or outputs, `which` being `in` or `out`.
-    ///
-    /// The live list may hold the latest only; `all` of them stand in the archive of a job that is done.
-    pub fn names(&self, job: JobId, which: &str, all: Option<u64>) -> Result<Vec<String>, Failure> {
-        let live = self.text(job, &format!("live/{which}"));
-        let live = match live {
-            // Manta forgets the live list of old jobs and keeps the archive.
+    /// Gives `take` the names of a job's inputs (`in`) or outputs (`out`), as they come, until it breaks
+    /// off.
+    pub fn each_name(
+        &self,
+        job: JobId,
+        which: &str,
+        mut take: impl FnMut(&str) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<(), Failure> {
+        self.each_line(job, which, |_, line| take(line))
+    }
+
+    /// GetJobErrors: gives `take` a job's errors, as they come, until it breaks off.
+    pub fn each_error(
+        &self,
+        job: JobId,
+        mut take: impl FnMut(JobError) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<(), Failure> {
+        self.each_line(job, "err", |what, line| {
+            let error = serde_json::from_str(line);
+            take(error.map_err(|error| Failure::Nonsense {
+                what: what.to_owned(),
+                why: error.to_string(),
+            })?)
+        })
+    }
+
+    /// Gives `take` the lines of one of a job's lists that are not empty, and what they were asked for.
+    fn each_line(
+        &self,
+        job: JobId,
+        which: &str,
+        mut take: impl FnMut(&str, &str) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<(), Failure> {
+        let mut call = self.of_job("look at", job, "GET", &format!("live/{which}"));
+        let answer = match self.http.send(&call, Body::Empty) {
+            // Manta forgets the live lists of old jobs and keeps the archive.
             Err(Failure::Refused { status: 404, .. }) => {
-                return self.text(job, &format!("{which}.txt"));
+                call = self.of_job("look at", job, "GET", &format!("{which}.txt"));
+                self.http.send(&call, Body::Empty)?
             }
-            live => live?,
+            answer => answer?,
         };
-        if all.is_none_or(|all| live.len() as u64 >= all) {
-            return Ok(live);
+        let nonsense = |why: String| Failure::Nonsense { what: call.what.clone(), why };
+        let mut reader = BufReader::new(answer.into_body().into_reader());
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let got = (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+            if got.map_err(|error| nonsense(error.to_string()))? == 0 {
+                return Ok(());
+            }
+            let text = std::str::from_utf8(&line).map_err(|error| nonsense(error.to_string()))?;
+            let text = text.trim_end_matches(['\r', '\n']);
+            if !text.is_empty() && take(&call.what, text)?.is_break() {
+                return Ok(());
+            }
         }
-        let archived = self.text(job, &format!("{which}.txt"));
-        Ok(archived.ok().filter(|names| names.len() > live.len()).unwrap_or(live))
-    }
-
-    fn text(&self, job: JobId, rest: &str) -> Result<Vec<String>, Failure> {
-        let call = self.of_job("look at", job, "GET", rest);
-        let answer = self.http.fetch(&call, Body::Empty)?;
-        let text = String::from_utf8_lossy(&answer);
-        Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
-    }
-
-    /// GetJobErrors.
-    pub fn errors(&self, job: JobId) -> Result<Vec<JobError>, Failure> {
-        let call = self.of_job("look at the errors of", job, "GET", "live/err");
-        lines(&call.what, &self.http.fetch(&call, Body::Empty)?)
     }
 
     /// GetObject by its full name (`/login/…`), from byte `from`; if `same` is given, only as long as it

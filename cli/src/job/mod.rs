@@ -14,10 +14,13 @@ use crate::s3::S3;
 use crate::transfer::{self, Sink};
 use serde_json::json;
 use std::io::Read;
+use std::ops::ControlFlow;
 use wire::job::{JobError, JobId, JobSpec, JobState, JobView};
 
 /// The most bytes of a task's standard error that are shown; the rest is in its object.
 const STDERR_BYTES_MAX: u64 = 64 * 1024;
+/// The most errors shown at the end of a run: a screenful; the first ones tell the most.
+const ERRORS_SHOWN_MAX: usize = 20;
 
 /// Does what a `job` command asks.
 pub fn run(
@@ -39,13 +42,15 @@ pub fn run(
         Job::List { running } => list(&manta, screen, running),
         Job::Get { job } => show(screen, &manta.status(job)?),
         Job::Wait { job } => wait(&manta, screen, job),
-        Job::Errors { job } => errors(&manta, screen, &manta.errors(job)?),
+        Job::Errors { job } => errors(&manta, screen, job),
         Job::Outputs { job, cat } => {
-            let all = manta.status(job)?.stats.outputs;
-            let names = manta.names(job, "out", Some(all))?;
-            if cat { contents(&manta, screen, &names) } else { print_names(screen, &names) }
+            if cat {
+                contents(&manta, screen, &collect(&manta, job, "out")?)
+            } else {
+                print_names(&manta, screen, job, "out")
+            }
         }
-        Job::Inputs { job } => print_names(screen, &manta.names(job, "in", None)?),
+        Job::Inputs { job } => print_names(&manta, screen, job, "in"),
         Job::Cancel { job } => {
             manta.cancel(job)?;
             if screen.json { screen.value(&json!({ "cancelled": job })) } else { Ok(()) }
@@ -78,13 +83,15 @@ fn start(
 /// Follows a job to its end and shows its outputs, and its errors.
 fn wait(manta: &Manta<'_>, screen: &Screen, job: JobId) -> Result<(), Failure> {
     let view = follow::until_done(manta, screen, job)?;
-    let outputs = manta.names(job, "out", Some(view.stats.outputs))?;
-    let wrong = if view.stats.errors > 0 { manta.errors(job)? } else { Vec::new() };
+    let outputs = collect(manta, job, "out")?;
+    let wrong = if view.stats.errors > 0 { first_errors(manta, job)? } else { Vec::new() };
     if screen.json {
         screen.value(&json!({ "job": view, "outputs": outputs, "errors": wrong }))?;
     } else {
         contents(manta, screen, &outputs)?;
-        errors_to_stderr(manta, screen, &wrong);
+        for error in &wrong {
+            screen.note(told(manta, error).trim_end());
+        }
         screen.note(&follow::summary(&view));
     }
     let job = job.to_string();
@@ -93,6 +100,17 @@ fn wait(manta: &Manta<'_>, screen: &Screen, job: JobId) -> Result<(), Failure> {
         0 => Ok(()),
         errors => Err(Failure::Job { job, errors }),
     }
+}
+
+/// The errors that are shown at the end of a run; `job errors` shows all.
+fn first_errors(manta: &Manta<'_>, job: JobId) -> Result<Vec<JobError>, Failure> {
+    let mut errors = Vec::new();
+    manta.each_error(job, |error| {
+        errors.push(error);
+        let full = errors.len() == ERRORS_SHOWN_MAX;
+        Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(errors)
 }
 
 /// Prints the bytes of objects, one after another.
@@ -107,15 +125,24 @@ fn contents(manta: &Manta<'_>, screen: &Screen, names: &[String]) -> Result<(), 
     Ok(())
 }
 
-fn print_names(screen: &Screen, names: &[String]) -> Result<(), Failure> {
-    for name in names {
+fn collect(manta: &Manta<'_>, job: JobId, which: &str) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    manta.each_name(job, which, |name| {
+        names.push(name.to_owned());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(names)
+}
+
+fn print_names(manta: &Manta<'_>, screen: &Screen, job: JobId, which: &str) -> Result<(), Failure> {
+    manta.each_name(job, which, |name| {
         if screen.json {
             screen.value(&json!({ "name": name }))?;
         } else {
             screen.line(&plain(name))?;
         }
-    }
-    Ok(())
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 fn list(manta: &Manta<'_>, screen: &Screen, running: bool) -> Result<(), Failure> {
@@ -192,23 +219,16 @@ fn show(screen: &Screen, view: &JobView) -> Result<(), Failure> {
 }
 
 /// `mobula job errors`: each error with the task's own words, on standard output.
-fn errors(manta: &Manta<'_>, screen: &Screen, errors: &[JobError]) -> Result<(), Failure> {
-    for error in errors {
+fn errors(manta: &Manta<'_>, screen: &Screen, job: JobId) -> Result<(), Failure> {
+    manta.each_error(job, |error| {
         if screen.json {
             let said = error.stderr.as_ref().map(|name| said(manta, name));
             screen.value(&json!({ "error": error, "stderr_text": said }))?;
         } else {
-            screen.bytes(told(manta, error).as_bytes())?;
+            screen.bytes(told(manta, &error).as_bytes())?;
         }
-    }
-    Ok(())
-}
-
-/// The same on standard error, at the end of a run.
-fn errors_to_stderr(manta: &Manta<'_>, screen: &Screen, errors: &[JobError]) {
-    for error in errors {
-        screen.note(told(manta, error).trim_end());
-    }
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// An error and what its task wrote on standard error.
