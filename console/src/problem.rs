@@ -14,12 +14,14 @@ pub struct Problem {
     pub code: String,
     /// What was refused, why, and what to do next.
     pub message: String,
+    /// The method that the path is for, if it was another.
+    pub allow: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem in words.
     pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), message: message.into() }
+        Self { status, code: code.to_owned(), message: message.into(), allow: None }
     }
 
     pub fn token_absent() -> Self {
@@ -48,9 +50,10 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "NoSuchPath", message)
     }
 
-    pub fn method(allowed: &str) -> Self {
+    pub fn method(allowed: &'static str) -> Self {
         let message = format!("this path is for {allowed} only");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message);
+        Self { allow: Some(allowed), ..problem }
     }
 
     pub fn parameter(message: impl Into<String>) -> Self {
@@ -88,6 +91,6 @@ impl Problem {
         } else {
             StatusCode::CONFLICT
         };
-        Self { status, code: refusal.code, message: refusal.message }
+        Self { status, code: refusal.code, message: refusal.message, allow: None }
     }
 }

@@ -42,18 +42,18 @@ impl Action {
 /// 404 for another path, 405 for another method, 400 for a wrong parameter.
 pub fn route(method: &Method, target: &str, query: Option<&str>) -> Result<Action, Problem> {
     let (wanted, action) = match target {
-        path::HEALTH => (Method::GET, Action::Health),
-        path::NODE => (Method::GET, Action::Node),
-        path::LOGS => (Method::GET, Action::Logs { service: None, lines: LINES_DEFAULT }),
-        path::POWEROFF => (Method::POST, Action::Poweroff),
-        path::REBOOT => (Method::POST, Action::Reboot),
-        path::STORE => (Method::GET, Action::Store),
-        path::ZONES => (Method::GET, Action::Zones),
+        path::HEALTH => ("GET", Action::Health),
+        path::NODE => ("GET", Action::Node),
+        path::LOGS => ("GET", Action::Logs { service: None, lines: LINES_DEFAULT }),
+        path::POWEROFF => ("POST", Action::Poweroff),
+        path::REBOOT => ("POST", Action::Reboot),
+        path::STORE => ("GET", Action::Store),
+        path::ZONES => ("GET", Action::Zones),
         _ => return Err(Problem::no_such_path(target)),
     };
-    let head = *method == Method::HEAD && wanted == Method::GET;
-    if *method != wanted && !head {
-        return Err(Problem::method(wanted.as_str()));
+    let head = *method == Method::HEAD && wanted == "GET";
+    if method.as_str() != wanted && !head {
+        return Err(Problem::method(wanted));
     }
     parameters(action, query.unwrap_or_default())
 }

@@ -199,10 +199,13 @@ fn success(status: StatusCode, value: &impl Serialize) -> Result<Answer, Problem
 }
 
 fn refusal(problem: Problem) -> Answer {
-    let Problem { status, code, message } = problem;
+    let Problem { status, code, message, allow } = problem;
     let body = serde_json::to_vec(&admin::Problem { code, message });
     let mut answer = respond(status, body.expect("two strings have a JSON form"));
     let headers = answer.headers_mut();
+    if let Some(method) = allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(method));
+    }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
