@@ -3,7 +3,7 @@
 //! ```text
 //!   zoned                                 zone-init, PID 1 of the zone
 //!     │ ── Build (+ namespaces, mounts) ──▶ │   root, limits, user, filter
-//!     │ ── Run (+ stdin, stdout, stderr) ─▶ │   init, then exec
+//!     │ ── Run (+ stdout, stderr) ────────▶ │   init, then exec
 //!     │ ◀──────────────────────── Started ── │
 //!     │ ◀───────────── MoreInputs (reduce) ── │   the feeder's queue runs low
 //!     │ ── Inputs (+ descriptors) ────────▶ │
@@ -31,10 +31,10 @@ pub const ASSETS: &str = "/assets";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Order {
-    /// Make the zone. Beside it: the user namespace, the network namespace, then a mount for each of
-    /// [`Plan::files`].
+    /// Make the zone. Beside it: the user namespace, the network namespace, then the mounts of the input,
+    /// if there is one, and of each asset.
     Build(Plan),
-    /// Run the task. Beside it: stdin if `stdin` says [`Stdin::Object`], then stdout and stderr.
+    /// Run the task. Beside it: stdout and stderr. The stdin is the plan's input or, without one, a pipe.
     Run(Command),
     /// More of the stdin, a descriptor each.
     Inputs {
@@ -61,8 +61,11 @@ pub struct Plan {
     pub scratch_bytes: u64,
     /// Files that the zone may hold.
     pub scratch_files: u64,
-    /// Where each file stands, in the order of their mounts: absolute, and as [`shown_path`] makes them.
-    pub files: Vec<String>,
+    /// Where a map's input stands, which also is its stdin; as [`shown_path`] makes it.
+    pub input: Option<String>,
+    /// Where each asset stands, likewise. Programs among them (`#!`, ELF) are copied and may be run, all
+    /// else is mapped and may be read.
+    pub assets: Vec<String>,
 }
 
 /// What to run in a zone.
@@ -75,18 +78,6 @@ pub struct Command {
     pub exec: String,
     /// The environment of `exec`; `init` gets it without `MANTA_INPUT_*`.
     pub environment: Vec<(String, String)>,
-    /// Where stdin comes from.
-    pub stdin: Stdin,
-}
-
-/// Where a task's stdin comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stdin {
-    /// It is the object itself.
-    Object,
-    /// A pipe, fed with one input after another.
-    Feeder,
 }
 
 /// What zone-init tells zoned.

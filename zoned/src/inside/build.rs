@@ -1,0 +1,272 @@
+//! Makes a zone's root and the mounts in it, as root of the node, in namespaces of the zone's own.
+//!
+//! ```text
+//!   <stage>            tmpfs of the zone's size, charged to the zone
+//!     lower            the image, its owners shifted to the zone's users, read-only
+//!     upper, work      what the zone writes
+//!     root             overlay of both ─────▶ becomes /
+//!     tmp, shm         ─────────────────────▶ /tmp, /dev/shm
+//! ```
+//!
+//! The overlay is mounted here, before the user namespace is entered: its mount belongs to the node's
+//! users, and nothing in the zone may change it. Paths in the image are never followed through links.
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
+use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+use std::ffi::{CStr, CString, NulError};
+use std::io;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path};
+use sys::mountfd::{self, Filesystem, Restrictions};
+use sys::namespace;
+use thiserror::Error;
+use wire::zone::Plan;
+
+/// Device nodes, links and directories in /dev: room for them and nothing else.
+const DEV_BYTES: &CStr = c"64k";
+const DEV_FILES: &CStr = c"32";
+/// Minor numbers of the memory devices, major 1 (`Documentation/admin-guide/devices.txt`).
+const MEMORY_DEVICES: [(&str, u64); 5] =
+    [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
+
+/// Why a zone could not be made.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A step failed.
+    #[error("cannot {step}")]
+    Step {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of the plan could not be shown.
+    #[error("cannot show {path}")]
+    File {
+        /// Where it was to stand.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A text of the plan has a zero byte in it.
+    #[error("the plan holds a zero byte")]
+    Zero(#[from] NulError),
+    /// More or fewer mounts came than the plan has files.
+    #[error("{mounts} mounts came for {files} files")]
+    Mounts {
+        /// Files in the plan.
+        files: usize,
+        /// Mounts beside it.
+        mounts: usize,
+    },
+}
+
+/// Says what was tried when it fails.
+fn step<T, E: Into<io::Error>>(step: &'static str, result: Result<T, E>) -> Result<T, BuildError> {
+    result.map_err(|source| BuildError::Step { step, source: source.into() })
+}
+
+/// Makes the zone: afterwards this process's root is the zone's, and nothing else is mounted. Gives the
+/// input, opened for reading, if there is one.
+///
+/// # Errors
+/// [`BuildError`]; the process must end then.
+pub fn build(
+    plan: &Plan,
+    users: BorrowedFd<'_>,
+    network: BorrowedFd<'_>,
+    mounts: Vec<OwnedFd>,
+) -> Result<Option<OwnedFd>, BuildError> {
+    let files = plan.assets.len() + usize::from(plan.input.is_some());
+    if mounts.len() != files {
+        return Err(BuildError::Mounts { files, mounts: mounts.len() });
+    }
+    step("keep the zone's mounts to itself", mountfd::make_all_private())?;
+    step("enter the zone's network", namespace::enter_network(network))?;
+    step("set the host name", nix::unistd::sethostname(&plan.host_name))?;
+    nix::sys::stat::umask(Mode::empty());
+    let stage = make_stage(plan)?;
+    let root = make_root(plan, users, stage.as_fd())?;
+    add_system(stage.as_fd(), root.as_fd())?;
+    let mut mounts = mounts.into_iter();
+    let mut stdin = None;
+    for (path, mount) in plan.input.iter().zip(&mut mounts) {
+        let failed = |source| BuildError::File { path: path.clone(), source };
+        // Opened through the zone's own mount, so that /dev/stdin can be opened again in the zone.
+        stdin = Some(open_mount(mount.as_fd()).map_err(failed)?.into());
+        show(root.as_fd(), path, mount.as_fd()).map_err(failed)?;
+    }
+    for (path, mount) in plan.assets.iter().zip(&mut mounts) {
+        show_asset(root.as_fd(), path, mount.as_fd())
+            .map_err(|source| BuildError::File { path: path.clone(), source })?;
+    }
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    step("make it the root", mountfd::make_root(root.as_fd()))?;
+    Ok(stdin)
+}
+
+/// The scratch filesystem and the directories in it; the process's working directory from here.
+fn make_stage(plan: &Plan) -> Result<OwnedFd, BuildError> {
+    let bytes = CString::new(plan.scratch_bytes.to_string())?;
+    let count = CString::new(plan.scratch_files.to_string())?;
+    let stage = step("make the scratch space", tmpfs(&bytes, &count, Restrictions::PLAIN))?;
+    let path = CString::new(plan.stage.as_str())?;
+    step("place the scratch space", mountfd::place(stage.as_fd(), AT_FDCWD, &path))?;
+    step("go to the scratch space", nix::unistd::fchdir(&stage))?;
+    for (name, mode, owned) in [
+        ("lower", 0o700, false),
+        ("root", 0o700, false),
+        ("work", 0o700, false),
+        ("upper", 0o755, true),
+        ("tmp", 0o1777, true),
+        ("shm", 0o1777, true),
+    ] {
+        step("make the scratch directories", mkdirat(&stage, name, Mode::from_bits_truncate(mode)))?;
+        if owned {
+            step("give the scratch directories away", give(stage.as_fd(), name, plan.user))?;
+        }
+    }
+    Ok(stage)
+}
+
+/// The overlay of the image and what the zone writes.
+fn make_root(
+    plan: &Plan,
+    users: BorrowedFd<'_>,
+    stage: BorrowedFd<'_>,
+) -> Result<OwnedFd, BuildError> {
+    let image = CString::new(plan.image.as_str())?;
+    let lower = step("copy the image's mount", mountfd::copy(AT_FDCWD, &image))?;
+    let mapped = mountfd::map_owners(lower.as_fd(), users, Restrictions::READ_ONLY);
+    step("shift the owners in the image", mapped)?;
+    step("place the image", mountfd::place(lower.as_fd(), stage, c"lower"))?;
+    // Paths are looked up from the working directory, the stage; they hold no colon to be escaped.
+    let overlay = step("begin the overlay", Filesystem::new(c"overlay"))?;
+    let parts = [(c"source", c"zone"), (c"lowerdir", c"lower"), (c"upperdir", c"upper")];
+    for (key, value) in parts.into_iter().chain([(c"workdir", c"work")]) {
+        step("set up the overlay", overlay.set(key, value))?;
+    }
+    let root = step("mount the overlay", overlay.mount(Restrictions::PLAIN))?;
+    step("place the overlay", mountfd::place(root.as_fd(), stage, c"root"))?;
+    Ok(root)
+}
+
+/// What every zone has: /proc, /dev, /tmp, /root.
+fn add_system(stage: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(), BuildError> {
+    for name in ["proc", "dev", "tmp", "root"] {
+        step("make the system's directories", folder(root, name))?;
+    }
+    let proc = step("begin /proc", Filesystem::new(c"proc"))?;
+    // Only what is about processes, and only about one's own.
+    step("set up /proc", proc.set(c"subset", c"pid"))?;
+    step("set up /proc", proc.set(c"hidepid", c"2"))?;
+    let proc = step("mount /proc", proc.mount(Restrictions::DATA))?;
+    step("place /proc", mountfd::place(proc.as_fd(), root, c"proc"))?;
+    let dev = step("make /dev", tmpfs(DEV_BYTES, DEV_FILES, Restrictions::DEVICES))?;
+    step("fill /dev", fill_dev(dev.as_fd()))?;
+    step("place /dev", mountfd::place(dev.as_fd(), root, c"dev"))?;
+    for (name, path) in [(c"tmp", c"tmp"), (c"shm", c"dev/shm")] {
+        let part = step("copy the scratch space's mount", mountfd::copy(stage, name))?;
+        step("place the scratch space's parts", mountfd::place(part.as_fd(), root, path))?;
+    }
+    Ok(())
+}
+
+fn fill_dev(dev: BorrowedFd<'_>) -> nix::Result<()> {
+    let all = Mode::from_bits_truncate(0o666);
+    for (name, minor) in MEMORY_DEVICES {
+        mknodat(dev, name, SFlag::S_IFCHR, all, makedev(1, minor))?;
+    }
+    mknodat(dev, "tty", SFlag::S_IFCHR, all, makedev(5, 0))?;
+    for (name, to) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        symlinkat(to, dev, name)?;
+    }
+    mkdirat(dev, "shm", Mode::from_bits_truncate(0o755))
+}
+
+fn tmpfs(bytes: &CStr, files: &CStr, restrictions: Restrictions) -> io::Result<OwnedFd> {
+    let filesystem = Filesystem::new(c"tmpfs")?;
+    filesystem.set(c"source", c"zone")?;
+    filesystem.set(c"size", bytes)?;
+    filesystem.set(c"nr_inodes", files)?;
+    filesystem.set(c"mode", c"0755")?;
+    filesystem.mount(restrictions)
+}
+
+fn give(folder: BorrowedFd<'_>, name: &str, user: u32) -> nix::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    fchownat(folder, name, Some(uid), Some(gid), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+/// A directory of the zone, made if it is not there; never a link.
+fn folder(parent: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(error),
+    }
+    open(parent, name, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
+}
+
+fn open(parent: BorrowedFd<'_>, name: &str, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+    );
+    openat2(parent, name, how)
+}
+
+/// Makes an empty file at `path` and the directories above it; gives its directory, its name and itself.
+fn make_file(root: BorrowedFd<'_>, path: &str, mode: u32) -> io::Result<(OwnedFd, CString, File)> {
+    let path = Path::new(path);
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(invalid)?;
+    let mut parent = root.try_clone_to_owned()?;
+    for part in path.parent().into_iter().flat_map(Path::components) {
+        match part {
+            Component::RootDir => {}
+            Component::Normal(part) => {
+                parent = folder(parent.as_fd(), part.to_str().ok_or_else(invalid)?)?;
+            }
+            Component::Prefix(_) | Component::CurDir | Component::ParentDir => {
+                return Err(invalid());
+            }
+        }
+    }
+    let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_TRUNC;
+    let file = open(parent.as_fd(), name, flags, Mode::from_bits_truncate(mode))?;
+    let name = CString::new(name).map_err(|_| invalid())?;
+    Ok((parent, name, file.into()))
+}
+
+/// Puts the mount of a file over an empty one at `path`.
+fn show(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
+    let (parent, name, _) = make_file(root, path, 0o444)?;
+    mountfd::place(mount, parent.as_fd(), &name)
+}
+
+/// As [`show`], but a program is copied, so that it may be executable: objects never are.
+fn show_asset(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
+    let mut asset = open_mount(mount)?;
+    let mut start = [0; 4];
+    let got = asset.read_at(&mut start, 0)?;
+    if !start[..got].starts_with(b"#!") && start[..got] != *b"\x7fELF" {
+        return show(root, path, mount);
+    }
+    let (.., mut copy) = make_file(root, path, 0o755)?;
+    io::copy(&mut asset, &mut copy).map(|_| ())
+}
+
+/// Opens the file that a mount consists of; the descriptor of the mount itself cannot be read.
+fn open_mount(mount: BorrowedFd<'_>) -> io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", mount.as_raw_fd()))
+}

@@ -1,0 +1,25 @@
+//! Zones and the tasks that run in them: zoned, which makes and watches zones, and zone-init, which is
+//! PID 1 in each.
+//!
+//! zoned runs attempts and holds nothing that can't be rebuilt: jobs belong to storaged. It never
+//! touches the bytes of objects. Decisions are pure ([`scheduler`], [`attempt`], [`filter`]); acting on
+//! them is thin ([`daemon`], [`zone`], [`cgroup`]).
+#![forbid(unsafe_code)]
+
+pub mod attempt;
+pub mod filter;
+pub mod inside;
+pub mod scheduler;
+
+/// An error and all that caused it, on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
