@@ -23,23 +23,24 @@ pub fn network() -> io::Result<OwnedFd> {
 /// # Errors
 /// What clone(2), open(2) or the maps say.
 pub fn users(base: u32, count: u32) -> io::Result<OwnedFd> {
-    mapped(0, base, count)
+    let map = format!("0 {base} {count}\n");
+    mapped(&map, &map)
 }
 
-fn mapped(inside: u32, outside: u32, count: u32) -> io::Result<OwnedFd> {
+fn mapped(users: &str, groups: &str) -> io::Result<OwnedFd> {
     let holder = Paused::start(Namespaces::USER)?;
-    let map = format!("{inside} {outside} {count}\n");
-    fs::write(format!("/proc/{}/uid_map", holder.pid()), &map)?;
-    fs::write(format!("/proc/{}/gid_map", holder.pid()), &map)?;
+    fs::write(format!("/proc/{}/uid_map", holder.pid()), users)?;
+    fs::write(format!("/proc/{}/gid_map", holder.pid()), groups)?;
     take(&holder, "user")
 }
 
-/// A namespace to show files through, not to be entered: what user `owner` owns is shown as owned by `user`.
+/// A namespace to show files through, not to be entered: what `owner` and `group` own is shown as owned by
+/// `user` and its group.
 ///
 /// # Errors
 /// As [`users`].
-pub fn owner_as(owner: u32, user: u32) -> io::Result<OwnedFd> {
-    mapped(owner, user, 1)
+pub fn owner_as(owner: u32, group: u32, user: u32) -> io::Result<OwnedFd> {
+    mapped(&format!("{owner} {user} 1\n"), &format!("{group} {user} 1\n"))
 }
 
 /// Moves this process into a namespace of [`network`] (setns(2)).

@@ -127,7 +127,10 @@ pub fn step(state: &State, event: Event) -> (State, Option<Action>) {
         // A running task may take its time, a reported one cannot be cancelled, and from a zone that is
         // being killed anything may come.
         (State::Running, Event::Overdue(_))
-        | (State::Reported(_), Event::Started | Event::Over(_) | Event::Cancel | Event::Rubbish(_))
+        | (
+            State::Reported(_),
+            Event::Started | Event::Over(_) | Event::Cancel | Event::Rubbish(_),
+        )
         | (
             State::Killing(_),
             Event::Started | Event::Over(_) | Event::Cancel | Event::Overdue(_) | Event::Rubbish(_),

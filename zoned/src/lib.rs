@@ -6,10 +6,20 @@
 //! them is thin ([`daemon`], [`zone`], [`cgroup`]).
 #![forbid(unsafe_code)]
 
+pub mod args;
 pub mod attempt;
+pub mod cgroup;
+pub mod daemon;
 pub mod filter;
+pub mod images;
 pub mod inside;
+pub mod link;
+mod running;
 pub mod scheduler;
+pub mod slot;
+mod status;
+mod tasks;
+pub mod zone;
 
 /// An error and all that caused it, on one line.
 #[must_use]

@@ -103,8 +103,8 @@ impl Scheduler {
         let passed = now_us.saturating_sub(self.now_us);
         self.now_us = self.now_us.max(now_us);
         for account in self.accounts.values_mut() {
-            account.virtual_time += u128::from(account.share) * u128::from(passed)
-                / u128::from(WEIGHT);
+            account.virtual_time +=
+                u128::from(account.share) * u128::from(passed) / u128::from(WEIGHT);
         }
         self.settle();
     }

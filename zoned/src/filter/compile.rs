@@ -176,11 +176,7 @@ mod test {
     }
 
     fn any_verdict() -> impl Strategy<Value = Verdict> {
-        prop_oneof![
-            Just(Verdict::Allow),
-            (0..40_u16).prop_map(Verdict::Errno),
-            Just(Verdict::Kill)
-        ]
+        prop_oneof![Just(Verdict::Allow), (0..40_u16).prop_map(Verdict::Errno), Just(Verdict::Kill)]
     }
 
     fn any_test() -> impl Strategy<Value = Test> {

@@ -123,11 +123,7 @@ fn conditional() -> Vec<(i64, Vec<(Test, Verdict)>)> {
     let no_family = Verdict::Errno(libc::EAFNOSUPPORT as u16);
     let no_ioctl = Verdict::Errno(libc::ENOTTY as u16);
     let families = [libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32];
-    let kinds = [
-        libc::SOCK_STREAM as u32,
-        libc::SOCK_DGRAM as u32,
-        libc::SOCK_SEQPACKET as u32,
-    ];
+    let kinds = [libc::SOCK_STREAM as u32, libc::SOCK_DGRAM as u32, libc::SOCK_SEQPACKET as u32];
     let nodes = [0, libc::S_IFREG, libc::S_IFIFO, libc::S_IFSOCK];
     vec![
         // clone3 hides its flags behind a pointer, so it does not exist here and libc falls back to this.
@@ -161,9 +157,11 @@ const IOCTLS: &[u32] = &[
 /// All but leases and directory notices (`F_SETLEASE`, `F_NOTIFY`): the zone's root counts as the owner of
 /// the objects it is shown, and could hold up others with a lease.
 const FCNTLS: &[u32] = &[
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 16, // F_DUPFD to F_GETSIG, F_SETOWN_EX, F_GETOWN_EX
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15,
+    16, // F_DUPFD to F_GETSIG, F_SETOWN_EX, F_GETOWN_EX
     36, 37, 38, // F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW
-    1025, 1027, 1030, 1031, 1032, // F_GETLEASE, F_DUPFD_QUERY, F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ
+    1025, 1027, 1030, 1031,
+    1032, // F_GETLEASE, F_DUPFD_QUERY, F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ
     1033, 1034, 1035, 1036, 1037, 1038, // F_ADD_SEALS, F_GET_SEALS, write hints
 ];
 

@@ -16,8 +16,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 use std::ffi::{CStr, CString, NulError};
-use std::io;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path};
@@ -125,7 +125,10 @@ fn make_stage(plan: &Plan) -> Result<OwnedFd, BuildError> {
         ("tmp", 0o1777, true),
         ("shm", 0o1777, true),
     ] {
-        step("make the scratch directories", mkdirat(&stage, name, Mode::from_bits_truncate(mode)))?;
+        step(
+            "make the scratch directories",
+            mkdirat(&stage, name, Mode::from_bits_truncate(mode)),
+        )?;
         if owned {
             step("give the scratch directories away", give(stage.as_fd(), name, plan.user))?;
         }

@@ -41,7 +41,8 @@ impl Feeder {
             Ok(_) | Err(Errno::EPERM | Errno::EBUSY) => {}
             Err(error) => return Err(error.into()),
         }
-        let feeder = Self { pipe: Some(writer), queue: VecDeque::new(), asked: false, ended: false };
+        let feeder =
+            Self { pipe: Some(writer), queue: VecDeque::new(), asked: false, ended: false };
         Ok((feeder, reader))
     }
 

@@ -139,8 +139,8 @@ fn finish(control: &Socket, outcome: &Outcome) -> Result<(), InsideError> {
     loop {
         match receive(control) {
             Ok((Order::Acknowledged, _)) | Err(InsideError::Gone) => return Ok(()),
-            // Inputs that were on their way; nobody is left to read them.
-            Ok((Order::Inputs { .. }, _)) => {}
+            // They were on their way; there is nobody left to have them.
+            Ok((Order::Run(_) | Order::Inputs { .. }, _)) => {}
             Ok((order, _)) => return Err(unexpected(&order, "Acknowledged")),
             Err(error) => return Err(error),
         }
@@ -312,16 +312,18 @@ impl Exec {
             let got = format!("{} descriptors", fds.len());
             InsideError::Unexpected { got, expected: "stdout and stderr" }
         })?;
-        let environment = command.environment.iter().map(|(name, value)| {
-            CString::new(format!("{name}={value}")).map_err(io::Error::from)
-        });
+        let environment = command
+            .environment
+            .iter()
+            .map(|(name, value)| CString::new(format!("{name}={value}")).map_err(io::Error::from));
         let environment = call("set the environment", environment.collect())?;
         Ok(Self { line: command.exec.clone(), environment, stdin, stdout, stderr })
     }
 
     /// Starts `init`, with this to come after it.
     fn after_init(self, line: &str) -> Result<Stage, InsideError> {
-        let null = call("open /dev/null", File::options().read(true).write(true).open("/dev/null"))?;
+        let null =
+            call("open /dev/null", File::options().read(true).write(true).open("/dev/null"))?;
         let early = |text: &&CString| !text.to_bytes().starts_with(INPUT_VARIABLES.as_bytes());
         let environment: Vec<&CStr> =
             self.environment.iter().filter(early).map(CString::as_c_str).collect();

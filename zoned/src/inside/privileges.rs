@@ -4,7 +4,7 @@
 //! it; Landlock and the filter need no_new_privs; the filter comes last because it forbids the rest.
 
 use crate::filter::{compile::compile, policy};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -51,6 +51,9 @@ pub fn give_up(users: BorrowedFd<'_>) -> Result<(), PrivilegeError> {
         (Resource::RLIMIT_NICE, (0, 0)),
         (Resource::RLIMIT_RTPRIO, (0, 0)),
     ] {
+        // Limits that the node has set lower already stay.
+        let (_, most) = step("read the resource limits", getrlimit(resource))?;
+        let (soft, hard) = (soft.min(most), hard.min(most));
         step("set the resource limits", setrlimit(resource, soft, hard))?;
     }
     step("enter the zone's user namespace", namespace::enter_users(users))?;

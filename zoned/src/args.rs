@@ -1,0 +1,37 @@
+//! What zoned is told when it is started.
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Runs the tasks of jobs, each in a zone of its own.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "zoned", version)]
+pub struct Args {
+    /// storaged's socket
+    #[arg(long, value_name = "PATH", default_value = "/run/mobula/storaged.sock")]
+    pub storaged: PathBuf,
+    /// Socket for status requests, if none is inherited
+    #[arg(long, value_name = "PATH")]
+    pub wire: Option<PathBuf>,
+    /// Directory for mounts of images and for building zones
+    #[arg(long, value_name = "DIR", default_value = "/run/mobula/zoned")]
+    pub run: PathBuf,
+    /// Directory of zone images: NAME.erofs, or a directory NAME
+    #[arg(long, value_name = "DIR", default_value = "/data/images")]
+    pub images: PathBuf,
+    /// A directory on the filesystem whose project quotas limit what tasks write
+    #[arg(long, value_name = "DIR", default_value = "/data")]
+    pub data: PathBuf,
+    /// The cgroup that zones are made in
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup/zones")]
+    pub cgroup: PathBuf,
+    /// The first program of every zone, linked statically
+    #[arg(long, value_name = "FILE", default_value = "/sbin/zone-init")]
+    pub zone_init: PathBuf,
+    /// Zones that may run at once [default: two for each processor]
+    #[arg(long, value_name = "N")]
+    pub zones: Option<u32>,
+    /// Memory that running zones may ask for in all, in MiB [default: twice what zones may use]
+    #[arg(long, value_name = "MIB")]
+    pub memory_mib: Option<u64>,
+}

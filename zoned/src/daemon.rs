@@ -1,0 +1,325 @@
+//! The daemon: one thread, one poll loop, and what it owns.
+//!
+//! Events come from storaged ([`crate::tasks`]), from zones ([`crate::running`]) and from whoever asks how
+//! it is ([`crate::status`]). Nothing here waits for anything but in `poll`, except for the few
+//! milliseconds in which the kernel starts a process.
+
+use crate::args::Args;
+use crate::cgroup::{CgroupError, Root, ZoneCgroup};
+use crate::images::{ImageError, Images};
+use crate::link::Link;
+use crate::running::Entry;
+use crate::scheduler::{Grant, Limits, Scheduler};
+use crate::slot::{Pool, Slot};
+use crate::status::Clients;
+use crate::zone::Launcher;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use sys::seqpacket::{Listener, SocketError};
+use sys::{activation, landlock, quota};
+use thiserror::Error;
+use wire::task::AttemptId;
+use wire::zone::Counts;
+
+/// Zones for each processor: one computes while another waits for the disk.
+const ZONES_PER_CPU: u32 = 2;
+/// Memory limits that may be granted for each byte there is. Most tasks use a small part of their limit,
+/// a limit is no reservation, and one that does go there meets its own end first (`memory.oom.group`).
+const OVERCOMMIT: u64 = 2;
+/// The part of memory that zones may have where `/zones` has no limit: three quarters.
+const ZONES_SHARE: (u64, u64) = (3, 4);
+/// Slots for each zone that may run: an ended attempt keeps its slot until storaged has settled it.
+const SLOTS_PER_ZONE: u32 = 2;
+/// How often what has no descriptor of its own is looked at: deadlines, cgroups that are still busy.
+const TICK_MS: u64 = 250;
+/// How long zones get to be gone when zoned ends.
+const STOP_MS_MAX: u64 = 3_000;
+const KIB_PER_MIB: u64 = 1024;
+
+/// Why zoned does not run.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// It takes root to make zones.
+    #[error("zoned makes namespaces and mounts: run it as root")]
+    NotRoot,
+    /// What init handed over makes no sense.
+    #[error("cannot take the sockets of init")]
+    Activation(#[from] activation::ActivationError),
+    /// The socket for status requests.
+    #[error("cannot listen")]
+    Listen(#[from] SocketError),
+    /// The cgroups.
+    #[error("cannot use the cgroups")]
+    Cgroup(#[from] CgroupError),
+    /// The images.
+    #[error("cannot use the images")]
+    Images(#[from] ImageError),
+    /// A call failed.
+    #[error("cannot {act}")]
+    Call {
+        /// What was tried.
+        act: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+pub(crate) fn call<T, E: Into<io::Error>>(
+    act: &str,
+    result: Result<T, E>,
+) -> Result<T, DaemonError> {
+    result.map_err(|source| DaemonError::Call { act: act.to_owned(), source: source.into() })
+}
+
+/// What was asked of storaged, and what hangs on the answer.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// A task, to be run in this slot.
+    Claim { grant: Grant, slot: Slot },
+    /// More inputs for this attempt.
+    Inputs { attempt: AttemptId },
+    /// To settle an attempt that ran in this slot.
+    Ended { attempt: AttemptId, slot: Slot },
+}
+
+/// Everything zoned has.
+#[derive(Debug)]
+pub struct Daemon {
+    pub(crate) launcher: Launcher,
+    pub(crate) images: Images,
+    pub(crate) cgroups: Root,
+    pub(crate) pool: Pool,
+    pub(crate) scheduler: Scheduler,
+    /// Some file of the filesystem with quotas; none where there are none.
+    pub(crate) quota: Option<File>,
+    pub(crate) link: Link<Asked>,
+    pub(crate) zones: BTreeMap<AttemptId, Entry>,
+    /// Cgroups of zones that are gone, which the kernel is not done with.
+    pub(crate) garbage: Vec<ZoneCgroup>,
+    pub(crate) counts: Counts,
+    pub(crate) degraded: Vec<String>,
+    pub(crate) clients: Clients,
+    signals: SignalFd,
+    born: Instant,
+}
+
+/// Whose descriptor is ready.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Signals,
+    Storaged,
+    Listener,
+    Client(usize),
+    Control(AttemptId),
+    Process(AttemptId),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`DaemonError`]: something without which there are no zones.
+pub fn run(args: &Args) -> Result<(), DaemonError> {
+    let mut daemon = Daemon::start(args)?;
+    call("tell init", activation::notify("READY=1"))?;
+    while daemon.turn()? {}
+    call("tell init", activation::notify("STOPPING=1"))?;
+    daemon.stop()
+}
+
+impl Daemon {
+    fn start(args: &Args) -> Result<Self, DaemonError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(DaemonError::NotRoot);
+        }
+        let mut ends = SigSet::empty();
+        ends.add(Signal::SIGTERM);
+        ends.add(Signal::SIGINT);
+        call("block signals", ends.thread_block())?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = call("watch signals", SignalFd::with_flags(&ends, flags))?;
+        let cgroups = Root::open(&args.cgroup)?;
+        let images = Images::open(&args.images, &args.run.join("images"))?;
+        let launcher = Launcher::new(&args.zone_init, &args.run.join("stage"));
+        let launcher = call(&format!("use {}", args.zone_init.display()), launcher)?;
+        let limits = limits(args, &cgroups)?;
+        let mut degraded = cgroups.degraded();
+        let data = call(&format!("open {}", args.data.display()), File::open(&args.data))?;
+        let quota = match quota::project(data.as_fd(), crate::slot::PROJECT_BASE) {
+            Ok(_) => Some(data),
+            // ENOENT: quotas are on, and nothing is known of this project yet.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Some(data),
+            Err(error) => {
+                degraded.push(format!("no project quotas, output has no limit ({error})"));
+                None
+            }
+        };
+        if let Err(error) = landlock::version() {
+            degraded.push(format!("no Landlock: zones have one wall less ({error})"));
+        }
+        degraded.iter().for_each(|line| eprintln!("zoned: {line}"));
+        let now = Instant::now();
+        let Limits { zones, memory_mib } = limits;
+        eprintln!("zoned: up to {zones} zones with {memory_mib} MiB in all");
+        Ok(Self {
+            launcher,
+            images,
+            cgroups,
+            pool: Pool::new(zones.saturating_mul(SLOTS_PER_ZONE)),
+            scheduler: Scheduler::new(limits),
+            quota,
+            link: Link::new(&args.storaged, now),
+            zones: BTreeMap::new(),
+            garbage: Vec::new(),
+            counts: Counts::default(),
+            degraded,
+            clients: Clients::new(listener(args.wire.as_ref())?),
+            signals,
+            born: now,
+        })
+    }
+
+    /// Microseconds since zoned started: the scheduler's clock.
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// One round: connect, claim, wait, act. False when it is time to end.
+    fn turn(&mut self) -> Result<bool, DaemonError> {
+        self.connect();
+        self.claim();
+        self.tidy();
+        for source in self.wait()? {
+            match source {
+                Source::Signals => return Ok(false),
+                Source::Storaged => self.hear_storaged(),
+                Source::Listener => self.clients.accept(),
+                Source::Client(at) => self.answer_client(at),
+                Source::Control(attempt) => self.hear_zone(attempt),
+                Source::Process(attempt) => self.zone_gone(attempt),
+            }
+        }
+        self.clients.forget_closed();
+        Ok(true)
+    }
+
+    fn wait(&self) -> Result<Vec<Source>, DaemonError> {
+        let mut sources = vec![Source::Signals];
+        let mut fds: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd()];
+        let mut watch = |source, fd| {
+            sources.push(source);
+            fds.push(fd);
+        };
+        if let Some(socket) = self.link.socket() {
+            watch(Source::Storaged, socket);
+        }
+        if let Some(listener) = self.clients.listener() {
+            watch(Source::Listener, listener);
+        }
+        for (at, client) in self.clients.sockets().enumerate() {
+            watch(Source::Client(at), client);
+        }
+        // A zone's words come before its end, or what it said last would be lost.
+        for (attempt, entry) in &self.zones {
+            if let Some(control) = entry.control() {
+                watch(Source::Control(*attempt), control);
+            }
+        }
+        for (attempt, entry) in &self.zones {
+            watch(Source::Process(*attempt), entry.process());
+        }
+        let mut fds: Vec<PollFd<'_>> =
+            fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut fds, self.timeout()) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return call("wait", Err(error)),
+        }
+        let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|seen| !seen.is_empty());
+        Ok(sources.into_iter().zip(&fds).filter(|(_, fd)| ready(fd)).map(|(s, _)| s).collect())
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let tick = Duration::from_millis(TICK_MS);
+        let ticking = !self.zones.is_empty() || !self.garbage.is_empty();
+        let retry = self.link.retry_at().map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = match (retry, ticking) {
+            (Some(retry), true) => retry.min(tick),
+            (Some(retry), false) => retry,
+            (None, true) => tick,
+            (None, false) => return PollTimeout::NONE,
+        };
+        // Rounded up, or the last millisecond would be spent spinning.
+        u16::try_from(wait.as_millis() + 1).map_or(PollTimeout::MAX, PollTimeout::from)
+    }
+
+    /// Kills all zones and waits for them: their attempts end with the connection.
+    fn stop(mut self) -> Result<(), DaemonError> {
+        self.lose_link("zoned was told to stop");
+        let deadline = Instant::now() + Duration::from_millis(STOP_MS_MAX);
+        while !self.zones.is_empty() && Instant::now() < deadline {
+            for source in self.wait()? {
+                match source {
+                    Source::Process(attempt) => self.zone_gone(attempt),
+                    Source::Control(attempt) => self.hear_zone(attempt),
+                    Source::Signals | Source::Storaged | Source::Listener | Source::Client(_) => {}
+                }
+            }
+        }
+        self.tidy();
+        Ok(())
+    }
+}
+
+/// The socket for status requests: init's, or one of our own.
+fn listener(path: Option<&PathBuf>) -> Result<Option<Listener>, DaemonError> {
+    let inherited: Option<OwnedFd> =
+        activation::listeners()?.into_iter().find(|(name, _)| name == "wire").map(|(_, fd)| fd);
+    let listener = match (inherited, path) {
+        (Some(fd), _) => Listener::from_fd(fd),
+        (None, Some(path)) => Listener::bind(path, 0o660)?,
+        (None, None) => return Ok(None),
+    };
+    call("use the socket", listener.set_nonblocking())?;
+    Ok(Some(listener))
+}
+
+/// What may run at once: as told, or as this machine allows.
+fn limits(args: &Args, cgroups: &Root) -> Result<Limits, DaemonError> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+    let zones = args.zones.unwrap_or_else(|| cpus.saturating_mul(ZONES_PER_CPU).max(2));
+    let memory_mib = match (args.memory_mib, cgroups.memory_mib_max()) {
+        (Some(told), _) => told,
+        (None, Some(most)) => most * OVERCOMMIT,
+        (None, None) => {
+            let text = call("read /proc/meminfo", fs::read_to_string("/proc/meminfo"))?;
+            memory_mib(&text) * ZONES_SHARE.0 / ZONES_SHARE.1 * OVERCOMMIT
+        }
+    };
+    Ok(Limits { zones, memory_mib })
+}
+
+/// All memory, by `/proc/meminfo`, in MiB.
+fn memory_mib(meminfo: &str) -> u64 {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let number = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    number.unwrap_or(0) / KIB_PER_MIB
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_the_kernel_s_own_unit() {
+        assert_eq!(memory_mib("MemTotal:        2048000 kB\nMemFree: 1 kB\n"), 2000);
+        assert_eq!(memory_mib("nonsense"), 0);
+    }
+}

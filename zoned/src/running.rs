@@ -1,0 +1,276 @@
+//! Zones that run: what they say, what becomes of them ([`crate::attempt`] decides), what they leave.
+
+use crate::attempt::{Action, Event, Facts, State, step};
+use crate::cgroup::Measured;
+use crate::chain;
+use crate::daemon::{Asked, Daemon};
+use crate::scheduler::Grant;
+use crate::slot::Slot;
+use crate::zone::Zone;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+use sys::clone::{kill, reap};
+use sys::quota;
+use sys::seqpacket::{RecvError, SendError};
+use wire::frame::{Frame, Kind, encode};
+use wire::job::{JobId, PhaseKind};
+use wire::task::{AttemptId, Request, Task, Usage};
+use wire::zone::{Order, Report, ZoneStatus};
+
+/// How long a zone may take to run its first program, and how long to be gone when its task is over.
+/// Each takes milliseconds; a node under full load takes seconds.
+const CHANGE_MS_MAX: u64 = 60_000;
+/// An output's quota counts as used up when less than this is left: the kernel refuses a write before
+/// the last byte, by what its blocks need.
+const QUOTA_SLACK_BYTES: u64 = 64 * 1024;
+
+/// A zone, and the attempt that runs in it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    zone: Zone,
+    grant: Grant,
+    slot: Slot,
+    state: State,
+    /// When the state was entered.
+    since: Instant,
+    started: Instant,
+    kind: PhaseKind,
+    /// Inputs that the feeder has had.
+    inputs: u64,
+    asked_inputs: bool,
+    /// Whether zone-init still holds its end of the control socket.
+    listening: bool,
+}
+
+impl Entry {
+    pub(crate) fn new(zone: Zone, grant: Grant, slot: Slot, task: &Task) -> Self {
+        let now = Instant::now();
+        Self {
+            zone,
+            grant,
+            slot,
+            state: State::Starting,
+            since: now,
+            started: now,
+            kind: task.kind,
+            inputs: 0,
+            asked_inputs: false,
+            listening: true,
+        }
+    }
+
+    /// Its first process's socket, as long as something may come from it.
+    pub(crate) fn control(&self) -> Option<BorrowedFd<'_>> {
+        self.listening.then(|| self.zone.control.as_fd())
+    }
+
+    /// Readable when the zone is gone.
+    pub(crate) fn process(&self) -> BorrowedFd<'_> {
+        self.zone.pidfd.as_fd()
+    }
+
+    pub(crate) fn status(&self, attempt: AttemptId) -> ZoneStatus {
+        let Measured { cpu_us, memory_bytes, .. } = self.zone.cgroup.measure();
+        ZoneStatus {
+            attempt,
+            job: self.grant.job,
+            phase: self.grant.phase,
+            account: self.grant.account,
+            running_us: micros(self.started),
+            memory_mib: self.grant.memory_mib,
+            memory_bytes,
+            cpu_us,
+        }
+    }
+
+    fn order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> Result<(), String> {
+        let message = encode(Kind::Push, 0, order, fds.len()).map_err(|error| chain(&error))?;
+        match self.zone.control.send(&message, fds) {
+            // It is ending: that will be seen by its pidfd.
+            Ok(()) | Err(SendError::Closed) => Ok(()),
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    /// The next report; none if there is none, or never will be.
+    fn report(&mut self) -> Result<Option<Report>, String> {
+        let mut message = Vec::new();
+        let fds = match self.zone.control.recv(&mut message) {
+            Ok(Some(fds)) => fds,
+            Ok(None) => {
+                self.listening = false;
+                return Ok(None);
+            }
+            Err(RecvError::Empty) => return Ok(None),
+            Err(error) => return Err(chain(&error)),
+        };
+        let frame = Frame::parse(&message, fds.len()).map_err(|error| chain(&error))?;
+        frame.body().map(Some).map_err(|error| chain(&error))
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Daemon {
+    /// Takes in everything that a zone has said.
+    pub(crate) fn hear_zone(&mut self, attempt: AttemptId) {
+        while let Some(entry) = self.zones.get_mut(&attempt) {
+            match entry.report() {
+                Ok(Some(Report::Started)) => self.happen(attempt, Event::Started),
+                Ok(Some(Report::Over(outcome))) => self.happen(attempt, Event::Over(outcome)),
+                Ok(Some(Report::MoreInputs)) => self.ask_inputs(attempt),
+                Ok(None) => return,
+                Err(message) => {
+                    entry.listening = false;
+                    self.rubbish(attempt, format!("its first process spoke nonsense: {message}"));
+                }
+            }
+        }
+    }
+
+    /// A zone's first process has ended, and every other one with it.
+    pub(crate) fn zone_gone(&mut self, attempt: AttemptId) {
+        self.hear_zone(attempt);
+        let Some(entry) = self.zones.get(&attempt) else { return };
+        if let Err(error) = reap(entry.process()) {
+            eprintln!("zoned: cannot reap the zone of attempt {}: {error}", attempt.0);
+        }
+        let facts = Facts {
+            out_of_memory: entry.zone.cgroup.measure().out_of_memory,
+            out_of_disk: self.is_full(&entry.slot),
+        };
+        self.happen(attempt, Event::Gone(facts));
+    }
+
+    /// A zone, or storaged about it, said what makes no sense.
+    pub(crate) fn rubbish(&mut self, attempt: AttemptId, message: String) {
+        eprintln!("zoned: attempt {}: {message}", attempt.0);
+        self.happen(attempt, Event::Rubbish(message));
+    }
+
+    /// Ends the attempts of a cancelled job.
+    pub(crate) fn cancel(&mut self, job: JobId) {
+        let of_job =
+            |(attempt, entry): (&AttemptId, &Entry)| (entry.grant.job == job).then_some(*attempt);
+        let attempts: Vec<AttemptId> = self.zones.iter().filter_map(of_job).collect();
+        attempts.into_iter().for_each(|attempt| self.happen(attempt, Event::Cancel));
+    }
+
+    /// Ends all attempts, and tells nobody.
+    pub(crate) fn kill_all(&mut self) {
+        let attempts: Vec<AttemptId> = self.zones.keys().copied().collect();
+        attempts.into_iter().for_each(|attempt| self.happen(attempt, Event::LinkLost));
+    }
+
+    /// Hands a reducer its next inputs.
+    pub(crate) fn feed(&mut self, attempt: AttemptId, fds: &[OwnedFd], end: bool) {
+        let Some(entry) = self.zones.get_mut(&attempt) else { return };
+        entry.asked_inputs = false;
+        entry.inputs += fds.len() as u64;
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        if let Err(message) = entry.order(&Order::Inputs { end }, &fds) {
+            self.rubbish(attempt, format!("its first process does not take inputs: {message}"));
+        }
+    }
+
+    /// Looks after what is overdue, and after cgroups that were busy.
+    pub(crate) fn tidy(&mut self) {
+        let limit = Duration::from_millis(CHANGE_MS_MAX);
+        let late: Vec<AttemptId> = self
+            .zones
+            .iter()
+            .filter(|(_, entry)| entry.since.elapsed() > limit)
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        for attempt in late {
+            self.happen(attempt, Event::Overdue("the zone did not start, or end, in a minute"));
+        }
+        self.garbage.retain(|cgroup| match cgroup.remove() {
+            Ok(removed) => !removed,
+            Err(error) => {
+                eprintln!("zoned: {}", chain(&error));
+                false
+            }
+        });
+    }
+
+    fn ask_inputs(&mut self, attempt: AttemptId) {
+        let Some(entry) = self.zones.get_mut(&attempt) else { return };
+        if entry.kind != PhaseKind::Reduce || entry.asked_inputs {
+            return self
+                .rubbish(attempt, "its first process asks for inputs it can't have".to_owned());
+        }
+        entry.asked_inputs = true;
+        let request = Request::NextInputs { attempt, from: entry.inputs };
+        if let Err((error, _)) = self.link.ask(&request, Asked::Inputs { attempt }) {
+            self.lose_link(&chain(&error));
+        }
+    }
+
+    /// Moves an attempt to its next state and does what that asks for.
+    fn happen(&mut self, attempt: AttemptId, event: Event) {
+        let Some(entry) = self.zones.get_mut(&attempt) else { return };
+        let (state, action) = step(&entry.state, event);
+        if state != entry.state {
+            entry.state = state;
+            entry.since = Instant::now();
+        }
+        match action {
+            None => {}
+            Some(Action::Acknowledge) => {
+                if let Err(message) = entry.order(&Order::Acknowledged, &[]) {
+                    eprintln!("zoned: attempt {}: {message}", attempt.0);
+                }
+            }
+            Some(Action::Kill) => {
+                // The first process's end is the end of all; the cgroup makes sure of it.
+                let killed = kill(entry.process(), libc::SIGKILL);
+                if let Err(error) = entry.zone.cgroup.kill() {
+                    eprintln!("zoned: {}", chain(&error));
+                }
+                if let Err(error) = killed {
+                    eprintln!("zoned: cannot kill the zone of attempt {}: {error}", attempt.0);
+                }
+            }
+            Some(Action::Settle(ending)) => {
+                if let Some((slot, usage)) = self.clear(attempt) {
+                    self.settle(attempt, slot, ending, usage);
+                }
+            }
+            Some(Action::Forget) => {
+                if let Some((slot, _)) = self.clear(attempt) {
+                    self.put_back(slot);
+                }
+            }
+        }
+    }
+
+    /// Takes a zone that is gone out of the books; gives its slot and what it used.
+    fn clear(&mut self, attempt: AttemptId) -> Option<(Slot, Usage)> {
+        let entry = self.zones.remove(&attempt)?;
+        let measured = entry.zone.cgroup.measure();
+        let usage = Usage {
+            wall_us: micros(entry.started),
+            cpu_us: measured.cpu_us,
+            memory_peak_bytes: measured.memory_peak_bytes,
+        };
+        self.garbage.push(entry.zone.cgroup);
+        self.scheduler.advance(self.now_us());
+        self.scheduler.release(&entry.grant);
+        Some((entry.slot, usage))
+    }
+
+    /// Whether the output's quota is used up.
+    fn is_full(&self, slot: &Slot) -> bool {
+        let Some(data) = &self.quota else { return false };
+        match quota::project(data.as_fd(), slot.project()) {
+            Ok(now) => now.limit_bytes > 0 && now.used_bytes + QUOTA_SLACK_BYTES > now.limit_bytes,
+            Err(error) => {
+                eprintln!("zoned: cannot read the quota of project {}: {error}", slot.project());
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What zoned and storaged do together: claims, inputs, settlements, and the loss of the connection.
+
+use crate::chain;
+use crate::daemon::{Asked, Daemon};
+use crate::images::ImageError;
+use crate::link::{LinkError, Said};
+use crate::running::Entry;
+use crate::scheduler::Grant;
+use crate::slot::Slot;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+use sys::quota;
+use wire::frame::Refusal;
+use wire::task::{AttemptId, Ending, Push, Reply, Request, Task, Usage};
+
+const GIB: u64 = 1 << 30;
+
+impl Daemon {
+    /// Connects to storaged when that is due.
+    pub(crate) fn connect(&mut self) {
+        match self.link.connect_if_due(Instant::now()) {
+            Ok(true) => eprintln!("zoned: connected to storaged"),
+            Ok(false) => {}
+            // Said when it was lost; at start, storaged may simply not be there yet.
+            Err(LinkError::Connect(_)) => {}
+            Err(error) => eprintln!("zoned: {}", chain(&error)),
+        }
+    }
+
+    /// Claims what may run now.
+    pub(crate) fn claim(&mut self) {
+        self.scheduler.advance(self.now_us());
+        while self.link.has_room() && self.pool.has_one() {
+            let Some(grant) = self.scheduler.next() else { return };
+            let slot = match self.pool.take() {
+                Ok(Some(slot)) => slot,
+                Ok(None) => return self.scheduler.release(&grant),
+                Err(error) => {
+                    eprintln!("zoned: {}", chain(&error));
+                    return self.scheduler.release(&grant);
+                }
+            };
+            self.limit_output(&slot, Some(grant.disk_gib));
+            let (job, phase, project) = (grant.job, grant.phase, slot.project());
+            let request = Request::Claim { job, phase, project };
+            if let Err((error, asked)) = self.link.ask(&request, Asked::Claim { grant, slot }) {
+                self.give_up(asked);
+                return self.lose_link(&chain(&error));
+            }
+        }
+    }
+
+    /// Takes in everything that storaged has said.
+    pub(crate) fn hear_storaged(&mut self) {
+        loop {
+            match self.link.hear() {
+                Ok(Some(Said::Push(push))) => self.news(push),
+                Ok(Some(Said::Reply(asked, reply, fds))) => self.answered(asked, *reply, fds),
+                Ok(Some(Said::Refusal(asked, refusal))) => self.refused(asked, &refusal),
+                Ok(None) => return,
+                Err(error) => return self.lose_link(&chain(&error)),
+            }
+        }
+    }
+
+    fn news(&mut self, push: Push) {
+        match push {
+            Push::Runnable(entries) => {
+                self.scheduler.advance(self.now_us());
+                self.scheduler.update(entries);
+            }
+            Push::Cancel { job } => {
+                self.scheduler.forget(job);
+                self.cancel(job);
+            }
+        }
+    }
+
+    fn answered(&mut self, asked: Asked, reply: Reply, fds: Vec<OwnedFd>) {
+        match (asked, reply) {
+            (Asked::Claim { grant, slot }, Reply::Claimed(task)) => {
+                self.begin(grant, slot, &task, fds)
+            }
+            (Asked::Claim { grant, slot }, Reply::NothingReady) => {
+                self.scheduler.nothing_ready(&grant);
+                self.give_up(Asked::Claim { grant, slot });
+            }
+            (Asked::Inputs { attempt }, Reply::Inputs { names: _, end }) => {
+                self.feed(attempt, &fds, end);
+            }
+            (asked @ Asked::Ended { .. }, Reply::Settled(_)) => self.give_up(asked),
+            (asked, reply) => {
+                self.give_up(asked);
+                self.lose_link(&format!("storaged answered with {}", name(&reply)));
+            }
+        }
+    }
+
+    fn refused(&mut self, asked: Asked, refusal: &Refusal) {
+        let Refusal { code, message } = refusal;
+        match &asked {
+            Asked::Claim { grant, .. } => {
+                eprintln!(
+                    "zoned: storaged refused a claim of job {}: {code}: {message}",
+                    grant.job
+                );
+                // Or it would be claimed again at once, and for ever.
+                self.scheduler.nothing_ready(grant);
+            }
+            Asked::Inputs { attempt } => {
+                let message = format!("its inputs were refused: {message}");
+                self.rubbish(*attempt, message);
+            }
+            Asked::Ended { attempt, .. } => {
+                eprintln!(
+                    "zoned: storaged did not settle attempt {}: {code}: {message}",
+                    attempt.0
+                );
+            }
+        }
+        self.give_up(asked);
+    }
+
+    /// Starts the zone of a claimed task; storaged hears at once if that fails.
+    fn begin(&mut self, grant: Grant, mut slot: Slot, task: &Task, fds: Vec<OwnedFd>) {
+        let ending = match self.images.get(&task.image) {
+            // The task's own mistake: another try would not help.
+            Err(error @ (ImageError::Name { .. } | ImageError::Missing { .. })) => {
+                Ending::InitFailed { message: chain(&error) }
+            }
+            Err(error) => Ending::Lost { message: chain(&error) },
+            Ok(image) => match self.launcher.start(task, fds, &mut slot, &image, &self.cgroups) {
+                Ok(zone) => {
+                    self.counts.started += 1;
+                    self.zones.insert(task.attempt, Entry::new(zone, grant, slot, task));
+                    return;
+                }
+                Err(error) => Ending::Lost { message: chain(&error) },
+            },
+        };
+        eprintln!("zoned: attempt {} did not start: {ending:?}", task.attempt.0);
+        self.scheduler.release(&grant);
+        self.settle(task.attempt, slot, ending, Usage::default());
+    }
+
+    /// Tells storaged how an attempt ended whose zone is gone.
+    pub(crate) fn settle(&mut self, attempt: AttemptId, slot: Slot, ending: Ending, usage: Usage) {
+        let count = match &ending {
+            Ending::Exited { code: 0 } => &mut self.counts.succeeded,
+            Ending::Exited { .. } | Ending::Signalled { .. } | Ending::InitFailed { .. } => {
+                &mut self.counts.failed
+            }
+            Ending::OutOfMemory => &mut self.counts.out_of_memory,
+            Ending::OutOfDisk => &mut self.counts.out_of_disk,
+            Ending::Cancelled => &mut self.counts.cancelled,
+            Ending::Lost { .. } => &mut self.counts.lost,
+        };
+        *count += 1;
+        let request = Request::Ended { attempt, ending, usage };
+        if let Err((error, asked)) = self.link.ask(&request, Asked::Ended { attempt, slot }) {
+            self.give_up(asked);
+            self.lose_link(&chain(&error));
+        }
+    }
+
+    /// Puts back what was held for an answer.
+    fn give_up(&mut self, asked: Asked) {
+        match asked {
+            Asked::Claim { grant, slot } => {
+                self.scheduler.release(&grant);
+                self.put_back(slot);
+            }
+            Asked::Ended { attempt: _, slot } => self.put_back(slot),
+            Asked::Inputs { attempt: _ } => {}
+        }
+    }
+
+    /// The connection has ended: so have all attempts that were claimed on it.
+    pub(crate) fn lose_link(&mut self, why: &str) {
+        if self.link.socket().is_some() {
+            eprintln!("zoned: the connection to storaged has ended: {why}");
+        }
+        for asked in self.link.drop_connection(Instant::now()) {
+            self.give_up(asked);
+        }
+        self.scheduler.forget_all();
+        self.kill_all();
+    }
+
+    pub(crate) fn put_back(&mut self, slot: Slot) {
+        self.limit_output(&slot, None);
+        self.pool.put(slot);
+    }
+
+    /// Limits what may be written under the slot's project from now on; none takes the limit away.
+    fn limit_output(&self, slot: &Slot, disk_gib: Option<u32>) {
+        let Some(data) = &self.quota else { return };
+        let project = slot.project();
+        let limit = match disk_gib {
+            None => Ok(0),
+            // Output of earlier zones of the slot counts as long as its files carry the project.
+            Some(gib) => match quota::project(data.as_fd(), project) {
+                Ok(now) => Ok(now.used_bytes + u64::from(gib) * GIB),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    Ok(u64::from(gib) * GIB)
+                }
+                Err(error) => Err(error),
+            },
+        };
+        let set = limit.and_then(|limit| quota::limit_project(data.as_fd(), project, limit));
+        if let Err(error) = set {
+            eprintln!("zoned: cannot set the quota of project {project}: {error}");
+        }
+    }
+}
+
+const fn name(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Claimed(_) => "Claimed",
+        Reply::NothingReady => "NothingReady",
+        Reply::Inputs { .. } => "Inputs",
+        Reply::Settled(_) => "Settled",
+        Reply::Status(_) => "Status",
+    }
+}

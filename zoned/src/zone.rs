@@ -1,0 +1,311 @@
+//! Starts a zone: mounts, cgroup, first process, and the two orders that set it going.
+//!
+//! What needs the node's mount namespace is done here; everything else the zone's first process does
+//! itself ([`crate::inside`]). A zone is thrown away when its task is over and never used twice.
+
+use crate::cgroup::{CgroupError, Limits, Root, ZoneCgroup};
+use crate::slot::{Slot, SlotError};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use sys::clone::{Namespaces, Program, Spawn, kill, reap, spawn};
+use sys::mountfd::{self, Restrictions};
+use sys::seqpacket::{SendError, Socket};
+use thiserror::Error;
+use wire::frame::{FrameError, Kind, encode};
+use wire::job::PhaseKind;
+use wire::task::Task;
+use wire::zone::{ASSETS, Command, OBJECTS, Order, Plan, shown_path};
+
+/// Where programs are, as Debian has it for root.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// A zone's files are in its memory: half of its limit, so that a full disk is seen before a full memory.
+const SCRATCH_PER_MIB: u64 = (1 << 20) / 2;
+/// Files a zone may hold for each MiB of its memory; an inode takes about 1 KiB of it.
+const FILES_PER_MIB: u64 = 64;
+/// Output files may be opened again for writing (`/dev/stderr`), which asks the file and not the
+/// descriptor. Nobody reaches them by name: their directory is storaged's alone.
+const OUTPUT_MODE: u32 = 0o622;
+/// The bit by which everyone may read a file.
+const READ_BY_ALL: u32 = 0o004;
+
+/// Why a zone was not started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The descriptors beside the task are not those it needs.
+    #[error("{got} descriptors came with the task, {expected} were expected")]
+    Descriptors {
+        /// How many came.
+        got: usize,
+        /// How many should have.
+        expected: usize,
+    },
+    /// An object or asset could not be shown.
+    #[error("cannot show {name}")]
+    Show {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its slot does not hold.
+    #[error("the zone's slot fails")]
+    Slot(#[from] SlotError),
+    /// Its cgroup could not be made.
+    #[error("the zone has no cgroup")]
+    Cgroup(#[from] CgroupError),
+    /// Its first process could not be started, or not be spoken to.
+    #[error("cannot {act}")]
+    Call {
+        /// What was tried.
+        act: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An order did not fit a message.
+    #[error("the task does not fit a message")]
+    Frame(#[from] FrameError),
+    /// An order did not arrive.
+    #[error("cannot give orders to the zone")]
+    Send(#[from] SendError),
+}
+
+fn call<T, E: Into<io::Error>>(act: &'static str, result: Result<T, E>) -> Result<T, StartError> {
+    result.map_err(|source| StartError::Call { act, source: source.into() })
+}
+
+/// What every zone is started with.
+#[derive(Debug)]
+pub struct Launcher {
+    program: File,
+    null: File,
+    stage: PathBuf,
+}
+
+/// A zone that has been started.
+#[derive(Debug)]
+pub struct Zone {
+    /// To its first process.
+    pub control: Socket,
+    /// Its first process: readable when the zone is gone.
+    pub pidfd: OwnedFd,
+    /// Its cgroup.
+    pub cgroup: ZoneCgroup,
+}
+
+/// The descriptors beside a task.
+struct Handed {
+    input: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    assets: Vec<OwnedFd>,
+}
+
+impl Launcher {
+    /// Zones that run `program` first and are built in the directory `stage`, which is made.
+    ///
+    /// # Errors
+    /// What the files say.
+    pub fn new(program: &Path, stage: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(stage)?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        Ok(Self { program: File::open(program)?, null, stage: stage.to_owned() })
+    }
+
+    /// Starts a zone for a task.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left of the zone then.
+    pub fn start(
+        &self,
+        task: &Task,
+        fds: Vec<OwnedFd>,
+        slot: &mut Slot,
+        image: &Path,
+        cgroups: &Root,
+    ) -> Result<Zone, StartError> {
+        let handed = Handed::new(task, fds)?;
+        for output in [&handed.stdout, &handed.stderr] {
+            let mode = Mode::from_bits_truncate(OUTPUT_MODE);
+            call("let the zone open its output", fchmod(output, mode))?;
+        }
+        let names = task.input.iter().chain(&task.assets);
+        let mounts: Vec<OwnedFd> = names
+            .zip(handed.input.iter().chain(&handed.assets))
+            .map(|(name, file)| file_mount(slot, name, file.as_fd()))
+            .collect::<Result<_, _>>()?;
+        let plan =
+            encode(Kind::Push, 0, &Order::Build(self.plan(task, slot, image)), 2 + mounts.len())?;
+        let command = encode(Kind::Push, 0, &Order::Run(command(task)), 2)?;
+        let limits = Limits { memory_mib: task.memory_mib };
+        let cgroup = cgroups.make(task.account, task.attempt, limits)?;
+        let zone = match self.spawn(&cgroup) {
+            Ok((control, pidfd)) => Zone { control, pidfd, cgroup },
+            Err(error) => {
+                cgroup.remove()?;
+                return Err(error);
+            }
+        };
+        let mut beside = vec![slot.users.as_fd(), slot.network.as_fd()];
+        beside.extend(mounts.iter().map(AsFd::as_fd));
+        let outputs = [handed.stdout.as_fd(), handed.stderr.as_fd()];
+        let told =
+            zone.control.send(&plan, &beside).and_then(|()| zone.control.send(&command, &outputs));
+        if let Err(error) = told {
+            call("kill the zone", kill(zone.pidfd.as_fd(), libc::SIGKILL))?;
+            call("reap the zone", reap(zone.pidfd.as_fd()))?;
+            zone.cgroup.remove()?;
+            return Err(error.into());
+        }
+        Ok(zone)
+    }
+
+    fn spawn(&self, cgroup: &ZoneCgroup) -> Result<(Socket, OwnedFd), StartError> {
+        let (here, there) = call("make the control socket", Socket::pair())?;
+        call("make the control socket", here.set_nonblocking())?;
+        let stderr = std::io::stderr();
+        let null = self.null.as_fd();
+        let child = spawn(&Spawn {
+            program: Program::File(self.program.as_fd()),
+            arguments: &[c"zone-init"],
+            // The protocol of socket activation: descriptor 3, by its name.
+            environment: &[c"LISTEN_FDS=1", c"LISTEN_FDNAMES=control"],
+            descriptors: &[null, null, stderr.as_fd(), there.as_fd()],
+            cgroup: Some(cgroup.directory()),
+            namespaces: Namespaces::ZONE,
+        });
+        Ok((here, call("start zone-init", child)?.pidfd))
+    }
+
+    fn plan(&self, task: &Task, slot: &Slot, image: &Path) -> Plan {
+        let memory_mib = u64::from(task.memory_mib);
+        Plan {
+            host_name: format!("z-{}", task.attempt.0),
+            image: image.to_string_lossy().into_owned(),
+            stage: self.stage.to_string_lossy().into_owned(),
+            user: slot.user(),
+            scratch_bytes: memory_mib * SCRATCH_PER_MIB,
+            scratch_files: memory_mib * FILES_PER_MIB,
+            input: task.input.as_deref().map(|name| shown_path(OBJECTS, name)),
+            assets: task.assets.iter().map(|path| asset_path(path)).collect(),
+        }
+    }
+}
+
+impl Handed {
+    fn new(task: &Task, fds: Vec<OwnedFd>) -> Result<Self, StartError> {
+        let map = task.kind == PhaseKind::Map;
+        let expected = usize::from(map) + 2 + task.assets.len();
+        let got = fds.len();
+        let wrong = || StartError::Descriptors { got, expected };
+        if got != expected || task.input.is_some() != map {
+            return Err(wrong());
+        }
+        let mut fds = fds.into_iter();
+        let input = if map { fds.next() } else { None };
+        let (Some(stdout), Some(stderr)) = (fds.next(), fds.next()) else { return Err(wrong()) };
+        Ok(Self { input, stdout, stderr, assets: fds.collect() })
+    }
+}
+
+/// Where an asset stands: `task.assets` says so, but what it says is made a path that can be.
+fn asset_path(path: &str) -> String {
+    shown_path(ASSETS, path.strip_prefix(ASSETS).unwrap_or(path))
+}
+
+fn command(task: &Task) -> Command {
+    let mut environment = vec![
+        ("PATH".to_owned(), SEARCH_PATH.to_owned()),
+        ("HOME".to_owned(), "/root".to_owned()),
+        // The C locale: bytes are bytes, and sort(1) gives the same order everywhere.
+        ("LANG".to_owned(), "C".to_owned()),
+    ];
+    let mut set = |name: &str, value: &str| {
+        environment.retain(|(known, _)| known != name);
+        environment.push((name.to_owned(), value.to_owned()));
+    };
+    for (name, value) in &task.environment {
+        set(name, value);
+    }
+    if let Some(input) = &task.input {
+        set("MANTA_INPUT_FILE", &shown_path(OBJECTS, input));
+    }
+    Command { init: task.init.clone(), exec: task.exec.clone(), environment }
+}
+
+/// A mount of one file, to be shown in a zone: read-only, no program, no device, readable by the zone's
+/// root whoever owns the file.
+fn file_mount(slot: &mut Slot, name: &str, file: BorrowedFd<'_>) -> Result<OwnedFd, StartError> {
+    let failed = |source: io::Error| StartError::Show { name: name.to_owned(), source };
+    let found = fstat(file).map_err(|error| failed(error.into()))?;
+    let mount = mountfd::copy(file, c"").map_err(failed)?;
+    if found.st_mode & READ_BY_ALL == 0 {
+        let view = slot.owner(found.st_uid, found.st_gid)?;
+        mountfd::map_owners(mount.as_fd(), view.as_fd(), Restrictions::READ_ONLY_DATA)
+    } else {
+        mountfd::restrict(mount.as_fd(), Restrictions::READ_ONLY_DATA)
+    }
+    .map_err(failed)?;
+    Ok(mount)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use wire::job::JobId;
+    use wire::task::AttemptId;
+
+    fn task() -> Task {
+        Task {
+            attempt: AttemptId(7),
+            job: JobId(uuid::Uuid::nil()),
+            phase: 0,
+            kind: PhaseKind::Map,
+            account: 1,
+            login: "ann".to_owned(),
+            exec: "wc".to_owned(),
+            init: None,
+            input: Some("/ann/stor/../x".to_owned()),
+            assets: vec!["/assets/ann/stor/run.sh".to_owned(), "/ann/stor/b".to_owned()],
+            environment: vec![("HOME".to_owned(), "/tmp".to_owned())],
+            memory_mib: 1024,
+            disk_gib: 8,
+            image: "base".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_environment_names_the_file_that_is_shown_and_each_variable_once() {
+        let command = command(&task());
+        let value = |name: &str| {
+            let found: Vec<&str> = command
+                .environment
+                .iter()
+                .filter(|(known, _)| known == name)
+                .map(|(_, value)| value.as_str())
+                .collect();
+            found.join("|")
+        };
+        assert_eq!(value("HOME"), "/tmp");
+        assert_eq!(value("MANTA_INPUT_FILE"), "/manta/_/__ann_stor_.._x");
+        assert_eq!(value("PATH"), SEARCH_PATH);
+    }
+
+    #[test]
+    fn assets_stand_below_assets_whichever_way_they_are_named() {
+        assert_eq!(asset_path("/assets/ann/stor/run.sh"), "/assets/ann/stor/run.sh");
+        assert_eq!(asset_path("/ann/stor/run.sh"), "/assets/ann/stor/run.sh");
+        assert_eq!(asset_path("/assets/../etc/passwd"), "/assets/_/__.._etc_passwd");
+    }
+
+    #[test]
+    fn a_task_with_a_descriptor_too_few_is_refused() {
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let few = Handed::new(&task(), vec![null(), null(), null(), null()]);
+        assert!(matches!(few, Err(StartError::Descriptors { got: 4, expected: 5 })));
+        let enough = Handed::new(&task(), vec![null(), null(), null(), null(), null()]).unwrap();
+        assert_eq!((enough.assets.len(), enough.input.is_some()), (2, true));
+    }
+}

@@ -1,0 +1,341 @@
+//! A node of its own for each test: real zones on this host, and a storaged that is a few lines of test.
+//!
+//! Needs root and cgroup v2; says why and passes without. Each test runs once more as a process with a
+//! mount namespace of its own, so that nothing it mounts is left behind, whatever happens. The image is
+//! this host's root, the files live on a tmpfs that ends with the namespace.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+use sys::mountfd::{self, Filesystem, Restrictions};
+use sys::seqpacket::{Listener, Socket};
+use wire::frame::{Frame, Kind, encode};
+use wire::job::{JobId, PhaseKind};
+use wire::task::{AttemptId, Ending, Push, Reply, Request, Runnable, Settled, Task, Usage};
+
+/// Where the test's files are, in its own mount namespace.
+const PLACE: &str = "/media";
+const INSIDE: &str = "MOBULA_TEST_INSIDE";
+/// Long enough for a busy machine; a test that hangs ends all the same.
+const SECONDS_MAX: &str = "120";
+/// storaged's user in the appliance.
+const STORE_USER: u32 = 200;
+
+/// Runs a test in a mount namespace of its own, or says why it can't be run here.
+pub fn alone(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return println!("skipped: {name} makes zones, and that takes root");
+    }
+    if cgroup_root().is_none() {
+        return println!("skipped: {name} makes zones, and no cgroup v2 is mounted here");
+    }
+    let status = Command::new("timeout")
+        .args([SECONDS_MAX, "unshare", "--mount", "--propagation", "private"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{name}: {status}");
+}
+
+fn cgroup_root() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+    line.split(' ').nth(1).map(PathBuf::from)
+}
+
+/// What became of a task.
+#[derive(Debug)]
+pub struct Done {
+    pub ending: Ending,
+    pub usage: Usage,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A zoned, and the storaged that it knows.
+pub struct Node {
+    zoned: Child,
+    cgroup: PathBuf,
+    listener: Listener,
+    pub store: Socket,
+    next: u64,
+    place: PathBuf,
+}
+
+impl Node {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts zoned with further arguments.
+    pub fn with(arguments: &[&str]) -> Self {
+        let place = PathBuf::from(PLACE);
+        let tmpfs = Filesystem::new(c"tmpfs").unwrap();
+        tmpfs.set(c"mode", c"0755").unwrap();
+        let tmpfs = tmpfs.mount(Restrictions::NONE).unwrap();
+        mountfd::place(tmpfs.as_fd(), root().as_fd(), c"/media").unwrap();
+        for folder in ["objects", "view", "staging", "images", "run"] {
+            fs::create_dir(place.join(folder)).unwrap();
+        }
+        let closed = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(place.join("objects"), closed).unwrap();
+        let view = mountfd::copy(File::open(place.join("objects")).unwrap().as_fd(), c"").unwrap();
+        mountfd::restrict(view.as_fd(), Restrictions::READ_ONLY_DATA).unwrap();
+        mountfd::place(view.as_fd(), root().as_fd(), c"/media/view").unwrap();
+        symlink("/", place.join("images/base")).unwrap();
+        let cgroup = cgroup_root().unwrap().join(format!("zoned-test-{}", std::process::id()));
+        fs::create_dir(&cgroup).unwrap();
+        let listener = Listener::bind(&place.join("storaged.sock"), 0o600).unwrap();
+        let zoned = start_zoned(&place, &cgroup, arguments);
+        let store = accept(&listener);
+        Self { zoned, cgroup, listener, store, next: 1, place }
+    }
+
+    /// Kills zoned as the kernel would, and starts another one.
+    pub fn kill_and_restart(&mut self) {
+        self.zoned.kill().unwrap();
+        self.zoned.wait().unwrap();
+        self.zoned = start_zoned(&self.place, &self.cgroup, &[]);
+        self.store = accept(&self.listener);
+    }
+
+    /// Ends the connection as a crash of storaged would, and takes the next one.
+    pub fn reconnect(&mut self) {
+        self.hang_up();
+        self.store = accept(&self.listener);
+    }
+
+    /// Ends the connection; until [`Self::reconnect`] nobody answers.
+    pub fn hang_up(&mut self) {
+        let (closed, _) = Socket::pair().unwrap();
+        drop(std::mem::replace(&mut self.store, closed));
+    }
+
+    pub fn zones(&self) -> usize {
+        let tenants = fs::read_dir(&self.cgroup).unwrap().flatten().filter(|e| e.path().is_dir());
+        tenants
+            .map(|e| {
+                fs::read_dir(e.path()).unwrap().flatten().filter(|e| e.path().is_dir()).count()
+            })
+            .sum()
+    }
+
+    /// Whether the zones of this node have this controller.
+    pub fn has(&self, controller: &str) -> bool {
+        let text = fs::read_to_string(self.cgroup.join("cgroup.controllers")).unwrap();
+        text.split_whitespace().any(|name| name == controller)
+    }
+
+    pub fn status(&self) -> wire::zone::ZonedStatus {
+        let socket = Socket::connect(&self.place.join("zoned.sock")).unwrap();
+        let request = encode(Kind::Request, 5, &wire::zone::Request::Status, 0).unwrap();
+        socket.send(&request, &[]).unwrap();
+        let mut message = Vec::new();
+        socket.recv(&mut message).unwrap().unwrap();
+        let frame = Frame::parse(&message, 0).unwrap();
+        assert_eq!((frame.kind, frame.id), (Kind::Reply, 5));
+        let wire::zone::Reply::Status(status) = frame.body().unwrap();
+        status
+    }
+
+    /// A task as storaged would give it.
+    pub fn task(&mut self, kind: PhaseKind, exec: &str) -> Task {
+        let attempt = AttemptId(self.next);
+        self.next += 1;
+        let input = (kind == PhaseKind::Map).then(|| "/ann/stor/logs/input.txt".to_owned());
+        Task {
+            attempt,
+            job: JobId(uuid::Uuid::from_u128(1)),
+            phase: 0,
+            kind,
+            account: 7,
+            login: "ann".to_owned(),
+            exec: exec.to_owned(),
+            init: None,
+            input,
+            assets: Vec::new(),
+            environment: vec![("MANTA_USER".to_owned(), "ann".to_owned())],
+            memory_mib: 128,
+            disk_gib: 2,
+            image: "base".to_owned(),
+        }
+    }
+
+    /// An object as storaged keeps it, opened as storaged opens it for zones.
+    pub fn object(&mut self, bytes: &[u8]) -> OwnedFd {
+        let name = format!("object-{}", self.next);
+        self.next += 1;
+        let path = self.place.join("objects").join(&name);
+        fs::write(&path, bytes).unwrap();
+        chown(&path, Some(STORE_USER), Some(STORE_USER)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        File::open(self.place.join("view").join(name)).unwrap().into()
+    }
+
+    fn staging(&mut self) -> (PathBuf, OwnedFd) {
+        let path = self.place.join("staging").join(format!("{}", self.next));
+        self.next += 1;
+        let file = File::options().write(true).create_new(true).open(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&path, Some(STORE_USER), Some(STORE_USER)).unwrap();
+        (path, file.into())
+    }
+
+    /// Runs a map over `input`.
+    pub fn map(&mut self, exec: &str, input: &[u8]) -> Done {
+        let task = self.task(PhaseKind::Map, exec);
+        self.run(task, input, &[], &[])
+    }
+
+    /// Runs a reducer over `inputs`.
+    pub fn reduce(&mut self, exec: &str, inputs: &[&[u8]]) -> Done {
+        let task = self.task(PhaseKind::Reduce, exec);
+        self.run(task, b"", &[], inputs)
+    }
+
+    /// Offers a task, sees it through to its settlement.
+    pub fn run(&mut self, task: Task, input: &[u8], assets: &[&[u8]], inputs: &[&[u8]]) -> Done {
+        let (attempt, outputs) = self.begin(task, input, assets);
+        self.see_through(attempt, &outputs, inputs)
+    }
+
+    /// Offers a task and has it claimed.
+    pub fn begin(
+        &mut self,
+        task: Task,
+        input: &[u8],
+        assets: &[&[u8]],
+    ) -> (AttemptId, [PathBuf; 2]) {
+        let Task { job, phase, account, memory_mib, disk_gib, .. } = task;
+        let image = task.image.clone();
+        let entry = Runnable { job, phase, account, ready: 1, memory_mib, disk_gib, image };
+        self.push(&Push::Runnable(vec![entry]));
+        let (id, request) = self.request();
+        assert!(matches!(request, Request::Claim { project: 100_000.., .. }), "{request:?}");
+        let attempt = task.attempt;
+        let mut fds = Vec::new();
+        if task.kind == PhaseKind::Map {
+            fds.push(self.object(input));
+        }
+        let (stdout, out) = self.staging();
+        let (stderr, err) = self.staging();
+        fds.extend([out, err]);
+        for asset in assets {
+            fds.push(self.object(asset));
+        }
+        self.reply(id, &Reply::Claimed(task), &fds);
+        (attempt, [stdout, stderr])
+    }
+
+    /// Answers an attempt's requests until it has ended.
+    pub fn see_through(
+        &mut self,
+        expected: AttemptId,
+        outputs: &[PathBuf; 2],
+        inputs: &[&[u8]],
+    ) -> Done {
+        loop {
+            match self.request() {
+                (id, Request::NextInputs { attempt, from }) => {
+                    assert_eq!(attempt, expected);
+                    let from = usize::try_from(from).unwrap();
+                    let next: Vec<&[u8]> = inputs[from..].iter().take(2).copied().collect();
+                    let end = from + next.len() == inputs.len();
+                    let names = next.iter().map(|_| "/ann/stor/x".to_owned()).collect();
+                    let fds: Vec<OwnedFd> = next.iter().map(|bytes| self.object(bytes)).collect();
+                    self.reply(id, &Reply::Inputs { names, end }, &fds);
+                }
+                (id, Request::Ended { attempt, ending, usage }) => {
+                    assert_eq!(attempt, expected);
+                    self.reply(id, &Reply::Settled(Settled::Committed), &[]);
+                    let read = |path: &Path| {
+                        String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
+                    };
+                    let (stdout, stderr) = (read(&outputs[0]), read(&outputs[1]));
+                    return Done { ending, usage, stdout, stderr };
+                }
+                (_, other) => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    pub fn push(&self, push: &Push) {
+        self.store.send(&encode(Kind::Push, 0, push, 0).unwrap(), &[]).unwrap();
+    }
+
+    pub fn request(&self) -> (u64, Request) {
+        let mut message = Vec::new();
+        self.store.recv(&mut message).unwrap().expect("zoned is there");
+        let frame = Frame::parse(&message, 0).unwrap();
+        assert_eq!(frame.kind, Kind::Request);
+        (frame.id, frame.body().unwrap())
+    }
+
+    pub fn reply(&self, id: u64, reply: &Reply, fds: &[OwnedFd]) {
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        let message = encode(Kind::Reply, id, reply, fds.len()).unwrap();
+        self.store.send(&message, &fds).unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.zoned.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let status = self.zoned.wait().unwrap();
+        let removed = fs::remove_dir(&self.cgroup);
+        if !std::thread::panicking() {
+            assert!(status.success(), "zoned: {status}");
+            removed.expect("zoned leaves no cgroup behind");
+        }
+    }
+}
+
+fn root() -> File {
+    File::open("/").unwrap()
+}
+
+fn start_zoned(place: &Path, cgroup: &Path, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_zoned"))
+        .arg("--storaged")
+        .arg(place.join("storaged.sock"))
+        .arg("--wire")
+        .arg(place.join("zoned.sock"))
+        .arg("--run")
+        .arg(place.join("run"))
+        .arg("--images")
+        .arg(place.join("images"))
+        .arg("--data")
+        .arg(place)
+        .arg("--cgroup")
+        .arg(cgroup)
+        .args(["--zone-init", env!("CARGO_BIN_EXE_zone-init")])
+        .args(arguments)
+        .spawn()
+        .unwrap()
+}
+
+fn accept(listener: &Listener) -> Socket {
+    let socket = listener.accept().unwrap().unwrap();
+    let mut message = Vec::new();
+    socket.recv(&mut message).unwrap().unwrap();
+    assert_eq!(Frame::parse(&message, 0).unwrap().kind, Kind::Hello);
+    socket
+}
+
+/// Waits for something to become true.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
