@@ -16,6 +16,7 @@ pub mod front;
 pub mod index;
 pub mod jobs;
 pub mod journal;
+pub mod manta;
 pub mod prefetch;
 pub mod s3;
 pub mod store;

@@ -165,6 +165,15 @@ impl Jobs {
         Ok((found, last.filter(|_| full)))
     }
 
+    /// A job's entry of the list.
+    ///
+    /// # Errors
+    /// [`JobsError::NoSuchJob`], or what the index says.
+    pub fn listed(&self, account: AccountId, id: JobId) -> Result<Listed, JobsError> {
+        let job = owned(&self.read()?, account, id)?;
+        Ok(Listed { id, created_ms: job.head.created_ms })
+    }
+
     /// At most `max` names of a job's inputs or outputs, with their numbers, from number `from` on.
     ///
     /// # Errors

@@ -135,3 +135,6 @@ impl Bell {
         }
     }
 }
+
+#[cfg(test)]
+mod test;
