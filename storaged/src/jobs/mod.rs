@@ -87,10 +87,9 @@ impl From<TransactError<JobsError>> for JobsError {
         match error {
             TransactError::Refused(error) => error,
             TransactError::Full => Self::Full,
-            other
-            @ (TransactError::Busy | TransactError::ReadOnly(_) | TransactError::ShutDown) => {
-                Self::Unavailable(other.to_string())
-            }
+            TransactError::Busy => Self::Busy,
+            // Read-only, shutting down, or a transaction that fell over: the words say which.
+            other => Self::Unavailable(other.to_string()),
         }
     }
 }

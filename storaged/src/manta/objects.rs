@@ -66,10 +66,8 @@ impl Caller<'_> {
                 Err(MantaError::full())
             }
             Err(TransactError::Refused(error)) => Err(MantaError::internal(&error)),
-            Err(
-                error
-                @ (TransactError::Busy | TransactError::ReadOnly(_) | TransactError::ShutDown),
-            ) => {
+            // Busy, read-only, shutting down, or a transaction that fell over: the words say which.
+            Err(error) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Err(MantaError::new(status, "ServiceUnavailable", error.to_string()))
             }
