@@ -92,10 +92,11 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let prefetcher = Prefetcher::new(args.prefetcher.clone());
     let wire = wire.map(|wire| WireServer::start(wire, jobs.clone(), prefetcher)).transpose()?;
     let s3 = listener(handed.remove("s3"), args.s3, "S3")?;
-    let ports = vec![Port {
-        listener: s3,
-        service: crate::s3::service(store.clone(), Arc::clone(&accounts)),
-    }];
+    let manta = listener(handed.remove("manta"), args.manta, "Manta")?;
+    let ports = vec![
+        Port { listener: s3, service: crate::s3::service(store.clone(), Arc::clone(&accounts)) },
+        Port { listener: manta, service: crate::manta::service(jobs.clone(), accounts) },
+    ];
     for name in handed.keys() {
         log::warn!("the socket {name:?} was handed over and is not served");
     }
