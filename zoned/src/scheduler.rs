@@ -149,7 +149,7 @@ impl Scheduler {
     }
 
     /// The next task to claim, if one is ready and there is room for it; it counts as running from now.
-    pub fn next(&mut self) -> Option<Grant> {
+    pub fn pick(&mut self) -> Option<Grant> {
         let id = self.whose_turn()?;
         let (zones, memory_mib, limits) = (self.zones, self.memory_mib, self.limits);
         let account = self.accounts.get_mut(&id)?;
@@ -275,7 +275,7 @@ mod test {
     }
 
     fn all(scheduler: &mut Scheduler) -> Vec<Grant> {
-        std::iter::from_fn(|| scheduler.next()).collect()
+        std::iter::from_fn(|| scheduler.pick()).collect()
     }
 
     #[test]
@@ -308,22 +308,22 @@ mod test {
     fn a_large_task_waits_for_its_memory_and_is_not_overtaken() {
         let mut s = scheduler(8, 1000);
         s.update(vec![runnable(1, 10, 0, 1, 600)]);
-        let first = s.next().unwrap();
+        let first = s.pick().unwrap();
         s.update(vec![runnable(2, 20, 0, 1, 600), runnable(1, 11, 0, 5, 10)]);
-        assert_eq!(s.next(), None);
+        assert_eq!(s.pick(), None);
         s.advance(1_000_000);
         s.release(&first);
-        assert_eq!(s.next().map(|grant| grant.account), Some(2));
+        assert_eq!(s.pick().map(|grant| grant.account), Some(2));
     }
 
     #[test]
     fn a_task_that_asks_for_more_than_there_is_runs_alone() {
         let mut s = scheduler(8, 100);
         s.update(vec![runnable(1, 10, 0, 2, 8192)]);
-        let first = s.next().unwrap();
-        assert_eq!(s.next(), None);
+        let first = s.pick().unwrap();
+        assert_eq!(s.pick(), None);
         s.release(&first);
-        assert!(s.next().is_some());
+        assert!(s.pick().is_some());
     }
 
     #[test]
@@ -348,10 +348,10 @@ mod test {
     fn what_storaged_has_no_more_is_not_asked_for_again() {
         let mut s = scheduler(4, 1 << 20);
         s.update(vec![runnable(1, 10, 0, 5, 1)]);
-        let grant = s.next().unwrap();
+        let grant = s.pick().unwrap();
         s.nothing_ready(&grant);
         s.release(&grant);
-        assert_eq!((s.next(), s.waiting(), s.memory_mib()), (None, 0, 0));
+        assert_eq!((s.pick(), s.waiting(), s.memory_mib()), (None, 0, 0));
     }
 
     #[test]
@@ -400,7 +400,7 @@ mod test {
                     Event::Update(entry) => s.update(vec![entry]),
                     Event::Next => {
                         let waiting = s.waiting();
-                        let got = s.next();
+                        let got = s.pick();
                         prop_assert!(got.is_some() || !running.is_empty() || waiting == 0);
                         prop_assert_eq!(s.waiting() + u64::from(got.is_some()), waiting);
                         running.extend(got);
@@ -452,7 +452,7 @@ mod test {
                 }
                 let over = running.extract_if(.., |(until, _)| *until <= tenth).collect::<Vec<_>>();
                 over.iter().for_each(|(_, grant)| s.release(grant));
-                while let Some(grant) = s.next() {
+                while let Some(grant) = s.pick() {
                     let account = grant.account as usize;
                     used[account] += durations[account];
                     running.push((tenth + durations[account], grant));

@@ -43,7 +43,7 @@ impl Clients {
                     }
                 }
                 Ok(Some(_)) => {
-                    eprintln!("zoned: more than {CLIENTS_MAX} peers: one is turned away")
+                    eprintln!("zoned: more than {CLIENTS_MAX} peers: one is turned away");
                 }
                 Ok(None) => return,
                 Err(error) => {

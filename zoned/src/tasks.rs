@@ -31,7 +31,7 @@ impl Daemon {
     pub(crate) fn claim(&mut self) {
         self.scheduler.advance(self.now_us());
         while self.link.has_room() && self.pool.has_one() {
-            let Some(grant) = self.scheduler.next() else { return };
+            let Some(grant) = self.scheduler.pick() else { return };
             let slot = match self.pool.take() {
                 Ok(Some(slot)) => slot,
                 Ok(None) => return self.scheduler.release(&grant),
@@ -79,7 +79,7 @@ impl Daemon {
     fn answered(&mut self, asked: Asked, reply: Reply, fds: Vec<OwnedFd>) {
         match (asked, reply) {
             (Asked::Claim { grant, slot }, Reply::Claimed(task)) => {
-                self.begin(grant, slot, &task, fds)
+                self.begin(grant, slot, &task, fds);
             }
             (Asked::Claim { grant, slot }, Reply::NothingReady) => {
                 self.scheduler.nothing_ready(&grant);

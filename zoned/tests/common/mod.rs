@@ -3,6 +3,7 @@
 //! Needs root and cgroup v2; says why and passes without. Each test runs once more as a process with a
 //! mount namespace of its own, so that nothing it mounts is left behind, whatever happens. The image is
 //! this host's root, the files live on a tmpfs that ends with the namespace.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,7 +39,7 @@ pub fn alone(name: &str, test: impl FnOnce()) {
     let status = Command::new("timeout")
         .args([SECONDS_MAX, "unshare", "--mount", "--propagation", "private"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .args(["--exact", name, "--nocapture", "--test-threads=1", "--include-ignored"])
         .env(INSIDE, "1")
         .status()
         .unwrap();
@@ -126,6 +127,28 @@ impl Node {
                 fs::read_dir(e.path()).unwrap().flatten().filter(|e| e.path().is_dir()).count()
             })
             .sum()
+    }
+
+    /// Makes an EROFS image with a shell in it; false where that can't be done.
+    pub fn pack_image(&self, name: &str) -> bool {
+        let tree = self.place.join("tree");
+        let script = "set -e; mkdir -p bin lib lib64 root; cp /bin/bash bin/; \
+                      cp /lib64/ld-linux-x86-64.so.2 lib64/; \
+                      cp $(ldd /bin/bash | grep -o '/lib[^ ]*') lib/";
+        fs::create_dir(&tree).unwrap();
+        let made = Command::new("bash").args(["-c", script]).current_dir(&tree).status();
+        assert!(made.unwrap().success());
+        // On the host's disk: EROFS is not mounted from a file on tmpfs.
+        let disk = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let packed = Command::new("mkfs.erofs").arg("-T0").arg(disk.path()).arg(&tree).output();
+        let mounts = fs::read_to_string("/proc/filesystems").unwrap().contains("erofs");
+        if !packed.is_ok_and(|output| output.status.success()) || !mounts {
+            return false;
+        }
+        symlink(disk.path(), self.place.join("images").join(format!("{name}.erofs"))).unwrap();
+        // It must outlive this function, and the test process ends with the test.
+        std::mem::forget(disk);
+        true
     }
 
     /// Whether the zones of this node have this controller.
