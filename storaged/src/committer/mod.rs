@@ -1,18 +1,51 @@
-//! The committer: one thread that runs all transactions, and the queue before it.
+//! The committer: one thread that runs all transactions, in one order, and the queue before it.
+//!
+//! ```text
+//!   transact ─▶ queue ─▶ run each closure over what the batch changed so far
+//!                         ─▶ one record in the journal, one fdatasync ─▶ index ─▶ new view ─▶ answers
+//! ```
+//! While one batch is being synced the next one gathers in the queue: the busier, the larger the batches.
+//! A closure that fails leaves nothing; a batch that the journal refuses leaves nothing; a batch whose sync
+//! fails makes the store read-only ([`Latch`]), since nobody knows what of it is on disk.
 
-use crate::format::{Value, state_key};
-use crate::index::{Changes, Index, IndexError, Layer, Persist, SharedView};
-use crate::store::{OBJECT_BYTES, OBJECTS, Room, Tally, Txn};
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+mod latch;
+mod run;
+mod wait;
+mod work;
+
+pub use latch::Latch;
+pub(crate) use wait::wait;
+
+use crate::index::{Index, IndexError, SharedView};
+use crate::journal::Journal;
+use crate::store::{Room, Txn};
+use crossbeam::channel::{Sender, TrySendError, bounded};
 use futures_channel::oneshot;
+use run::Loop;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
 use thiserror::Error;
+use work::{Transaction, Work};
 
 /// Transactions that may wait for the committer: more are refused, since they would wait too long.
 pub const QUEUE_MAX: usize = 16 * 1024;
 /// The most transactions in a batch: bounds how long the first one waits for the last.
 pub const BATCH_TRANSACTIONS_MAX: usize = 1024;
+/// Bytes of changes after which a batch takes no further transaction.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// The most bytes of changes in one transaction: with a batch before it, it still fits in one record.
+pub const TRANSACTION_BYTES_MAX: usize = 16 << 20;
+/// How long the index may be behind the disk: bounds the replay after a crash.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes of journal after which the index is persisted, however short ago it was.
+pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+const _: () = assert!(
+    BATCH_BYTES_MAX + 2 * TRANSACTION_BYTES_MAX < crate::format::RECORD_BYTES_MAX,
+    "a batch fits in a record"
+);
 
 /// Why a transaction did not happen.
 #[derive(Debug, Error)]
@@ -21,11 +54,20 @@ pub enum TransactError<E> {
     #[error("the transaction was refused")]
     Refused(E),
     /// Too many wait already: try again later.
-    #[error("too many transactions wait; try again later")]
+    #[error("more than {QUEUE_MAX} transactions wait; try again later")]
     Busy,
     /// The disk has no room for it; nothing of it was kept.
     #[error("the data disk is full; delete objects")]
     Full,
+    /// It changes too much at once.
+    #[error("a transaction changes at most {TRANSACTION_BYTES_MAX} bytes, this one {bytes}")]
+    TooLarge {
+        /// Bytes that it changes.
+        bytes: usize,
+    },
+    /// The closure panicked; nothing of it was kept.
+    #[error("the transaction panicked: this is a bug, please report it with the log")]
+    Panicked,
     /// The store takes no changes any more. Whether this one happened is known after a restart.
     #[error("the store is read-only: {0}")]
     ReadOnly(Arc<str>),
@@ -34,68 +76,64 @@ pub enum TransactError<E> {
     ShutDown,
 }
 
-/// The committer's handle.
-pub(crate) struct Committer {
-    queue: Sender<Box<dyn Work>>,
-    shared: Arc<Shared>,
+/// What the committer needs of its surroundings.
+pub(crate) struct Surroundings {
+    /// Whether there is room for new objects.
+    pub(crate) room: Box<dyn Fn() -> Room + Send>,
+    /// Called after each batch that left files to unlink.
+    pub(crate) unlink: Box<dyn Fn() + Send>,
+    /// Where the end of all writing is noted.
+    pub(crate) latch: Arc<Latch>,
 }
 
+/// The committer's handle.
+pub(crate) struct Committer {
+    queue: Sender<Message>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Message {
+    Work(Box<dyn Work>),
+    Stop,
+}
+
+/// What the committer's thread shows to the others.
 struct Shared {
     view: RwLock<SharedView>,
     sequence: AtomicU64,
 }
 
-trait Work: Send {
-    fn run(&mut self, txn: &mut Txn<'_>) -> bool;
-    fn done(self: Box<Self>, failure: Option<Failure>);
-}
-
-#[derive(Clone)]
-enum Failure {
-    ReadOnly(Arc<str>),
-}
-
-struct Transaction<T, E, F> {
-    work: Option<F>,
-    result: Option<Result<T, E>>,
-    reply: oneshot::Sender<Result<T, TransactError<E>>>,
-}
-
-impl<T, E, F> Work for Transaction<T, E, F>
-where
-    F: FnOnce(&mut Txn<'_>) -> Result<T, E> + Send,
-    T: Send,
-    E: Send,
-{
-    fn run(&mut self, txn: &mut Txn<'_>) -> bool {
-        let work = self.work.take().expect("a transaction is run once");
-        let result = work(txn);
-        let keep = result.is_ok();
-        self.result = Some(result);
-        keep
+impl Shared {
+    fn view(&self) -> SharedView {
+        Arc::clone(&self.view.read().expect("no holder of this lock panics"))
     }
 
-    fn done(self: Box<Self>, failure: Option<Failure>) {
-        let answer = match (failure, self.result) {
-            (None, Some(Ok(value))) => Ok(value),
-            (None, Some(Err(error))) => Err(TransactError::Refused(error)),
-            (Some(Failure::ReadOnly(why)), _) => Err(TransactError::ReadOnly(why)),
-            (None, None) => Err(TransactError::ShutDown),
-        };
-        // Whoever asked may have gone away; what was committed stays.
-        drop(self.reply.send(answer));
+    fn publish(&self, view: SharedView, sequence: u64) {
+        *self.view.write().expect("no holder of this lock panics") = view;
+        self.sequence.store(sequence, Ordering::Release);
     }
 }
 
 impl Committer {
-    pub(crate) fn start(index: Box<dyn Index>) -> Result<Self, IndexError> {
-        let (queue, work) = bounded(QUEUE_MAX);
-        let sequence = index.applied()?;
-        let shared =
-            Arc::new(Shared { view: RwLock::new(index.view()?), sequence: sequence.into() });
-        let thread = Loop { index, work, shared: Arc::clone(&shared), sequence };
-        std::thread::spawn(move || thread.run());
-        Ok(Self { queue, shared })
+    /// Starts the thread, on a journal and an index that has applied all of it.
+    pub(crate) fn start(
+        index: Box<dyn Index>,
+        journal: Journal,
+        surroundings: Surroundings,
+    ) -> Result<Self, IndexError> {
+        let (queue, messages) = bounded(QUEUE_MAX);
+        let (view, sequence) = (index.view()?, journal.sequence());
+        let shared = Arc::new(Shared { view: RwLock::new(view), sequence: sequence.into() });
+        let thread = Loop::new(index, journal, surroundings, messages, Arc::clone(&shared))?;
+        let thread = std::thread::Builder::new()
+            .name("committer".into())
+            .spawn(move || thread.run())
+            .map_err(|error| IndexError::Engine {
+                doing: "start the committer's thread",
+                source: Box::new(error),
+            })?;
+        Ok(Self { queue, shared, thread: Mutex::new(Some(thread)) })
     }
 
     pub(crate) async fn transact<T, E, F>(&self, work: F) -> Result<T, TransactError<E>>
@@ -105,91 +143,42 @@ impl Committer {
         E: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let work = Box::new(Transaction { work: Some(work), result: None, reply });
-        match self.queue.try_send(work) {
+        let work = Box::new(Transaction::new(work, reply));
+        match self.queue.try_send(Message::Work(work)) {
             Ok(()) => answer.await.unwrap_or(Err(TransactError::ShutDown)),
             Err(TrySendError::Full(_)) => Err(TransactError::Busy),
             Err(TrySendError::Disconnected(_)) => Err(TransactError::ShutDown),
         }
     }
 
+    /// What is committed.
     pub(crate) fn view(&self) -> SharedView {
-        Arc::clone(&self.shared.view.read().expect("no holder of this lock panics"))
+        self.shared.view()
     }
 
+    /// The last sequence that is committed.
     pub(crate) fn sequence(&self) -> u64 {
         self.shared.sequence.load(Ordering::Acquire)
     }
 
-    pub(crate) fn shutdown(&self) {}
-}
-
-struct Loop {
-    index: Box<dyn Index>,
-    work: Receiver<Box<dyn Work>>,
-    shared: Arc<Shared>,
-    sequence: u64,
-}
-
-impl Loop {
-    fn run(mut self) {
-        while let Ok(first) = self.work.recv() {
-            let mut batch = vec![first];
-            batch.extend(self.work.try_iter().take(BATCH_TRANSACTIONS_MAX - 1));
-            let failure = self.commit(&mut batch).err();
-            for work in batch {
-                work.done(failure.clone());
+    /// Commits what is queued, persists the index and ends the thread; again it does nothing.
+    pub(crate) fn shutdown(&self) {
+        let thread = self.thread.lock().expect("no holder of this lock panics").take();
+        if let Some(thread) = thread {
+            // Fails if the thread is gone already, which is what is wanted.
+            drop(self.queue.send(Message::Stop));
+            if thread.join().is_err() {
+                log::error!("the committer's thread panicked");
             }
         }
     }
+}
 
-    fn commit(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), Failure> {
-        let base = Arc::clone(&self.shared.view.read().expect("no holder of this lock panics"));
-        let mut changes = Changes::new();
-        let mut tally = Tally::default();
-        for work in batch {
-            let layer = Layer { base: &*base, changes: &changes };
-            let mut txn = Txn::new(&layer, &mut self.sequence, Room::Enough);
-            if work.run(&mut txn) {
-                let effects = txn.finish();
-                tally.objects += effects.tally.objects;
-                tally.bytes += effects.tally.bytes;
-                drop(effects.pending);
-                changes.extend(effects.changes);
-            }
-        }
-        let failed = |error: IndexError| Failure::ReadOnly(error.to_string().into());
-        for (name, change) in [(OBJECTS, tally.objects), (OBJECT_BYTES, tally.bytes)] {
-            let key = state_key(name);
-            let old = base.get(&key).map_err(failed)?.map(u64::decode);
-            let old = old.transpose().unwrap_or_default().unwrap_or_default();
-            if change != 0 {
-                changes.insert(key, Some(old.saturating_add_signed(change).encode()));
-            }
-        }
-        self.index.apply(&changes, self.sequence, Persist::Later).map_err(failed)?;
-        let view = self.index.view().map_err(failed)?;
-        *self.shared.view.write().expect("no holder of this lock panics") = view;
-        self.shared.sequence.store(self.sequence, Ordering::Release);
-        Ok(())
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.shutdown();
     }
 }
 
-/// Waits for a future on this thread.
-pub(crate) fn wait<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(output) => return output,
-            std::task::Poll::Pending => std::thread::park(),
-        }
-    }
-}
+#[cfg(test)]
+mod test;

@@ -1,218 +1,225 @@
-//! The files of objects.
+//! The files of objects: staged, sealed, named by id, opened, unlinked.
+//!
+//! ```text
+//!   staging/<number>  ─▶ written by the store, or through a descriptor handed out
+//!     seal            ─▶ no writer left, fs-verity, 0400 ─▶ objects/<id >> 12>/<id> ─▶ fsync
+//!     transaction     ─▶ its record; without one the file goes: at once, or at the next start
+//!     to_unlink row   ─▶ the file goes, then the row
+//! ```
+//! No file is left without a record: what is staged is swept at start, and of the objects those whose ids
+//! are at or above the lowest that may have been without a record (`blob-floor`) are looked at.
 
-use crate::index::{IndexError, View};
-use crate::store::{BlobId, Digest, ObjectRecord, Options};
-use bytes::Bytes;
+mod cache;
+mod digest;
+mod error;
+mod ids;
+mod object;
+mod pool;
+mod seal;
+mod staging;
+mod sweep;
+
+pub use error::{FilesError, OpenBlobError, SealError, StageError};
+pub use object::{ObjectFile, ViewFile};
+pub(crate) use seal::Pending;
+pub use seal::Sealed;
+pub use staging::{BUFFER_BYTES, Staging};
+pub(crate) use sweep::{SweepError, forget};
+
+use crate::committer::Latch;
+use crate::store::{BlobId, Durability, Options, Room};
+use cache::OpenFiles;
+use ids::Ids;
+use pool::Pool;
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use thiserror::Error;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Why a staging file can't be made or written.
-#[derive(Debug, Error)]
-pub enum StageError {
-    /// The disk is too full for new objects.
-    #[error("the data disk is full; delete objects")]
-    Full,
-    /// The disk failed.
-    #[error("could not {doing} a staging file")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
+/// Objects in one directory of `objects/`: 2 to the power of this.
+pub const DIRECTORY_BITS: u32 = 12;
+/// Staging files that may be open at once: each has a descriptor and up to
+/// [`BUFFER_BYTES`] of memory.
+pub const STAGINGS_MAX: usize = 4096;
+/// Bytes that are kept free at least, so that deletes, whose records need room too, always work.
+pub const KEPT_BYTES_MIN: u64 = 256 << 20;
+/// Of the disk's size, the hundredths that are kept free at least.
+pub const KEPT_PERCENT: u64 = 1;
+/// The format of the extended attribute on each object's file.
+const XATTR_FORMAT: u8 = 1;
+/// The extended attribute: format, then id, little-endian.
+const XATTR_NAME: &std::ffi::CStr = c"user.mobula";
+/// The directory, among those of objects, of small contents shown to zones.
+const INLINE_DIRECTORY: &str = "inline";
+
+/// What the file system under the store can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// It has fs-verity.
+    pub verity: bool,
+    /// An fsync of a file carries its rename, as on ext4; elsewhere the directory is synced too.
+    pub sync_carries_rename: bool,
+    /// It has user extended attributes.
+    pub xattr: bool,
 }
 
-/// Why a staging file can't be sealed.
-#[derive(Debug, Error)]
-pub enum SealError {
-    /// Somebody has it open for writing still.
-    #[error("a process still has the file open for writing")]
-    WriterLeft,
-    /// The disk is full.
-    #[error("the data disk is full; delete objects")]
-    Full,
-    /// The disk failed.
-    #[error("could not {doing} a file")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
+/// All files of a store. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    inner: Arc<Inner>,
 }
 
-/// Why a blob's file can't be opened.
-#[derive(Debug, Error)]
-pub enum OpenBlobError {
-    /// The index failed.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// There is no such blob, or its file is missing.
-    #[error("blob {} is missing", .blob.0)]
-    Missing {
-        /// Which.
-        blob: BlobId,
-    },
-    /// The disk failed.
-    #[error("could not open blob {}", .blob.0)]
-    Io {
-        /// Which.
-        blob: BlobId,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// A staging file. Dropped, it is gone.
 #[derive(Debug)]
-pub struct Staging {
-    written: u64,
+struct Inner {
+    root: PathBuf,
+    staging: PathBuf,
+    objects: PathBuf,
+    view: PathBuf,
+    durability: Durability,
+    kept_bytes: Option<u64>,
+    abilities: Abilities,
+    latch: Arc<Latch>,
+    pool: Pool,
+    ids: Ids,
+    open: OpenFiles,
+    /// The directory of objects that was made sure of last, plus one: ids grow, so it is mostly the one.
+    directory_made: AtomicU64,
+    next_name: AtomicU64,
+    staged: AtomicUsize,
 }
-
-impl Staging {
-    /// Appends bytes.
-    ///
-    /// # Errors
-    /// When the disk is full or fails.
-    pub async fn write(&mut self, bytes: Bytes) -> Result<(), StageError> {
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Bytes written through [`Staging::write`].
-    #[must_use]
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// A descriptor to write to the file with, and nothing else.
-    ///
-    /// # Errors
-    /// When it can't be opened.
-    pub fn writer_fd(&mut self) -> Result<OwnedFd, StageError> {
-        let doing = "open";
-        Err(StageError::Io { doing, source: io::ErrorKind::Unsupported.into() })
-    }
-}
-
-/// A sealed file without a record yet. Dropped, it is gone; given to a transaction, it is an object.
-#[derive(Debug)]
-pub struct Sealed {
-    pending: Pending,
-    size: u64,
-    digest: Digest,
-    md5: [u8; 16],
-}
-
-/// The file of a blob between its sealing and its record.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    blob: BlobId,
-}
-
-impl Sealed {
-    /// Its blob.
-    #[must_use]
-    pub fn blob(&self) -> BlobId {
-        self.pending.blob
-    }
-    /// Bytes in it.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-    /// Its fs-verity digest.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        self.digest
-    }
-    /// The MD5 of its bytes.
-    #[must_use]
-    pub fn md5(&self) -> [u8; 16] {
-        self.md5
-    }
-
-    pub(crate) fn into_pending(self) -> Pending {
-        self.pending
-    }
-}
-
-/// An open blob.
-#[derive(Debug)]
-pub struct ObjectFile {
-    file: OwnedFd,
-    blob: BlobId,
-    size: u64,
-}
-
-impl ObjectFile {
-    /// Which blob.
-    #[must_use]
-    pub fn blob(&self) -> BlobId {
-        self.blob
-    }
-    /// Bytes in it.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-}
-
-impl AsFd for ObjectFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-/// An object's bytes as a zone gets them.
-#[derive(Debug)]
-pub struct ViewFile {
-    file: OwnedFd,
-}
-
-impl AsFd for ViewFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-pub(crate) struct Files;
 
 impl Files {
-    pub(crate) fn open(_options: &Options) -> Self {
-        Self
+    /// Opens the files of a store and sweeps its staging directory.
+    pub(crate) fn open(options: &Options, latch: Arc<Latch>) -> Result<Self, FilesError> {
+        let root = options.data.clone();
+        let (staging, objects) = (root.join("staging"), root.join("objects"));
+        let inline = objects.join(INLINE_DIRECTORY);
+        for path in [&staging, &objects, &inline] {
+            make_directory(path)?;
+        }
+        sweep::empty(&staging)?;
+        sweep::empty(&inline)?;
+        sync_directory(&root).map_err(FilesError::at("sync", &root))?;
+        let abilities = probe(&staging)?;
+        let view = options.objects_view.clone().unwrap_or_else(|| objects.clone());
+        let inner = Inner {
+            root,
+            staging,
+            objects,
+            view,
+            durability: options.durability,
+            kept_bytes: options.kept_bytes,
+            abilities,
+            latch,
+            pool: Pool::start(options.disk_threads)
+                .map_err(FilesError::at("start a disk thread for", &options.data))?,
+            ids: Ids::default(),
+            open: OpenFiles::new(cache::capacity()),
+            directory_made: AtomicU64::new(0),
+            next_name: AtomicU64::new(0),
+            staged: AtomicUsize::new(0),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    pub(crate) async fn stage(
-        &self,
-        _: Option<u64>,
-        _: Option<u32>,
-    ) -> Result<Staging, StageError> {
-        Ok(Staging { written: 0 })
+    pub(crate) fn abilities(&self) -> Abilities {
+        self.inner.abilities
     }
 
-    pub(crate) async fn seal(&self, _staging: Staging) -> Result<Sealed, SealError> {
-        Err(SealError::Io { doing: "seal", source: io::ErrorKind::Unsupported.into() })
+    /// Whether there is room for new objects of so many bytes.
+    pub(crate) fn room(&self, bytes: u64) -> Room {
+        match self.free_and_total() {
+            Ok((free, total)) => {
+                let kept = (total / 100).saturating_mul(KEPT_PERCENT).max(KEPT_BYTES_MIN);
+                let kept = self.inner.kept_bytes.unwrap_or(kept);
+                if free.saturating_sub(bytes) < kept {
+                    Room::Short { free_bytes: free, kept_bytes: kept }
+                } else {
+                    Room::Enough
+                }
+            }
+            // A disk that can't even be asked will say so when it is written to.
+            Err(_) => Room::Enough,
+        }
     }
 
-    pub(crate) fn open_blob(
-        &self,
-        _: &dyn View,
-        blob: BlobId,
-    ) -> Result<Arc<ObjectFile>, OpenBlobError> {
-        Err(OpenBlobError::Missing { blob })
+    /// Bytes free for us.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.free_and_total()?.0)
     }
 
-    pub(crate) fn open_view(
-        &self,
-        _: &dyn View,
-        _: &ObjectRecord,
-    ) -> Result<ViewFile, OpenBlobError> {
-        Err(OpenBlobError::Missing { blob: BlobId(0) })
+    fn free_and_total(&self) -> io::Result<(u64, u64)> {
+        let stat = nix::sys::statvfs::statvfs(&self.inner.root)?;
+        let unit = stat.fragment_size();
+        Ok((stat.blocks_available() * unit, stat.blocks() * unit))
     }
+}
+
+impl Inner {
+    fn directory_of(&self, blob: BlobId) -> PathBuf {
+        self.objects.join(directory_name(blob))
+    }
+
+    fn path_of(&self, blob: BlobId) -> PathBuf {
+        self.directory_of(blob).join(file_name(blob))
+    }
+
+    /// Makes sure that a blob's directory is there, and on disk.
+    fn make_directory_of(&self, blob: BlobId) -> io::Result<()> {
+        let number = (blob.0 >> DIRECTORY_BITS) + 1;
+        if self.directory_made.load(Ordering::Acquire) == number {
+            return Ok(());
+        }
+        match DirBuilder::new().mode(0o700).create(self.directory_of(blob)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        // Synced even if another thread has made it: it may not have come to syncing it.
+        if self.durability == Durability::Fsync {
+            sync_directory(&self.objects)?;
+        }
+        self.directory_made.store(number, Ordering::Release);
+        Ok(())
+    }
+}
+
+fn directory_name(blob: BlobId) -> String {
+    format!("{:013x}", blob.0 >> DIRECTORY_BITS)
+}
+
+fn file_name(blob: BlobId) -> String {
+    format!("{:016x}", blob.0)
+}
+
+fn make_directory(path: &Path) -> Result<(), FilesError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(FilesError::at("make the directory", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Tries on a file of our own what the file system can do.
+fn probe(staging: &Path) -> Result<Abilities, FilesError> {
+    use nix::sys::statfs::{EXT4_SUPER_MAGIC, fstatfs};
+    let path = staging.join("probe");
+    let try_it = || -> io::Result<Abilities> {
+        fs::write(&path, b"probe")?;
+        let file = File::open(&path)?;
+        let xattr = sys::xattr::set(file.as_fd(), XATTR_NAME, &[XATTR_FORMAT]).is_ok();
+        let sync_carries_rename = fstatfs(&file)?.filesystem_type() == EXT4_SUPER_MAGIC;
+        let verity = sys::verity::seal(file.as_fd()).is_ok();
+        fs::remove_file(&path)?;
+        Ok(Abilities { verity, sync_carries_rename, xattr })
+    };
+    try_it().map_err(FilesError::at("probe", staging))
 }

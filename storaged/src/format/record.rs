@@ -24,6 +24,7 @@ pub const RECORD_BYTES_MAX: usize = 64 << 20;
 const SEGMENT_MAGIC: [u8; 8] = *b"MOBULAJL";
 const RECORD_MAGIC: [u8; 4] = *b"MREC";
 const VERSION: u32 = 1;
+const UNSYNCED: u32 = 1;
 const DELETE: u8 = 0;
 const PUT: u8 = 1;
 
@@ -40,6 +41,9 @@ pub struct SegmentHeader {
     pub store: Uuid,
     /// The last sequence before its first record; its name is one more than that.
     pub after: u64,
+    /// Whether its records were written without waiting for the disk, so that a power cut may have lost
+    /// some before others.
+    pub unsynced: bool,
 }
 
 impl SegmentHeader {
@@ -49,6 +53,7 @@ impl SegmentHeader {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&u32::from(self.unsynced).to_le_bytes());
         bytes[16..32].copy_from_slice(self.store.as_bytes());
         bytes[32..40].copy_from_slice(&self.after.to_le_bytes());
         let crc = crc32c(&[&bytes[..60]]);
@@ -63,7 +68,7 @@ impl SegmentHeader {
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
         let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() else { return Ok(None) };
         let mut reader = Reader::new(bytes);
-        let (magic, version, _) = (reader.array::<8>()?, reader.u32()?, reader.u32()?);
+        let (magic, version, flags) = (reader.array::<8>()?, reader.u32()?, reader.u32()?);
         let store = Uuid::from_bytes(reader.array()?);
         let after = reader.u64()?;
         let crc = u32::from_le_bytes([bytes[60], bytes[61], bytes[62], bytes[63]]);
@@ -73,7 +78,10 @@ impl SegmentHeader {
         if version != VERSION {
             return Err(DecodeError::Number { what: "a segment's version", found: version.into() });
         }
-        Ok(Some(Self { store, after }))
+        if flags > UNSYNCED {
+            return Err(DecodeError::Number { what: "a segment's flags", found: flags.into() });
+        }
+        Ok(Some(Self { store, after, unsynced: flags == UNSYNCED }))
     }
 
     fn place(&self, offset: u64) -> [u8; 32] {
@@ -232,7 +240,8 @@ mod test {
     use super::*;
     use proptest::prelude::*;
 
-    const SEGMENT: SegmentHeader = SegmentHeader { store: Uuid::from_u128(42), after: 9 };
+    const SEGMENT: SegmentHeader =
+        SegmentHeader { store: Uuid::from_u128(42), after: 9, unsynced: false };
 
     fn changes() -> impl Strategy<Value = Changes> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..20);

@@ -7,13 +7,16 @@
 //! ```
 //! Futures are woken by the store's own threads; any executor will do, and none is needed.
 
+pub(crate) mod errno;
+mod home;
 mod list;
+mod reaper;
 mod txn;
 mod types;
 mod view;
 
+pub(crate) use self::txn::{Effects, OBJECT_BYTES, OBJECTS, Tally};
 pub use self::txn::{Made, Removed, Room, Txn, TxnError};
-pub(crate) use self::txn::{OBJECT_BYTES, OBJECTS, Tally};
 pub use self::types::{
     AccountId, Area, BlobId, BlobRecord, BlobState, BucketRecord, Content, ContentRef, Digest,
     INLINE_BYTES_MAX, Metadata, ObjectPath, ObjectRecord, PATH_BYTES_MAX, PathError, Version,
@@ -21,19 +24,26 @@ pub use self::types::{
 pub use self::view::{ViewExt, account, blob, bucket, buckets, object};
 pub use crate::committer::TransactError;
 pub use crate::files::{
-    ObjectFile, OpenBlobError, SealError, Sealed, StageError, Staging, ViewFile,
+    FilesError, ObjectFile, OpenBlobError, SealError, Sealed, StageError, Staging, ViewFile,
 };
 pub use crate::format::Summary;
 pub use crate::index::{IndexError, View};
+pub use crate::journal::RecoverError;
+pub use home::HomeError;
 pub use list::{After, ListEntry, ListPage, ListQuery, list};
 
-use crate::committer::Committer;
-use crate::files::Files;
-use crate::index::{MemoryIndex, SharedView};
+use crate::committer::{Committer, Latch, Surroundings};
+use crate::files::{Files, SweepError};
+use crate::index::{Index, Persist, RedbIndex, SharedView};
+use crate::journal::{Journal, RealDisk};
+use home::Home;
+use reaper::{Bell, Reaper};
+use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
+use uuid::Uuid;
 use wire::task::StoreStatus;
 
 /// What an acknowledgement means.
@@ -84,20 +94,59 @@ impl Options {
 /// Why a store does not open.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// Its directory is not a store's, or not ours to open.
+    #[error(transparent)]
+    Home(#[from] HomeError),
     /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The journal is damaged.
+    #[error(transparent)]
+    Journal(#[from] RecoverError),
+    /// The files' directories failed.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// Something else failed.
+    #[error("could not {doing}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
 }
 
-/// An open store. Clones are the same store.
+impl From<SweepError> for OpenError {
+    fn from(error: SweepError) -> Self {
+        match error {
+            SweepError::Index(error) => Self::Index(error),
+            SweepError::Files(error) => Self::Files(error),
+        }
+    }
+}
+
+/// An open store. Clones are the same store; the last one that goes shuts it down.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    committer: Committer,
+    reaper: Reaper,
+    committer: Arc<Committer>,
     files: Files,
+    latch: Arc<Latch>,
+    id: Uuid,
+    // Last: the directory stays locked until all threads are gone.
+    _home: Home,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.reaper.stop();
+        self.committer.shutdown();
+    }
 }
 
 /// A consistent view of the index. Keep it for one page or one answer, not across a wait.
@@ -125,9 +174,34 @@ impl Store {
     /// # Errors
     /// When the directory is no store, another process has it, or it is damaged.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let committer = Committer::start(Box::new(MemoryIndex::default()))?;
-        let files = Files::open(&options);
-        Ok(Self { inner: Arc::new(Inner { committer, files }) })
+        let home = Home::open(&options.data)?;
+        let latch = Arc::new(Latch::default());
+        let files = Files::open(&options, Arc::clone(&latch))?;
+        let (index, journal) = recover(&options, home.format.store)?;
+        files.sweep(&*index.view()?)?;
+        let (bell, end) = Bell::new();
+        let surroundings = Surroundings {
+            room: Box::new({
+                let files = files.clone();
+                move || files.room(0)
+            }),
+            unlink: Box::new({
+                let bell = bell.clone();
+                move || bell.ring()
+            }),
+            latch: Arc::clone(&latch),
+        };
+        let committer = Arc::new(Committer::start(index, journal, surroundings)?);
+        let reaper = Reaper::start(Arc::clone(&committer), files.clone(), bell, end)
+            .map_err(|source| OpenError::Io { doing: "start the reaper's thread", source })?;
+        let id = home.format.store;
+        if !files.abilities().verity {
+            log::warn!(
+                "no fs-verity here: storaged keeps digests of its own, and nothing checks pages as they are read"
+            );
+        }
+        let inner = Inner { reaper, committer, files, latch, id, _home: home };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Runs a closure as one atomic transaction on the committer thread, where it sees all earlier ones.
@@ -216,7 +290,7 @@ impl Store {
     /// # Errors
     /// When a writer is left for longer than a second, or the disk fails. The file is gone then.
     pub async fn seal(&self, staging: Staging) -> Result<Sealed, SealError> {
-        self.inner.files.seal(staging).await
+        self.inner.files.seal(self, staging).await
     }
 
     /// A blob's file, to be served.
@@ -224,7 +298,7 @@ impl Store {
     /// # Errors
     /// When it is missing, or not what the index says.
     pub fn open_blob(&self, blob: BlobId) -> Result<Arc<ObjectFile>, OpenBlobError> {
-        self.inner.files.open_blob(&self.read()?, blob)
+        self.inner.files.open_blob(&|| self.inner.committer.view(), blob)
     }
 
     /// An object's bytes for a zone: a descriptor beneath the read-only view, that nobody can reopen for
@@ -238,6 +312,7 @@ impl Store {
 
     /// Stops taking transactions, and persists what was taken.
     pub fn shutdown(&self) {
+        self.inner.reaper.stop();
         self.inner.committer.shutdown();
     }
 
@@ -250,13 +325,38 @@ impl Store {
             value.ok().flatten().unwrap_or(0)
         };
         StoreStatus {
-            store: String::new(),
+            store: self.inner.id.to_string(),
             objects: number(OBJECTS),
             object_bytes: number(OBJECT_BYTES),
-            free_bytes: 0,
+            free_bytes: self.inner.files.free_bytes().unwrap_or(0),
             sequence: self.inner.committer.sequence(),
-            verity: false,
-            read_only: None,
+            verity: self.inner.files.abilities().verity,
+            read_only: self.inner.latch.closed().map(|why| why.to_string()),
         }
     }
 }
+
+/// Opens the index and brings it up to the end of the journal.
+fn recover(options: &Options, store: Uuid) -> Result<(Box<dyn Index>, Journal), OpenError> {
+    let disk = RealDisk::open(&options.data.join("journal"))
+        .map_err(|source| OpenError::Io { doing: "open the journal's directory", source })?;
+    let mut index = RedbIndex::open(&options.data.join("index.redb"), options.cache_bytes)?;
+    let applied = index.applied()?;
+    let mut batches = 0_u64;
+    let replay = &mut |batch: &crate::format::Batch| {
+        batches += 1;
+        index.apply(&batch.changes, batch.sequence, Persist::Later)
+    };
+    let journal = Journal::recover(Box::new(disk), store, applied, options.durability, replay)?;
+    if batches > 0 {
+        index.apply(&crate::index::Changes::new(), journal.sequence(), Persist::Now)?;
+        log::info!(
+            "replayed {batches} batches of the journal, up to sequence {}",
+            journal.sequence()
+        );
+    }
+    Ok((Box::new(index), journal))
+}
+
+#[cfg(test)]
+mod test;

@@ -1,0 +1,103 @@
+//! Ids of blobs: each is used once. They are reserved in blocks, on disk, before they are used.
+
+use crate::format::state_key;
+use crate::store::{BlobId, Txn, TxnError, ViewExt};
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+
+/// Ids reserved at a time: one directory of objects.
+pub const BLOCK_IDS: u64 = 1 << super::DIRECTORY_BITS;
+/// The state key of the end of all that is reserved.
+pub(super) const RESERVED: &str = "blob-reserved";
+/// The state key of the lowest id that may be without a record.
+pub(super) const FLOOR: &str = "blob-floor";
+
+/// The ids of this run of the store.
+#[derive(Debug, Default)]
+pub(crate) struct Ids(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    free: VecDeque<Range<u64>>,
+    /// Given out, and without a record that is committed.
+    in_flight: BTreeSet<u64>,
+}
+
+impl Ids {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    /// The next id, if one is reserved.
+    pub(super) fn take(&self) -> Option<BlobId> {
+        let mut state = self.state();
+        let range = state.free.front_mut()?;
+        let id = range.start;
+        range.start += 1;
+        if range.is_empty() {
+            state.free.pop_front();
+        }
+        state.in_flight.insert(id);
+        Some(BlobId(id))
+    }
+
+    /// Adds a block that was reserved.
+    pub(super) fn add(&self, block: Range<u64>) {
+        self.state().free.push_back(block);
+    }
+
+    /// An id that has its record now, or whose file is gone.
+    pub(super) fn settle(&self, blob: BlobId) {
+        self.state().in_flight.remove(&blob.0);
+    }
+
+    /// The lowest id that may be without a record; `None` when no id is given out or free.
+    fn floor(&self) -> Option<u64> {
+        let state = self.state();
+        let free = state.free.iter().map(|range| range.start).min();
+        state.in_flight.first().copied().into_iter().chain(free).min()
+    }
+
+    /// What reserves the next block, as a transaction.
+    pub(super) fn reserve(
+        &self,
+    ) -> impl FnOnce(&mut Txn<'_>) -> Result<Range<u64>, TxnError> + Send + use<> {
+        // Taken before the transaction: ids given out from now on are above it.
+        let floor = self.floor();
+        move |txn| {
+            let start: u64 = txn.get_value(&state_key(RESERVED))?.unwrap_or(0);
+            let block = start..start + BLOCK_IDS;
+            txn.put_value(state_key(RESERVED), &block.end);
+            txn.put_value(state_key(FLOOR), &floor.unwrap_or(start).min(start));
+            Ok(block)
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn ids_are_given_out_once_and_in_order() {
+        let ids = Ids::default();
+        assert_eq!(ids.take(), None);
+        ids.add(0..2);
+        ids.add(8..9);
+        let taken: Vec<_> = std::iter::from_fn(|| ids.take()).map(|id| id.0).collect();
+        assert_eq!(taken, [0, 1, 8]);
+    }
+
+    #[test]
+    fn the_floor_is_below_all_that_may_be_without_a_record() {
+        let ids = Ids::default();
+        assert_eq!(ids.floor(), None);
+        ids.add(5..9);
+        let (first, second) = (ids.take().unwrap(), ids.take().unwrap());
+        ids.settle(second);
+        assert_eq!(ids.floor(), Some(first.0));
+        ids.settle(first);
+        assert_eq!(ids.floor(), Some(7));
+    }
+}

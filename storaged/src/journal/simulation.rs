@@ -1,0 +1,254 @@
+//! A disk that crashes on demand: what was not synced is lost, torn, or there, as a seed decides.
+//!
+//! It models a page cache over a disk with a volatile cache, sector by sector: each sector written since
+//! the last sync is on disk after a crash or is not, independently; a length that was changed too, and a
+//! name. What was synced is there.
+
+use super::{Disk, SegmentFile};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+const SECTOR: usize = 512;
+
+/// Numbers from a seed (splitmix64): the same seed, the same crash.
+#[derive(Debug, Clone)]
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// The next number.
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.roll() % end
+    }
+}
+
+/// What happens to an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The power goes before, in the middle of, or just after it, and stays away.
+    Crash,
+    /// There is no space for a part of it.
+    NoSpace,
+    /// The disk fails.
+    Failure,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Segment {
+    now: Vec<u8>,
+    on_disk: Vec<u8>,
+    name_synced: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<u64, Segment>,
+    removed: BTreeMap<u64, Segment>,
+    operations: u64,
+    fault: Option<(u64, Fault)>,
+    crashed: bool,
+}
+
+/// A handle on the disk; clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct SimulatedDisk(Arc<Mutex<State>>);
+
+struct SimulatedFile {
+    disk: SimulatedDisk,
+    name: u64,
+}
+
+enum Go {
+    Whole,
+    /// Half of it is done, then the error comes.
+    Half(io::Error),
+    No(io::Error),
+}
+
+impl State {
+    fn step(&mut self) -> Go {
+        if self.crashed {
+            return Go::No(io::Error::other("the power is off"));
+        }
+        self.operations += 1;
+        match self.fault {
+            Some((at, fault)) if at == self.operations => match fault {
+                Fault::Crash => {
+                    self.crashed = true;
+                    Go::Half(io::Error::other("the power went off"))
+                }
+                Fault::NoSpace => Go::Half(nix::errno::Errno::ENOSPC.into()),
+                Fault::Failure => Go::No(nix::errno::Errno::EIO.into()),
+            },
+            _ => Go::Whole,
+        }
+    }
+}
+
+impl SimulatedDisk {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Operations so far.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// What is to happen to the operation with that number.
+    pub fn plan(&self, at: u64, fault: Fault) {
+        self.state().fault = Some((at, fault));
+    }
+
+    /// The disk as it is found when the power is back.
+    pub fn after_crash(&self, dice: &mut Dice) -> Self {
+        let state = self.state();
+        let mut files = BTreeMap::new();
+        for (&name, file) in &state.files {
+            if file.name_synced || dice.below(2) == 0 {
+                files.insert(name, file.crashed(dice));
+            }
+        }
+        for (&name, file) in &state.removed {
+            if file.name_synced && dice.below(2) == 0 {
+                files.entry(name).or_insert_with(|| file.crashed(dice));
+            }
+        }
+        Self(Arc::new(Mutex::new(State { files, ..State::default() })))
+    }
+}
+
+impl Segment {
+    fn crashed(&self, dice: &mut Dice) -> Self {
+        let length = match dice.below(3) {
+            0 => self.on_disk.len(),
+            1 => self.now.len(),
+            _ => {
+                let (low, high) = (self.on_disk.len(), self.now.len());
+                low.min(high) + dice.below(low.abs_diff(high) as u64 + 1) as usize
+            }
+        };
+        let mut bytes = vec![0; length];
+        for start in (0..length).step_by(SECTOR) {
+            let from = if dice.below(2) == 0 { &self.now } else { &self.on_disk };
+            let end = length.min(start + SECTOR).min(from.len());
+            if start < end {
+                bytes[start..end].copy_from_slice(&from[start..end]);
+            }
+        }
+        Self { now: bytes.clone(), on_disk: bytes, name_synced: true }
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn list(&mut self) -> io::Result<Vec<u64>> {
+        Ok(self.state().files.keys().copied().collect())
+    }
+
+    fn create(&mut self, name: u64) -> io::Result<Box<dyn SegmentFile>> {
+        let mut state = self.state();
+        match state.step() {
+            Go::No(error) => return Err(error),
+            Go::Half(error) => {
+                state.files.insert(name, Segment::default());
+                return Err(error);
+            }
+            Go::Whole => {}
+        }
+        if state.files.contains_key(&name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.files.insert(name, Segment::default());
+        drop(state);
+        Ok(Box::new(SimulatedFile { disk: self.clone(), name }))
+    }
+
+    fn open(&mut self, name: u64) -> io::Result<Box<dyn SegmentFile>> {
+        if !self.state().files.contains_key(&name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Box::new(SimulatedFile { disk: self.clone(), name }))
+    }
+
+    fn remove(&mut self, name: u64) -> io::Result<()> {
+        let mut state = self.state();
+        if let Go::No(error) | Go::Half(error) = state.step() {
+            return Err(error);
+        }
+        let file = state.files.remove(&name).ok_or(io::ErrorKind::NotFound)?;
+        state.removed.insert(name, file);
+        Ok(())
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        let mut state = self.state();
+        let go = state.step();
+        if let Go::No(error) = go {
+            return Err(error);
+        }
+        state.files.values_mut().for_each(|file| file.name_synced = true);
+        state.removed.clear();
+        match go {
+            Go::Half(error) => Err(error),
+            Go::Whole | Go::No(_) => Ok(()),
+        }
+    }
+}
+
+impl SimulatedFile {
+    fn with<T>(&self, act: impl FnOnce(&mut Segment, Option<&io::Error>) -> T) -> io::Result<T> {
+        let mut state = self.disk.state();
+        match state.step() {
+            Go::No(error) => Err(error),
+            Go::Whole => Ok(act(state.files.get_mut(&self.name).unwrap(), None)),
+            Go::Half(error) => {
+                act(state.files.get_mut(&self.name).unwrap(), Some(&error));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl SegmentFile for SimulatedFile {
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        Ok(self.disk.state().files[&self.name].now.clone())
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.with(|file, half| {
+            // A crash may come when all is written, no space only before the end.
+            let crash = half.is_some_and(|error| error.raw_os_error().is_none());
+            let count = match half {
+                None => bytes.len(),
+                Some(_) if crash && bytes.len() % 2 == 0 => bytes.len(),
+                Some(_) => bytes.len() / 2,
+            };
+            let offset = usize::try_from(offset).unwrap();
+            let end = file.now.len().max(offset + count);
+            file.now.resize(end, 0);
+            file.now[offset..offset + count].copy_from_slice(&bytes[..count]);
+        })
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.with(|file, _| file.now.resize(usize::try_from(length).unwrap(), 0))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        // A crash in the middle of a sync leaves any part of it: so does one before it.
+        self.with(|file, half| {
+            if half.is_none() {
+                file.on_disk.clone_from(&file.now);
+            }
+        })
+    }
+}
