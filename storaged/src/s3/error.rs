@@ -51,19 +51,31 @@ pub fn transact<E>(error: TransactError<E>, refused: impl FnOnce(E) -> S3Error) 
         TransactError::Refused(error) => refused(error),
         TransactError::Busy => s3_error!(SlowDown, "too many changes wait for the disk"),
         TransactError::Full => full(),
-        TransactError::ReadOnly(why) => {
-            log::error!("a change was refused: the store is read-only: {why}");
-            s3_error!(ServiceUnavailable, "the store takes no changes; its log says why")
-        }
+        TransactError::ReadOnly(why) => read_only(&why),
         TransactError::ShutDown => s3_error!(ServiceUnavailable, "the store is shutting down"),
+        TransactError::TooLarge { bytes } => {
+            log::error!("a change was refused: it has {bytes} bytes");
+            s3_error!(InternalError, "the change is too large for one transaction")
+        }
+        TransactError::Panicked => {
+            log::error!("a transaction panicked");
+            s3_error!(InternalError, "the change could not be made; the log says why")
+        }
     }
+}
+
+fn read_only(why: &str) -> S3Error {
+    log::error!("a change was refused: the store is read-only: {why}");
+    s3_error!(ServiceUnavailable, "the store takes no changes; its log says why")
 }
 
 /// Of a staging file.
 pub fn stage(error: &StageError) -> S3Error {
     match error {
         StageError::Full => full(),
-        _ => internal(error),
+        StageError::Busy => s3_error!(SlowDown, "too many uploads are open"),
+        StageError::ReadOnly(why) => read_only(why),
+        StageError::Io { .. } => internal(error),
     }
 }
 
@@ -71,7 +83,9 @@ pub fn stage(error: &StageError) -> S3Error {
 pub fn seal(error: &SealError) -> S3Error {
     match error {
         SealError::Full => full(),
-        _ => internal(error),
+        SealError::Busy => s3_error!(SlowDown, "too many changes wait for the disk"),
+        SealError::ReadOnly(why) => read_only(why),
+        SealError::WriterLeft | SealError::Io { .. } => internal(error),
     }
 }
 
