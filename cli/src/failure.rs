@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use thiserror::Error;
 
+/// The most failures of one command that are told one by one: a screenful.
+const REPORTED_MAX: usize = 20;
+
 /// What the process tells its parent. The numbers are stable: scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -109,7 +112,7 @@ pub enum Failure {
     #[error("cannot write to standard output")]
     Stdout(#[from] io::Error),
     /// Some of many went wrong, each already reported.
-    #[error("{failed} of {all} {things} failed, see above")]
+    #[error("{failed} of {all} {things} failed, see above for the first of them")]
     Some {
         /// How many failed.
         failed: usize,
@@ -215,7 +218,7 @@ impl Failure {
         let Some(first) = failures.first() else { return Ok(()) };
         let exit = first.exit();
         let exit = if failures.iter().all(|f| f.exit() == exit) { exit } else { Exit::Failed };
-        failures.iter().for_each(report);
+        failures.iter().take(REPORTED_MAX).for_each(report);
         Err(Self::Some { failed: failures.len(), all, things, exit })
     }
 }

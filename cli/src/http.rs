@@ -177,6 +177,11 @@ impl Http {
         }
         let unfit = |error: http::Error| Failure::Usage(format!("{}: {error}", call.what));
         match body {
+            // RFC 9110, 8.6: what could have a body says that it has none.
+            Body::Empty if matches!(call.method, "PUT" | "POST") => {
+                let request = request.header("content-length", 0);
+                Ok(self.agent.run(request.body(&[][..]).map_err(unfit)?))
+            }
             Body::Empty => Ok(self.agent.run(request.body(()).map_err(unfit)?)),
             Body::Bytes(bytes) => Ok(self.agent.run(request.body(&**bytes).map_err(unfit)?)),
             Body::Stream { length, open } => {

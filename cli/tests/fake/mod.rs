@@ -145,6 +145,8 @@ fn read(reader: &mut BufReader<TcpStream>, mut stream: &TcpStream) -> Option<Req
     if headers.contains_key("expect") {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
+    let has_body = matches!(method.as_str(), "PUT" | "POST");
+    assert_eq!(headers.contains_key("content-length"), has_body, "{method} {target}");
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
