@@ -86,10 +86,23 @@ fn first_boot(artefacts: &Artefacts) -> Result<Appliance> {
     }
     let (appliance, ready) = Appliance::boot(artefacts, "daily", &Shape::usual(&disk))?;
     println!("  {ready}");
+    println!("  {}", memory(&appliance)?);
     appliance.s3.create_bucket(KEPT)?;
     appliance.s3.put(KEPT, "small", b"a few bytes")?;
     appliance.s3.put(KEPT, "large", &vec![7; 3 << 20])?;
     Ok(appliance)
+}
+
+/// How much memory is in use by a node that has nothing to do.
+fn memory(appliance: &Appliance) -> Result<String> {
+    let text = appliance.agent.read("/proc/meminfo")?;
+    let kib = |name: &str| -> Result<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    };
+    let (total, available) = (kib("MemTotal:")?, kib("MemAvailable:")?);
+    let used = (total - available) / 1024;
+    Ok(format!("{used} MiB of {} MiB are in use when idle", total / 1024))
 }
 
 fn second_boot(artefacts: &Artefacts) -> Result<Appliance> {

@@ -15,6 +15,8 @@ const CONFIG: &str = "a bad configuration is told with line and column";
 const CRASHING: &str = "a service that keeps crashing is given up, and the node stays up";
 const NO_DISK: &str = "without a data disk the node says so and stays up";
 const DISK_BYTES: u64 = 64 << 20;
+/// Until a service is given up: init waits longer after each failure.
+const DEGRADED_TIME: Duration = Duration::from_secs(180);
 
 /// Tells them.
 pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
@@ -93,8 +95,8 @@ fn bad_configuration(appliance: &mut Appliance) -> Result<()> {
 }
 
 fn crashing(appliance: &mut Appliance) -> Result<()> {
-    let given_up = "crasher.*(gives? up|given up|crash|too often|budget)";
-    let line = appliance.machine.wait_for_line(given_up, Duration::from_secs(120))?.text;
+    let given_up = "mobula: crasher: .*degraded";
+    let line = appliance.machine.wait_for_line(given_up, DEGRADED_TIME)?.text;
     println!("  {line}");
     appliance.agent.wait(Duration::from_secs(10))?;
     ensure!(appliance.machine.ended()?.is_none(), "the node went down");
