@@ -138,3 +138,6 @@ impl Face {
         }
     }
 }
+
+#[cfg(test)]
+mod test;
