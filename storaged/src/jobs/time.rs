@@ -53,8 +53,8 @@ mod test {
     fn known_moments_are_written_as_the_calendar_has_them() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(951_782_400_123), "2000-02-29T00:00:00.123Z");
-        assert_eq!(rfc3339(1_795_338_367_000), "2026-11-22T09:46:07.000Z");
-        assert_eq!(http_date(1_795_338_367_000), "Sun, 22 Nov 2026 09:46:07 GMT");
+        assert_eq!(rfc3339(1_795_338_367_000), "2026-11-22T09:06:07.000Z");
+        assert_eq!(http_date(1_795_338_367_000), "Sun, 22 Nov 2026 09:06:07 GMT");
     }
 
     #[test]

@@ -78,8 +78,7 @@ fn sign(method: &str, target: &str, body: &[u8], key: &str, secret: &str) -> Req
     let names = "host;x-amz-content-sha256;x-amz-date";
     let canonical = format!("{method}\n{path}\n{query}\n{headers}\n{names}\n{payload}");
     let scope = format!("{day}/us-east-1/s3/aws4_request");
-    let to_sign =
-        format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
+    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
     let key_of_day = hmac(format!("AWS4{secret}").as_bytes(), day.as_bytes());
     let parts = ["us-east-1", "s3", "aws4_request"];
     let signing = parts.iter().fold(key_of_day, |key, part| hmac(&key, part.as_bytes()));
@@ -166,8 +165,14 @@ fn a_job_is_made_fed_looked_at_and_cancelled() {
     assert_eq!((fed.status(), fed.body.len()), (204, 0));
     let status = face.call("GET", &live("status"), "");
     let view = status.json();
-    assert_eq!((view["state"].as_str(), view["inputDone"].as_bool()), (Some("queued"), Some(false)));
-    assert_eq!((view["stats"]["tasks"].as_u64(), view["stats"]["errors"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(
+        (view["state"].as_str(), view["inputDone"].as_bool()),
+        (Some("queued"), Some(false))
+    );
+    assert_eq!(
+        (view["stats"]["tasks"].as_u64(), view["stats"]["errors"].as_u64()),
+        (Some(1), Some(1))
+    );
     let md5 = super::reply::md5_header(&Md5::digest(&status.body).into());
     assert_eq!(status.header("content-md5"), md5.to_str().unwrap());
     assert_eq!(face.call("GET", &live("in"), "").body, b"/ann/stor/b/k\n/ann/stor/b/none\n");
