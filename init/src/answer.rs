@@ -23,7 +23,7 @@ impl Supervisor {
         match control.accept() {
             Ok(None) => {}
             Ok(Some(dropped)) => {
-                self.console.say(&format!("control connection dropped: {dropped}"))
+                self.console.say(&format!("control connection dropped: {dropped}"));
             }
             Err(error) => self.console.say(&format!("cannot accept a control connection: {error}")),
         }

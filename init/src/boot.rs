@@ -84,7 +84,7 @@ pub fn modules(console: &mut Console) {
 pub fn settings(console: &mut Console) {
     for (name, value) in tables::SETTINGS.iter().chain([&tables::MODULES_OVER]) {
         let path = Path::new("/proc/sys").join(name);
-        match std::fs::write(&path, value) {
+        match std::fs::write(&path, format!("{value}\n")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 console.say(&format!("cannot set {name} to {value}: {error}"));
             }

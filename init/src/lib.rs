@@ -12,6 +12,7 @@ pub mod console;
 pub mod control;
 pub mod keys;
 pub mod logs;
+pub mod noded;
 pub mod notice;
 pub mod order;
 pub mod service;

@@ -129,7 +129,7 @@ fn force(entry: &Mounted, console: &mut Console) {
     let target = entry.target.display();
     match mount::make_read_only(&entry.target) {
         Ok(()) => {
-            console.say(&format!("{target} is busy: closed for writing instead of unmounted"))
+            console.say(&format!("{target} is busy: closed for writing instead of unmounted"));
         }
         Err(error) => {
             console

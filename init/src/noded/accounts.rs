@@ -1,0 +1,158 @@
+//! Who may use the store, and the admin API's token: as configured, else made once, at first boot.
+
+use super::files::{self, FileError, Readers};
+use base64::Engine;
+use std::io::Read;
+use std::path::Path;
+use thiserror::Error;
+use wire::machine::{
+    AccessKey, Account, Accounts, CONFIG_BYTES_MAX, ConfigError, Login, MachineConfig, SecretKey,
+    Token,
+};
+
+/// Made accounts, on the data disk.
+const KEPT_ACCOUNTS: &str = "/data/node/accounts.toml";
+/// The made token, on the data disk.
+const KEPT_TOKEN: &str = "/data/node/admin-token";
+/// What storaged reads.
+const ACCOUNTS: &str = "/run/mobula/accounts.toml";
+/// What consoled reads.
+const TOKEN: &str = "/run/mobula/admin-token";
+/// storaged's environment.
+const STORAGED: &str = "/run/mobula/storaged.env";
+/// Who reads them.
+const STORAGED_GROUP: u32 = 200;
+const CONSOLED_GROUP: u32 = 202;
+/// The account that first boot makes.
+const FIRST: &str = "admin";
+/// Random bytes in made keys: 16 letters of 5 bits are 80 bits of an access key, which is no secret; 30
+/// bytes make 40 characters of a secret key, as S3 clients expect.
+const ACCESS_BYTES: usize = 16;
+const SECRET_BYTES: usize = 30;
+const TOKEN_BYTES: usize = 24;
+
+/// What can go wrong here.
+#[derive(Debug, Error)]
+pub enum AccountsError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The kept accounts are damaged.
+    #[error("{KEPT_ACCOUNTS} is damaged: {0}. Give accounts in the configuration instead")]
+    Kept(#[from] ConfigError),
+    /// The kept token is damaged.
+    #[error("{KEPT_TOKEN} is damaged: {0}. Give a token in the configuration instead")]
+    KeptToken(&'static str),
+    /// They can't be written as TOML.
+    #[error("cannot write accounts as TOML: {0}")]
+    Toml(#[from] toml::ser::Error),
+    /// No random bytes.
+    #[error("no random bytes: {0}")]
+    Random(#[source] std::io::Error),
+    /// A made value breaks its own rule.
+    #[error("a made key is not accepted: {0}")]
+    Made(&'static str),
+}
+
+/// What first boot made, to be told to people once.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// The account.
+    pub account: Option<Account>,
+    /// The token.
+    pub token: Option<Token>,
+}
+
+/// Leaves accounts, token and storaged's environment where the daemons read them.
+///
+/// # Errors
+/// [`AccountsError`].
+pub fn provide(config: &MachineConfig) -> Result<Made, AccountsError> {
+    let mut made = Made::default();
+    let accounts = if config.accounts.is_empty() {
+        kept_or_made(&mut made)?
+    } else {
+        Accounts { accounts: config.accounts.clone() }
+    };
+    let readers = Readers { group: STORAGED_GROUP, mode: 0o640 };
+    files::replace(Path::new(ACCOUNTS), toml::to_string(&accounts)?.as_bytes(), readers)?;
+    let token = match &config.admin.token {
+        Some(token) => token.clone(),
+        None => token_kept_or_made(&mut made)?,
+    };
+    let readers = Readers { group: CONSOLED_GROUP, mode: 0o640 };
+    files::replace(Path::new(TOKEN), token.as_str().as_bytes(), readers)?;
+    let environment = format!("MOBULA_DURABILITY={}\n", config.store.durability.as_str());
+    files::replace(Path::new(STORAGED), environment.as_bytes(), Readers::ROOT)?;
+    Ok(made)
+}
+
+fn kept_or_made(made: &mut Made) -> Result<Accounts, AccountsError> {
+    let path = Path::new(KEPT_ACCOUNTS);
+    if let Some(bytes) = files::read(path, CONFIG_BYTES_MAX)? {
+        let kept = Accounts::parse(&bytes)?;
+        if !kept.accounts.is_empty() {
+            return Ok(kept);
+        }
+    }
+    let account = make_account()?;
+    let accounts = Accounts { accounts: vec![account.clone()] };
+    files::replace(path, toml::to_string(&accounts)?.as_bytes(), Readers::ROOT)?;
+    made.account = Some(account);
+    Ok(accounts)
+}
+
+fn token_kept_or_made(made: &mut Made) -> Result<Token, AccountsError> {
+    let path = Path::new(KEPT_TOKEN);
+    if let Some(bytes) = files::read(path, CONFIG_BYTES_MAX)? {
+        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+        return Token::try_from(text).map_err(AccountsError::KeptToken);
+    }
+    let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random::<TOKEN_BYTES>()?);
+    let token = Token::try_from(text).map_err(AccountsError::Made)?;
+    files::replace(path, token.as_str().as_bytes(), Readers::ROOT)?;
+    made.token = Some(token.clone());
+    Ok(token)
+}
+
+fn make_account() -> Result<Account, AccountsError> {
+    let access = random::<ACCESS_BYTES>()?.map(letter);
+    let access: String = std::iter::once("MB".to_owned())
+        .chain(access.iter().map(|byte| char::from(*byte).to_string()))
+        .collect();
+    let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random::<SECRET_BYTES>()?);
+    Ok(Account {
+        name: Login::try_from(FIRST.to_owned()).map_err(AccountsError::Made)?,
+        access_key: AccessKey::try_from(access).map_err(AccountsError::Made)?,
+        secret_key: SecretKey::try_from(secret).map_err(AccountsError::Made)?,
+        ssh_keys: Vec::new(),
+    })
+}
+
+/// One of 32 letters and digits that can't be taken for each other.
+const fn letter(byte: u8) -> u8 {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    LETTERS[(byte % 32) as usize]
+}
+
+fn random<const N: usize>() -> Result<[u8; N], AccountsError> {
+    let mut bytes = [0; N];
+    let mut source = std::fs::File::open("/dev/urandom").map_err(AccountsError::Random)?;
+    source.read_exact(&mut bytes).map_err(AccountsError::Random)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_made_account_is_accepted_by_its_own_rules_and_differs_from_the_next() {
+        let (one, other) = (make_account().unwrap(), make_account().unwrap());
+        assert_ne!(one.secret_key, other.secret_key);
+        assert_eq!(one.access_key.as_str().len(), 2 + ACCESS_BYTES);
+        assert_eq!(one.secret_key.as_str().len(), SECRET_BYTES / 3 * 4);
+        let text = toml::to_string(&Accounts { accounts: vec![one.clone()] }).unwrap();
+        assert_eq!(Accounts::parse(text.as_bytes()).unwrap().accounts, [one]);
+    }
+}
