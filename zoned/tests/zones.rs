@@ -278,6 +278,27 @@ fn a_task_that_eats_its_memory_is_out_of_memory() {
 }
 
 #[test]
+fn a_task_that_writes_beyond_its_disk_is_out_of_disk() {
+    alone("a_task_that_writes_beyond_its_disk_is_out_of_disk", || {
+        let mut node = Node::start();
+        if !node.has_quota() {
+            return println!("skipped: there are no project quotas here, so output has no limit");
+        }
+        let fill =
+            "/usr/bin/python3 -c 'import os; os.posix_fallocate(1, 0, (1 << 30) - (1 << 20))'";
+        let mut task =
+            node.task(PhaseKind::Reduce, &format!("{fill} && head -c 4M /dev/zero; true"));
+        task.disk_gib = 1;
+        let done = node.run(task, b"", &[], &[]);
+        assert_eq!(done.ending, Ending::OutOfDisk, "{}", done.stderr);
+        // The slot's next task starts anew, though the output is still there.
+        let mut task = node.task(PhaseKind::Reduce, "echo fits");
+        task.disk_gib = 1;
+        assert_eq!(node.run(task, b"", &[], &[]).stdout, "fits\n");
+    });
+}
+
+#[test]
 fn a_cancelled_job_s_zones_are_killed_and_reported() {
     alone("a_cancelled_job_s_zones_are_killed_and_reported", || {
         let mut node = Node::start();
@@ -372,13 +393,14 @@ fn no_more_run_at_once_than_may_and_none_is_forgotten() {
                     running += 1;
                     most = most.max(running);
                     let task = node.task(PhaseKind::Reduce, "sleep 0.2");
-                    let fds = [node.object(b""), node.object(b"")];
+                    let fds = [node.staging().1, node.staging().1];
                     node.reply(id, &Reply::Claimed(task), &fds);
                 }
                 (id, Request::NextInputs { .. }) => {
                     node.reply(id, &Reply::Inputs { names: Vec::new(), end: true }, &[]);
                 }
-                (id, Request::Ended { .. }) => {
+                (id, Request::Ended { ending, .. }) => {
+                    assert_eq!(ending, SUCCESS);
                     running -= 1;
                     ended += 1;
                     node.reply(id, &Reply::Settled(Settled::Committed), &[]);

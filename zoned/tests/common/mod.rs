@@ -2,10 +2,13 @@
 //!
 //! Needs root and cgroup v2; says why and passes without. Each test runs once more as a process with a
 //! mount namespace of its own, so that nothing it mounts is left behind, whatever happens. The image is
-//! this host's root, the files live on a tmpfs that ends with the namespace.
+//! this host's root, the files live on a tmpfs that ends with the namespace. `MOBULA_TEST_IMAGE` names an
+//! EROFS file to be used instead, `MOBULA_TEST_DISK` an empty directory, best on a filesystem with project
+//! quotas, for objects and output.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs::{self, File};
+use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -22,6 +25,8 @@ const PLACE: &str = "/media";
 const INSIDE: &str = "MOBULA_TEST_INSIDE";
 /// Long enough for a busy machine; a test that hangs ends all the same.
 const SECONDS_MAX: &str = "120";
+/// The most of an output that a test looks at.
+const SHOWN_BYTES_MAX: u64 = 1 << 20;
 /// storaged's user in the appliance.
 const STORE_USER: u32 = 200;
 
@@ -69,6 +74,10 @@ pub struct Node {
     pub store: Socket,
     next: u64,
     place: PathBuf,
+    /// Where objects and output are.
+    disk: PathBuf,
+    /// The project of the last claim, to which its output is charged.
+    project: u32,
 }
 
 impl Node {
@@ -83,28 +92,36 @@ impl Node {
         tmpfs.set(c"mode", c"0755").unwrap();
         let tmpfs = tmpfs.mount(Restrictions::NONE).unwrap();
         mountfd::place(tmpfs.as_fd(), root().as_fd(), c"/media").unwrap();
-        for folder in ["objects", "view", "staging", "images", "run"] {
+        let disk =
+            std::env::var_os("MOBULA_TEST_DISK").map_or_else(|| place.clone(), PathBuf::from);
+        for folder in ["view", "images", "run"] {
             fs::create_dir(place.join(folder)).unwrap();
         }
+        for folder in ["objects", "staging"] {
+            fs::create_dir_all(disk.join(folder)).unwrap();
+        }
         let closed = fs::Permissions::from_mode(0o700);
-        fs::set_permissions(place.join("objects"), closed).unwrap();
-        let view = mountfd::copy(File::open(place.join("objects")).unwrap().as_fd(), c"").unwrap();
+        fs::set_permissions(disk.join("objects"), closed).unwrap();
+        let view = mountfd::copy(File::open(disk.join("objects")).unwrap().as_fd(), c"").unwrap();
         mountfd::restrict(view.as_fd(), Restrictions::READ_ONLY_DATA).unwrap();
         mountfd::place(view.as_fd(), root().as_fd(), c"/media/view").unwrap();
-        symlink("/", place.join("images/base")).unwrap();
+        match std::env::var_os("MOBULA_TEST_IMAGE") {
+            Some(file) => symlink(file, place.join("images/base.erofs")).unwrap(),
+            None => symlink("/", place.join("images/base")).unwrap(),
+        }
         let cgroup = cgroup_root().unwrap().join(format!("zoned-test-{}", std::process::id()));
         fs::create_dir(&cgroup).unwrap();
         let listener = Listener::bind(&place.join("storaged.sock"), 0o600).unwrap();
-        let zoned = start_zoned(&place, &cgroup, arguments);
+        let zoned = start_zoned(&place, &disk, &cgroup, arguments);
         let store = accept(&listener);
-        Self { zoned, cgroup, listener, store, next: 1, place }
+        Self { zoned, cgroup, listener, store, next: 1, place, disk, project: 0 }
     }
 
     /// Kills zoned as the kernel would, and starts another one.
     pub fn kill_and_restart(&mut self) {
         self.zoned.kill().unwrap();
         self.zoned.wait().unwrap();
-        self.zoned = start_zoned(&self.place, &self.cgroup, &[]);
+        self.zoned = start_zoned(&self.place, &self.disk, &self.cgroup, &[]);
         self.store = accept(&self.listener);
     }
 
@@ -151,6 +168,11 @@ impl Node {
         true
     }
 
+    /// Whether what a task writes has a limit here.
+    pub fn has_quota(&self) -> bool {
+        sys::quota::project(File::open(&self.disk).unwrap().as_fd(), 1).is_ok()
+    }
+
     /// Whether the zones of this node have this controller.
     pub fn has(&self, controller: &str) -> bool {
         let text = fs::read_to_string(self.cgroup.join("cgroup.controllers")).unwrap();
@@ -194,21 +216,27 @@ impl Node {
 
     /// An object as storaged keeps it, opened as storaged opens it for zones.
     pub fn object(&mut self, bytes: &[u8]) -> OwnedFd {
-        let name = format!("object-{}", self.next);
+        let name = format!("{}-{}", std::process::id(), self.next);
         self.next += 1;
-        let path = self.place.join("objects").join(&name);
+        let path = self.disk.join("objects").join(&name);
         fs::write(&path, bytes).unwrap();
         chown(&path, Some(STORE_USER), Some(STORE_USER)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         File::open(self.place.join("view").join(name)).unwrap().into()
     }
 
-    fn staging(&mut self) -> (PathBuf, OwnedFd) {
-        let path = self.place.join("staging").join(format!("{}", self.next));
+    /// A file for output, as storaged makes it: where it is, and its descriptor.
+    pub fn staging(&mut self) -> (PathBuf, OwnedFd) {
+        let path = self.disk.join("staging").join(format!("{}-{}", std::process::id(), self.next));
         self.next += 1;
         let file = File::options().write(true).create_new(true).open(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         chown(&path, Some(STORE_USER), Some(STORE_USER)).unwrap();
+        if self.has_quota() {
+            let project = self.project.to_string();
+            let set = Command::new("chattr").args(["-p", &project]).arg(&path).status();
+            assert!(set.unwrap().success());
+        }
         (path, file.into())
     }
 
@@ -242,7 +270,8 @@ impl Node {
         let entry = Runnable { job, phase, account, ready: 1, memory_mib, disk_gib, image };
         self.push(&Push::Runnable(vec![entry]));
         let (id, request) = self.request();
-        assert!(matches!(request, Request::Claim { project: 100_000.., .. }), "{request:?}");
+        let Request::Claim { project, .. } = request else { panic!("unexpected {request:?}") };
+        self.project = project;
         let attempt = task.attempt;
         let mut fds = Vec::new();
         if task.kind == PhaseKind::Map {
@@ -280,7 +309,10 @@ impl Node {
                     assert_eq!(attempt, expected);
                     self.reply(id, &Reply::Settled(Settled::Committed), &[]);
                     let read = |path: &Path| {
-                        String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
+                        let mut bytes = Vec::new();
+                        let file = File::open(path).unwrap().take(SHOWN_BYTES_MAX);
+                        BufReader::new(file).read_to_end(&mut bytes).unwrap();
+                        String::from_utf8_lossy(&bytes).into_owned()
                     };
                     let (stdout, stderr) = (read(&outputs[0]), read(&outputs[1]));
                     return Done { ending, usage, stdout, stderr };
@@ -326,7 +358,7 @@ fn root() -> File {
     File::open("/").unwrap()
 }
 
-fn start_zoned(place: &Path, cgroup: &Path, arguments: &[&str]) -> Child {
+fn start_zoned(place: &Path, disk: &Path, cgroup: &Path, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_zoned"))
         .arg("--storaged")
         .arg(place.join("storaged.sock"))
@@ -337,7 +369,7 @@ fn start_zoned(place: &Path, cgroup: &Path, arguments: &[&str]) -> Child {
         .arg("--images")
         .arg(place.join("images"))
         .arg("--data")
-        .arg(place)
+        .arg(disk)
         .arg("--cgroup")
         .arg(cgroup)
         .args(["--zone-init", env!("CARGO_BIN_EXE_zone-init")])
