@@ -50,6 +50,8 @@ pub const KEPT_BYTES_MIN: u64 = 256 << 20;
 pub const KEPT_PERCENT: u64 = 1;
 /// The format of the extended attribute on each object's file.
 const XATTR_FORMAT: u8 = 1;
+/// A project that no task is given, to try whether there are projects.
+const PROBE_PROJECT: u32 = u32::MAX - 1;
 /// The extended attribute: format, then id, little-endian.
 const XATTR_NAME: &std::ffi::CStr = c"user.mobula";
 /// The directory, among those of objects, of small contents shown to zones.
@@ -64,6 +66,8 @@ pub struct Abilities {
     pub sync_carries_rename: bool,
     /// It has user extended attributes.
     pub xattr: bool,
+    /// It has projects, so that a task's output counts against the task's quota.
+    pub project: bool,
 }
 
 /// All files of a store. Clones are the same.
@@ -218,8 +222,9 @@ fn probe(staging: &Path) -> Result<Abilities, FilesError> {
         let xattr = sys::xattr::set(file.as_fd(), XATTR_NAME, &[XATTR_FORMAT]).is_ok();
         let sync_carries_rename = fstatfs(&file)?.filesystem_type() == EXT4_SUPER_MAGIC;
         let verity = sys::verity::seal(file.as_fd()).is_ok();
+        let project = sys::project::set_project(file.as_fd(), PROBE_PROJECT).is_ok();
         fs::remove_file(&path)?;
-        Ok(Abilities { verity, sync_carries_rename, xattr })
+        Ok(Abilities { verity, sync_carries_rename, xattr, project })
     };
     try_it().map_err(FilesError::at("probe", staging))
 }

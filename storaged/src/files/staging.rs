@@ -96,6 +96,8 @@ impl Files {
         let path = self.inner.staging.join(format!("{number:016x}"));
         let inner = Arc::clone(&self.inner);
         let state = Mutex::new(State::Moved);
+        // Where there are no projects there are no quotas either: it was said at start.
+        let project = project.filter(|_| inner.abilities.project);
         let body = Arc::new(Body { inner, path, project, state });
         if before >= STAGINGS_MAX {
             return Err(StageError::Busy);

@@ -1,6 +1,6 @@
 //! Changes that are not in the index yet, and a view that shows them as if they were.
 
-use super::{IndexError, View};
+use super::{IndexError, View, Visitor};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
@@ -27,7 +27,7 @@ impl View for Layer<'_> {
         &self,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), IndexError> {
         if is_empty(from, to) {
             return Ok(());

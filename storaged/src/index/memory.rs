@@ -1,9 +1,9 @@
 //! An index in memory: what tests of everything above the index run on, crashes included.
 
 use super::layer::is_empty;
-use super::{Changes, Index, IndexError, Persist, SharedView, View};
+use super::{Changes, Index, IndexError, Persist, SharedView, View, Visitor};
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::Arc;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -36,7 +36,7 @@ impl View for MemoryView {
         &self,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), IndexError> {
         if is_empty(from, to) {
             return Ok(());

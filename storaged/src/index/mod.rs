@@ -39,6 +39,9 @@ pub enum IndexError {
     },
 }
 
+/// What is shown keys and values until it breaks.
+pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// A consistent view to read from.
 pub trait View {
     /// The value of a key.
@@ -55,7 +58,7 @@ pub trait View {
         &self,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), IndexError>;
 }
 

@@ -3,9 +3,9 @@
 //! Batches are committed without durability, since the journal has them; every few seconds a commit
 //! is made durable, with redb's quick repair, so that opening after a crash does not walk the file.
 
-use super::{Changes, Index, IndexError, Persist, SharedView, View};
+use super::{Changes, Index, IndexError, Persist, SharedView, View, Visitor};
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ impl View for RedbView {
         &self,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), IndexError> {
         if super::layer::is_empty(from, to) {
             return Ok(());

@@ -12,7 +12,7 @@
 
 mod disk;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 
 pub use disk::{Disk, RealDisk, SegmentFile};
 

@@ -229,7 +229,7 @@ impl SegmentFile for SimulatedFile {
             let crash = half.is_some_and(|error| error.raw_os_error().is_none());
             let count = match half {
                 None => bytes.len(),
-                Some(_) if crash && bytes.len() % 2 == 0 => bytes.len(),
+                Some(_) if crash && (bytes.len() / 8).is_multiple_of(2) => bytes.len(),
                 Some(_) => bytes.len() / 2,
             };
             let offset = usize::try_from(offset).unwrap();

@@ -95,13 +95,9 @@ fn crash(seed: u64, at: u64, fault: Fault) -> Option<(SimulatedDisk, Run)> {
     let mut dice = Dice(seed);
     let disk = SimulatedDisk::default();
     disk.plan(at, fault);
-    let opened = open(&disk, MemoryIndex::default(), Durability::Fsync);
-    let mut rig = match opened {
-        Ok(rig) => rig,
-        Err(_) => {
-            let index = MemoryIndex::default();
-            return Some((disk.after_crash(&mut dice), Run { acknowledged: 0, index }));
-        }
+    let Ok(mut rig) = open(&disk, MemoryIndex::default(), Durability::Fsync) else {
+        let index = MemoryIndex::default();
+        return Some((disk.after_crash(&mut dice), Run { acknowledged: 0, index }));
     };
     let acknowledged = run(&mut rig, 1, 12, &mut dice);
     let reached = disk.operations() >= at;
@@ -113,9 +109,9 @@ fn crash(seed: u64, at: u64, fault: Fault) -> Option<(SimulatedDisk, Run)> {
 
 /// Opens what a crash left, checks it against the model, and sees that it goes on from there, over a second
 /// crash without any fault in between.
-fn check(disk: &SimulatedDisk, run_before: Run, what: &str, dice: &mut Dice) {
-    let Run { acknowledged, index } = run_before;
-    let mut rig = match open(disk, index, Durability::Fsync) {
+fn check(disk: &SimulatedDisk, run_before: &Run, what: &str, dice: &mut Dice) {
+    let Run { acknowledged, ref index } = *run_before;
+    let mut rig = match open(disk, index.clone(), Durability::Fsync) {
         Ok(rig) => rig,
         Err(error) => panic!("{what}: does not open: {error}"),
     };
@@ -142,7 +138,7 @@ fn every_operation(fault: Fault, seeds: u64) -> u64 {
         for at in 1.. {
             let Some((disk, run)) = crash(seed, at, fault) else { break };
             let mut dice = Dice(seed ^ (at << 32));
-            check(&disk, run, &format!("{fault:?}, seed {seed}, operation {at}"), &mut dice);
+            check(&disk, &run, &format!("{fault:?}, seed {seed}, operation {at}"), &mut dice);
             count += 1;
         }
     }

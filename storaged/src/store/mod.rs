@@ -27,7 +27,7 @@ pub use crate::files::{
     FilesError, ObjectFile, OpenBlobError, SealError, Sealed, StageError, Staging, ViewFile,
 };
 pub use crate::format::Summary;
-pub use crate::index::{IndexError, View};
+pub use crate::index::{IndexError, View, Visitor};
 pub use crate::journal::RecoverError;
 pub use home::HomeError;
 pub use list::{After, ListEntry, ListPage, ListQuery, list};
@@ -39,7 +39,7 @@ use crate::journal::{Journal, RealDisk};
 use home::Home;
 use reaper::{Bell, Reaper};
 use std::io;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
@@ -162,17 +162,21 @@ impl View for Snapshot {
         &self,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), IndexError> {
         self.0.range(from, to, visit)
     }
 }
+
+/// An object's record and, if its content is not inline, its file.
+pub type OpenObject = (ObjectRecord, Option<Arc<ObjectFile>>);
 
 impl Store {
     /// Opens a store, recovering what a crash left.
     ///
     /// # Errors
     /// When the directory is no store, another process has it, or it is damaged.
+    #[expect(clippy::needless_pass_by_value, reason = "what it was told is not said twice")]
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let home = Home::open(&options.data)?;
         let latch = Arc::new(Latch::default());
@@ -192,13 +196,16 @@ impl Store {
             latch: Arc::clone(&latch),
         };
         let committer = Arc::new(Committer::start(index, journal, surroundings)?);
-        let reaper = Reaper::start(Arc::clone(&committer), files.clone(), bell, end)
+        let reaper = Reaper::start(Arc::clone(&committer), files.clone(), &bell, end)
             .map_err(|source| OpenError::Io { doing: "start the reaper's thread", source })?;
         let id = home.format.store;
         if !files.abilities().verity {
             log::warn!(
                 "no fs-verity here: storaged keeps digests of its own, and nothing checks pages as they are read"
             );
+        }
+        if !files.abilities().project {
+            log::warn!("no project quotas here: what tasks write is not held to their disk limits");
         }
         let inner = Inner { reaper, committer, files, latch, id, _home: home };
         Ok(Self { inner: Arc::new(inner) })
@@ -232,6 +239,11 @@ impl Store {
         crate::committer::wait(self.transact(work))
     }
 
+    /// Waits for a future of this store, on a thread that may block.
+    pub fn wait<F: Future>(&self, future: F) -> F::Output {
+        crate::committer::wait(future)
+    }
+
     /// A consistent view of everything committed so far.
     ///
     /// # Errors
@@ -252,10 +264,7 @@ impl Store {
     ///
     /// # Errors
     /// When the index fails or the file can't be opened or is not what the index says.
-    pub fn open_object(
-        &self,
-        path: &ObjectPath,
-    ) -> Result<Option<(ObjectRecord, Option<Arc<ObjectFile>>)>, OpenBlobError> {
+    pub fn open_object(&self, path: &ObjectPath) -> Result<Option<OpenObject>, OpenBlobError> {
         let mut gone = None;
         loop {
             let Some(record) = self.object(path)? else { return Ok(None) };

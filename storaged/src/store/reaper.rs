@@ -47,7 +47,7 @@ impl Reaper {
     pub(super) fn start(
         committer: Arc<Committer>,
         files: Files,
-        bell: Bell,
+        bell: &Bell,
         end: BellEnd,
     ) -> std::io::Result<Self> {
         let stop = bell.0.clone();

@@ -13,7 +13,7 @@ use crate::format::{
     Keyspace, Value, account_key, blob_key, bucket_key, bucket_owner_key, object_key,
     object_prefix, prefix_end, state_key, to_unlink_key,
 };
-use crate::index::{Changes, IndexError, Layer, View};
+use crate::index::{Changes, IndexError, Layer, View, Visitor};
 use std::ops::{Bound, ControlFlow};
 use thiserror::Error;
 
@@ -118,7 +118,7 @@ impl View for Txn<'_> {
         &self,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), IndexError> {
         Layer { base: self.base, changes: &self.changes }.range(from, to, visit)
     }

@@ -4,7 +4,7 @@ use super::types::{AccountId, BlobId, BlobRecord, BucketRecord, ObjectPath, Obje
 use crate::format::{
     DecodeError, Value, account_key, blob_key, bucket_key, bucket_owner_key, object_key, prefix_end,
 };
-use crate::index::{IndexError, View};
+use crate::index::{IndexError, View, Visitor};
 use std::ops::{Bound, ControlFlow};
 
 /// What every view can do beyond the trait.
@@ -21,11 +21,7 @@ pub trait ViewExt: View {
     ///
     /// # Errors
     /// When the engine fails.
-    fn within(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), IndexError> {
+    fn within(&self, prefix: &[u8], visit: &mut Visitor<'_>) -> Result<(), IndexError> {
         let end = prefix_end(prefix);
         let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         self.range(Bound::Included(prefix), to, visit)
