@@ -34,15 +34,10 @@ impl Supervisor {
             let Some(control) = &self.control else { return };
             let dropped = match control.receive(client) {
                 Ok(None) => return,
-                Ok(Some((id, request))) => {
-                    let answer = self.answer(request);
-                    let sent =
-                        self.control.as_ref().map(|control| control.answer(client, id, &answer));
-                    match sent {
-                        None | Some(Ok(())) => continue,
-                        Some(Err(dropped)) => dropped,
-                    }
-                }
+                Ok(Some((id, request))) => match self.answer_then_act(client, id, request) {
+                    Ok(()) => continue,
+                    Err(dropped) => dropped,
+                },
                 Err(dropped) => dropped,
             };
             if !matches!(dropped, Dropped::Closed) {
@@ -53,6 +48,27 @@ impl Supervisor {
             }
             return;
         }
+    }
+
+    /// Who orders the end is answered before it begins: it may be among the first to end.
+    fn answer_then_act(
+        &mut self,
+        client: usize,
+        id: u64,
+        request: NodeRequest,
+    ) -> Result<(), Dropped> {
+        let end = match request {
+            NodeRequest::Poweroff => Some(End::Off),
+            NodeRequest::Reboot => Some(End::Restart),
+            NodeRequest::Status | NodeRequest::Logs { .. } | NodeRequest::Restart { .. } => None,
+        };
+        let answer = self.answer(request);
+        let sent =
+            self.control.as_ref().map_or(Ok(()), |control| control.answer(client, id, &answer));
+        if let Some(end) = end {
+            self.order_end(end);
+        }
+        sent
     }
 
     fn answer(&mut self, request: NodeRequest) -> Result<NodeReply, Refusal> {
@@ -67,14 +83,7 @@ impl Supervisor {
                 self.event(&service, service::Event::Restart);
                 Ok(NodeReply::Accepted)
             }
-            NodeRequest::Poweroff => {
-                self.order_end(End::Off);
-                Ok(NodeReply::Accepted)
-            }
-            NodeRequest::Reboot => {
-                self.order_end(End::Restart);
-                Ok(NodeReply::Accepted)
-            }
+            NodeRequest::Poweroff | NodeRequest::Reboot => Ok(NodeReply::Accepted),
         }
     }
 

@@ -344,8 +344,8 @@ fn fail(service: Service, moment: Moment, why: &str) -> (Service, Vec<Action>) {
     if failures >= FAILURES_MAX {
         let until_ms = moment.now_ms + jittered(DEGRADED_MS, moment.random);
         let say = format!(
-            "has failed {failures} times and is degraded: {why}. Its last lines above say more; the \
-             node stays up and tries again every {} minutes, `mobula node restart` tries at once",
+            "has failed {failures} times and is degraded: {why}. Its last lines say more; the node stays \
+             up and tries again every {} minutes",
             DEGRADED_MS / 60_000
         );
         let degraded = service.to(State::Degraded { until_ms }, moment.now_ms, why);

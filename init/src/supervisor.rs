@@ -240,6 +240,10 @@ impl Supervisor {
         // An orphan that was given to init needs nothing but this.
         let Some(unit) = self.units.values_mut().find(mine) else { return };
         let name = unit.name.clone();
+        // What it said before it ended counts; after this, nothing of it is left to be taken for a word
+        // of its successor.
+        self.hear_notices(&name);
+        let Some(unit) = self.units.get_mut(&name) else { return };
         let lines = unit.end_output();
         let why = unit.child.take().and_then(|child| child.not_run()).map(|why| why.to_string());
         unit.status.clear();
@@ -259,9 +263,7 @@ impl Supervisor {
             if let Some(refused) = refused {
                 self.console.say(&format!("{name}: {refused}"));
             }
-            // What a dead process said last must not make its successor ready.
-            let alive = self.units.get(name).is_some_and(|unit| unit.child.is_some());
-            if notice.ready && alive {
+            if notice.ready {
                 self.event(name, service::Event::Ready);
             }
         }

@@ -8,6 +8,8 @@ use sys::mount;
 
 /// The word by which init starts itself for this.
 pub const ARGUMENT: &str = "unmount";
+/// Where the data disk is mounted.
+const DATA: &str = "/data";
 /// Rounds over busy mounts, [`ROUND`] apart: a killed process lets go within that time.
 const ROUNDS: u32 = 30;
 const ROUND: Duration = Duration::from_millis(100);
@@ -91,11 +93,12 @@ pub fn run() -> bool {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let planned = plan(&parse(&mountinfo));
     let synced = sync(&planned, &mut console);
+    let had_disk = planned.iter().any(|entry| entry.target == Path::new(DATA));
     let mut left = planned;
     for round in 0..ROUNDS {
         left.retain(|entry| mount::detach(&entry.target).is_err());
         if left.is_empty() {
-            console.say("data disk unmounted");
+            console.say(if had_disk { "data disk unmounted" } else { "no data disk was mounted" });
             console.drain();
             return synced;
         }
