@@ -123,6 +123,9 @@ pub enum Failure {
         /// What they all say, or the first of them.
         exit: Exit,
     },
+    /// The node answers, and the daemon that was asked for does not.
+    #[error("{0}")]
+    Away(String),
     /// A job ended with errors, already shown.
     #[error("job {job} ended with {errors} error(s): `mobula job errors {job}` shows them")]
     Job {
@@ -163,9 +166,10 @@ impl Failure {
             Self::Usage(_) => Exit::Usage,
             Self::Refused { status: 404, .. } => Exit::NotFound,
             Self::Refused { status: 401 | 403, .. } => Exit::Denied,
-            Self::Refused { status: 503, .. } | Self::Unreachable { .. } | Self::Broken { .. } => {
-                Exit::Unreachable
-            }
+            Self::Refused { status: 503, .. }
+            | Self::Unreachable { .. }
+            | Self::Broken { .. }
+            | Self::Away(_) => Exit::Unreachable,
             Self::Some { exit, .. } => *exit,
             Self::Refused { .. }
             | Self::Source { .. }

@@ -21,6 +21,8 @@ use wire::job::{JobError, JobId, JobSpec, JobState, JobView};
 const STDERR_BYTES_MAX: u64 = 64 * 1024;
 /// The most errors shown at the end of a run: a screenful; the first ones tell the most.
 const ERRORS_SHOWN_MAX: usize = 20;
+/// The code of a task that was not run, or stopped, because its job was cancelled.
+const CANCELLED: &str = "JobCancelledError";
 
 /// Does what a `job` command asks.
 pub fn run(
@@ -89,8 +91,13 @@ fn wait(manta: &Manta<'_>, screen: &Screen, job: JobId) -> Result<(), Failure> {
         screen.value(&json!({ "job": view, "outputs": outputs, "errors": wrong }))?;
     } else {
         contents(manta, screen, &outputs)?;
-        for error in &wrong {
+        // That a cancelled task was cancelled is no news.
+        for error in wrong.iter().filter(|error| error.code != CANCELLED) {
             screen.note(told(manta, error).trim_end());
+        }
+        let more = view.stats.errors.saturating_sub(wrong.len() as u64);
+        if more > 0 && !view.cancelled {
+            screen.note(&format!("… and {more} more errors: `mobula job errors {job}`"));
         }
         screen.note(&follow::summary(&view));
     }
