@@ -169,10 +169,8 @@ impl Jobs {
         // Input k of reducer r is the phase's input r + k * count: see `progress::flow_in`.
         let at = |k: u64| u64::from(reducer).saturating_add(k.saturating_mul(count));
         let prefix = key::reducer_inputs(job.id, phase, reducer);
-        let after = match from.checked_sub(1) {
-            Some(last) => Some(key::reducer_input(job.id, phase, reducer, at(last))),
-            None => None,
-        };
+        let last = from.checked_sub(1);
+        let after = last.map(|last| key::reducer_input(job.id, phase, reducer, at(last)));
         let mut inputs = Vec::new();
         let page = key::page(&view, &prefix, after.as_deref(), INPUTS_MAX)?;
         for (_, value) in page {

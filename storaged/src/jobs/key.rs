@@ -198,6 +198,9 @@ pub fn behind(prefix: &[u8]) -> Vec<u8> {
     unreachable!("every prefix starts with {JOBS}")
 }
 
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// At most `max` entries whose keys start with `prefix` and come after `after`, in order.
 ///
 /// # Errors
@@ -207,7 +210,7 @@ pub fn page(
     prefix: &[u8],
     after: Option<&[u8]>,
     max: usize,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, crate::index::IndexError> {
+) -> Result<Vec<Entry>, crate::index::IndexError> {
     let mut found = Vec::new();
     if max == 0 {
         return Ok(found);

@@ -311,13 +311,13 @@ pub fn step(
             job.life = Life::Running;
         }
         Event::Refused(phase) => {
-            settle(&mut job, phase, From::Ready, Outcome::Error, &mut effects)?
+            settle(&mut job, phase, From::Ready, Outcome::Error, &mut effects)?;
         }
         Event::Committed(phase) => {
-            settle(&mut job, phase, From::Running, Outcome::Output, &mut effects)?
+            settle(&mut job, phase, From::Running, Outcome::Output, &mut effects)?;
         }
         Event::Failed(phase) => {
-            settle(&mut job, phase, From::Running, Outcome::Error, &mut effects)?
+            settle(&mut job, phase, From::Running, Outcome::Error, &mut effects)?;
         }
         Event::Swept(phase) => {
             if !job.cancelled() {
@@ -344,11 +344,13 @@ pub fn step(
     Ok((job, effects))
 }
 
+#[derive(Clone, Copy)]
 enum From {
     Ready,
     Running,
 }
 
+#[derive(Clone, Copy)]
 enum Outcome {
     Output,
     Error,
@@ -437,7 +439,7 @@ fn settle(
     match from {
         From::Ready => p.ready = less_one(p.ready, "settling a task that is not ready", phase)?,
         From::Running => {
-            p.running = less_one(p.running, "settling a task that does not run", phase)?
+            p.running = less_one(p.running, "settling a task that does not run", phase)?;
         }
     }
     p.settled += 1;

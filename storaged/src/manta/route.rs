@@ -158,9 +158,9 @@ mod test {
 
     const ID: &str = "6b9b6cb5-2d1c-4f0e-9d54-0a0c2f1f6f55";
 
-    fn read(method: Method, path: &str) -> Result<What, u16> {
+    fn read(method: &Method, path: &str) -> Result<What, u16> {
         let uri: Uri = path.parse().unwrap();
-        route(&method, &uri).map(|call| call.what).map_err(|e| e.response().status().as_u16())
+        route(method, &uri).map(|call| call.what).map_err(|e| e.response().status().as_u16())
     }
 
     #[test]
@@ -168,23 +168,23 @@ mod test {
         let id: JobId = ID.parse().unwrap();
         let live = |rest: &str| format!("/ann/jobs/{ID}/live/{rest}");
         let job = |call| Ok(What::Job(call));
-        assert_eq!(read(Method::POST, "/ann/jobs"), job(JobCall::Create));
-        assert_eq!(read(Method::POST, &live("in")), job(JobCall::AddInputs(id)));
-        assert_eq!(read(Method::GET, &live("in")), job(JobCall::Read(id, Which::Inputs)));
-        assert_eq!(read(Method::POST, &live("in/end")), job(JobCall::EndInput(id)));
-        assert_eq!(read(Method::GET, &live("err")), job(JobCall::Read(id, Which::Errors)));
-        assert_eq!(read(Method::GET, &live("elsewhere")), Err(404));
-        assert_eq!(read(Method::PUT, &live("status")), Err(405));
+        assert_eq!(read(&Method::POST, "/ann/jobs"), job(JobCall::Create));
+        assert_eq!(read(&Method::POST, &live("in")), job(JobCall::AddInputs(id)));
+        assert_eq!(read(&Method::GET, &live("in")), job(JobCall::Read(id, Which::Inputs)));
+        assert_eq!(read(&Method::POST, &live("in/end")), job(JobCall::EndInput(id)));
+        assert_eq!(read(&Method::GET, &live("err")), job(JobCall::Read(id, Which::Errors)));
+        assert_eq!(read(&Method::GET, &live("elsewhere")), Err(404));
+        assert_eq!(read(&Method::PUT, &live("status")), Err(405));
     }
 
     #[test]
     fn objects_are_named_in_full_with_each_piece_decoded() {
         let name = format!("/ann/jobs/{ID}/stor/a b/%2f");
         let path = format!("/ann/jobs/{ID}//stor/a%20b/%252f");
-        assert_eq!(read(Method::GET, &path), Ok(What::Object(ObjectCall::Get, name)));
-        assert_eq!(read(Method::GET, "/ann/stor/%zz"), Err(400));
-        assert_eq!(read(Method::POST, "/ann/stor/b/k"), Err(405));
-        assert_eq!(read(Method::GET, "/ann"), Err(404));
+        assert_eq!(read(&Method::GET, &path), Ok(What::Object(ObjectCall::Get, name)));
+        assert_eq!(read(&Method::GET, "/ann/stor/%zz"), Err(400));
+        assert_eq!(read(&Method::POST, "/ann/stor/b/k"), Err(405));
+        assert_eq!(read(&Method::GET, "/ann"), Err(404));
     }
 
     proptest! {

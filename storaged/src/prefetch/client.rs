@@ -92,6 +92,15 @@ impl Prefetcher {
         self.note(answer.map(|_| ()), id);
     }
 
+    /// How it is; none if it is away.
+    #[must_use]
+    pub fn status(&self) -> Option<wire::prefetch::Status> {
+        match self.ask(&Request::Status, None) {
+            Ok(Reply::Status(status)) => Some(status),
+            Ok(Reply::Done { .. } | Reply::Released) | Err(_) => None,
+        }
+    }
+
     fn note(&self, answer: Result<(), ClientError>, id: u64) {
         match answer {
             Ok(()) => {
@@ -167,13 +176,6 @@ mod test {
     use sys::seqpacket::Listener;
     use wire::prefetch::Status;
 
-    fn status(prefetcher: &Prefetcher) -> Status {
-        match prefetcher.ask(&Request::Status, None).unwrap() {
-            Reply::Status(status) => status,
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn an_object_stays_mapped_until_its_last_hold_is_given_up() {
         let directory = tempfile::tempdir().unwrap();
@@ -185,11 +187,11 @@ mod test {
         file.set_len(10_000).unwrap();
         prefetcher.hold(7, 10_000, file.as_fd());
         prefetcher.hold(7, 10_000, file.as_fd());
-        assert_eq!(status(&prefetcher), Status { objects: 1, bytes: 10_000, evicted: 0 });
+        assert_eq!(prefetcher.status().unwrap(), Status { objects: 1, bytes: 10_000, evicted: 0 });
         prefetcher.release(7);
-        assert_eq!(status(&prefetcher).objects, 1);
+        assert_eq!(prefetcher.status().unwrap().objects, 1);
         prefetcher.release(7);
-        assert_eq!(status(&prefetcher).objects, 0);
+        assert_eq!(prefetcher.status().unwrap().objects, 0);
     }
 
     #[test]

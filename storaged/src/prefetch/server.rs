@@ -14,8 +14,8 @@ use thiserror::Error;
 use wire::frame::{Frame, FrameError, Kind, Refusal, encode};
 use wire::prefetch::{MAPPED_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, Reply, Request};
 
-/// Connections at a time: storaged's threads and a few that ask for status.
-const CONNECTIONS_MAX: usize = 64;
+/// Connections at a time, and threads: storaged's 8 and a few that ask for status.
+const CONNECTIONS_MAX: usize = 32;
 /// The users that may connect besides root and the prefetcher's own: storaged and consoled.
 const USERS: [u32; 2] = [200, 202];
 /// The socket's mode: who may connect is decided by [`USERS`].

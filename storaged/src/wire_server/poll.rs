@@ -254,8 +254,9 @@ impl Server {
     }
 
     fn answer(&mut self) {
-        while let Ok(Done { connection, message }) = self.done.try_recv() {
+        while let Ok(Done { connection, message, tell_again }) = self.done.try_recv() {
             self.serve(connection, |server, id| server.connection(id)?.send(message));
+            self.pushes.tell_again(tell_again);
         }
     }
 

@@ -46,6 +46,11 @@ impl Pushes {
         self.cancelled.extend(news.cancelled);
     }
 
+    /// Notes a job of which to tell again.
+    pub fn tell_again(&mut self, job: Option<JobId>) {
+        self.changed.extend(job);
+    }
+
     /// Whether there is no news.
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.cancelled.is_empty()

@@ -49,6 +49,9 @@ pub struct Done {
     pub connection: ConnectionId,
     /// What it is.
     pub message: Outgoing,
+    /// A job of which zoned must be told again what could run. Whoever is told that nothing is ready
+    /// asks no more until it hears otherwise, and what it heard last may be older than this answer.
+    pub tell_again: Option<JobId>,
 }
 
 /// What the workers share.
@@ -118,11 +121,17 @@ impl Office {
     fn work(&self, work: Work) -> Option<Done> {
         match work {
             Work::Serve { connection, id, request } => {
-                let message = self.serve(connection, request).message(id);
-                Some(Done { connection, message })
+                let claimed = match &request {
+                    Request::Claim { job, .. } => Some(*job),
+                    Request::NextInputs { .. } | Request::Ended { .. } | Request::Status => None,
+                };
+                let answer = self.serve(connection, request);
+                let got_one = matches!(answer.reply, Ok(Reply::Claimed(_)));
+                let tell_again = claimed.filter(|_| !got_one);
+                Some(Done { connection, message: answer.message(id), tell_again })
             }
             Work::CutOff(attempts) => {
-                self.cut_off(attempts);
+                self.cut_off(&attempts);
                 None
             }
         }
@@ -190,7 +199,7 @@ impl Office {
         let held = self.hold(records.zip(&views));
         let attempt = Attempt { stdout, stderr, views, held, fault: None };
         if let Err(attempt) = self.living.add(connection, id, attempt) {
-            self.cut_off(BTreeMap::from([(id, *attempt)]));
+            self.cut_off(&BTreeMap::from([(id, *attempt)]));
             return refusal("Gone", "the connection that claimed the task is gone".to_owned());
         }
         Answer { reply: Ok(Reply::Claimed(claim.task)), fds }
@@ -341,7 +350,7 @@ impl Office {
         }
     }
 
-    fn cut_off(&self, attempts: BTreeMap<AttemptId, Attempt>) {
+    fn cut_off(&self, attempts: &BTreeMap<AttemptId, Attempt>) {
         let ids: Vec<AttemptId> = attempts.keys().copied().collect();
         self.cut_off_ids(&ids);
         attempts.values().for_each(|attempt| self.release(&attempt.held));

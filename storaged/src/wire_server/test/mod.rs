@@ -479,6 +479,55 @@ fn rubbish_on_the_wire_is_dropped_and_hurts_nobody() {
 }
 
 #[test]
+fn zoned_hears_of_more_when_a_claim_found_only_tasks_that_cannot_start() {
+    let house = House::new();
+    let mut zoned = house.zoned();
+    house.put("b/k", b"x");
+    let job = house.create(r#"{"phases":[{"exec":"cat","assets":["/ann/stor/b/none"]}]}"#);
+    house.add(job, &["/ann/stor/b/k"; 200]);
+    house.end(job);
+    let mut claims = 0;
+    while house.view(job).state != JobState::Done {
+        // As zoned does: whoever is told that nothing is ready waits until it hears otherwise.
+        zoned.runnable.remove(&(job, 0));
+        while zoned.runnable.get(&(job, 0)).is_none_or(|entry| entry.ready == 0) {
+            zoned.hear();
+        }
+        zoned.runnable.clear();
+        assert!(zoned.claim(job, 0).is_none());
+        claims += 1;
+    }
+    assert!(claims > 1);
+    assert_eq!(house.view(job).stats.errors, 200);
+}
+
+#[test]
+fn objects_stay_mapped_by_the_prefetcher_while_their_task_runs() {
+    let mut house = House::new();
+    let path = house.directory.path().join("prefetcher.sock");
+    let listener = sys::seqpacket::Listener::bind(&path, 0o600).unwrap();
+    std::thread::spawn(move || crate::prefetch::server::serve(&listener));
+    house.server.take().unwrap().stop();
+    let wire = Wire::Path(house.socket());
+    let prefetcher = Prefetcher::new(Some(path.clone()));
+    house.server = Some(WireServer::start(wire, house.jobs.clone(), prefetcher).unwrap());
+    let asking = Prefetcher::new(Some(path));
+    let mapped = || asking.status().unwrap();
+    house.put("b/k", "line\n".repeat(5000).as_bytes());
+    let job = house.create(r#"{"phases":[{"exec":"wc -l"}]}"#);
+    house.add(job, &["/ann/stor/b/k"; 2]);
+    house.end(job);
+    let mut zoned = house.zoned();
+    let first = zoned.claim(job, 0).unwrap();
+    let second = zoned.claim(job, 0).unwrap();
+    assert_eq!((mapped().objects, mapped().bytes), (1, 25_000));
+    assert_eq!(zoned.run(first), Settled::Committed);
+    assert_eq!(mapped().objects, 1);
+    assert_eq!(zoned.run(second), Settled::Committed);
+    assert_eq!(mapped().objects, 0);
+}
+
+#[test]
 fn a_stranger_sees_no_job() {
     let house = House::new();
     let job = house.create(r#"{"phases":[{"exec":"cat"}]}"#);
