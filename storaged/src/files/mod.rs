@@ -135,10 +135,21 @@ impl Files {
 
     /// Whether there is room for new objects of so many bytes.
     pub(crate) fn room(&self, bytes: u64) -> Room {
+        self.inner.room(bytes)
+    }
+
+    /// Bytes free for us.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.inner.free_and_total()?.0)
+    }
+}
+
+impl Inner {
+    fn room(&self, bytes: u64) -> Room {
         match self.free_and_total() {
             Ok((free, total)) => {
                 let kept = (total / 100).saturating_mul(KEPT_PERCENT).max(KEPT_BYTES_MIN);
-                let kept = self.inner.kept_bytes.unwrap_or(kept);
+                let kept = self.kept_bytes.unwrap_or(kept);
                 if free.saturating_sub(bytes) < kept {
                     Room::Short { free_bytes: free, kept_bytes: kept }
                 } else {
@@ -150,19 +161,12 @@ impl Files {
         }
     }
 
-    /// Bytes free for us.
-    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
-        Ok(self.free_and_total()?.0)
-    }
-
     fn free_and_total(&self) -> io::Result<(u64, u64)> {
-        let stat = nix::sys::statvfs::statvfs(&self.inner.root)?;
+        let stat = nix::sys::statvfs::statvfs(&self.root)?;
         let unit = stat.fragment_size();
         Ok((stat.blocks_available() * unit, stat.blocks() * unit))
     }
-}
 
-impl Inner {
     fn directory_of(&self, blob: BlobId) -> PathBuf {
         self.objects.join(directory_name(blob))
     }

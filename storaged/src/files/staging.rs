@@ -165,6 +165,11 @@ impl Body {
             let source = io::ErrorKind::BrokenPipe.into();
             return Err(StageError::Io { doing: "write after a failure to", source });
         }
+        // Asked for again and again: an upload need not say how long it gets, and deletes need room, too.
+        if let Room::Short { .. } = self.inner.room(0) {
+            writer.failed = true;
+            return Err(StageError::Full);
+        }
         for piece in pieces {
             writer.md5.update(piece);
             if let Err(source) = writer.file.write_all_at(piece, writer.offset) {

@@ -15,6 +15,8 @@ const FORMAT_NEW: &str = "FORMAT.new";
 const LOCK: &str = "LOCK";
 /// What may be in a directory that is to become a store.
 const EMPTY: [&str; 3] = [LOCK, FORMAT_NEW, "lost+found"];
+/// What may be there too if it is empty: the appliance makes it, to mount a view of it.
+const OBJECTS: &str = "objects";
 
 /// Why a directory is not opened as a store.
 #[derive(Debug, Error)]
@@ -106,6 +108,9 @@ impl Home {
 fn check_empty(path: &Path) -> io::Result<Option<String>> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
+        if name == OBJECTS && fs::read_dir(path.join(OBJECTS))?.next().is_none() {
+            continue;
+        }
         if !EMPTY.iter().any(|&allowed| name == allowed) {
             return Ok(Some(name.to_string_lossy().into_owned()));
         }
@@ -136,6 +141,17 @@ mod test {
         let path = folder.path().join("deep/store");
         let first = Home::open(&path).unwrap().format;
         assert_eq!(Home::open(&path).unwrap().format, first);
+    }
+
+    #[test]
+    fn a_directory_for_objects_may_be_there_before_the_store_if_nothing_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (empty, full) = (folder.path().join("empty"), folder.path().join("full"));
+        fs::create_dir_all(empty.join(OBJECTS)).unwrap();
+        fs::create_dir_all(full.join(OBJECTS).join("0000000000000")).unwrap();
+        Home::open(&empty).unwrap();
+        let refused = Home::open(&full).err().unwrap();
+        assert!(matches!(refused, HomeError::NotEmpty { .. }), "{refused}");
     }
 
     #[test]
