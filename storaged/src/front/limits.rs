@@ -21,19 +21,38 @@ pub const DISCARD_BYTES_MAX: usize = 256 * 1024;
 /// Connections of one ring thread: what their sockets and buffers take stays below 256 MiB.
 pub const CONNECTIONS_MAX: usize = 8192;
 
-/// From the first byte of a head, or the accepting, to its last.
-pub const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
-/// Between two requests of a connection.
-pub const KEEP_ALIVE_TIME_MAX: Duration = Duration::from_secs(75);
-/// Without a byte of a body that its handler waits for.
-pub const BODY_IDLE_TIME_MAX: Duration = Duration::from_secs(30);
-/// Without a byte that the client takes of its response.
-pub const SEND_IDLE_TIME_MAX: Duration = Duration::from_secs(60);
-/// Without a word from a handler that waits for nothing from the client.
-pub const HANDLER_TIME_MAX: Duration = Duration::from_secs(300);
-/// For a client to take the last response of a connection that is closed before its body was read.
-pub const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
-/// How often the times above are looked at.
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// From the first byte of a head, or the accepting, to its last.
+    pub head: Duration,
+    /// Between two requests of a connection.
+    pub keep_alive: Duration,
+    /// Without a byte of a body that its handler waits for.
+    pub body_idle: Duration,
+    /// Without a byte that the client takes of its response.
+    pub send_idle: Duration,
+    /// Without a word from a handler that waits for nothing from the client: a disk in trouble is
+    /// slow, and a client that gives up earlier tries again and makes it slower.
+    pub handler: Duration,
+    /// For a client to take the last response of a connection that is closed before its body was read.
+    pub linger: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times {
+            head: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(75),
+            body_idle: Duration::from_secs(30),
+            send_idle: Duration::from_secs(60),
+            handler: Duration::from_secs(300),
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How often the times are looked at.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file at most this long is read and sent with the head in one call; sendfile pays beyond.
@@ -47,7 +66,7 @@ pub const READ_AHEAD_THREADS: usize = 4;
 
 /// Submission entries of a ring: a batch between two waits.
 pub const RING_ENTRIES: u32 = 1024;
-/// Receive buffers of a ring, 16 MiB with the next: what can arrive between two rounds of the loop.
-pub const RECEIVE_BUFFERS: u16 = 512;
+/// Receive buffers of a ring, 4 MiB with the next: what can arrive between two rounds of the loop.
+pub const RECEIVE_BUFFERS: u16 = 128;
 /// Bytes of a receive buffer: a head or a small object at once, and few completions for large ones.
 pub const RECEIVE_BUFFER_BYTES: u32 = 32 * 1024;

@@ -102,6 +102,18 @@ impl Front {
     /// # Errors
     /// [`FrontError`] if the kernel refuses what a front is made of.
     pub fn start(ports: Vec<Port>, threads: usize) -> Result<Front, FrontError> {
+        Front::start_with(ports, threads, limits::Times::default())
+    }
+
+    /// Starts serving with other limits on how long things may take.
+    ///
+    /// # Errors
+    /// As [`Front::start`].
+    pub fn start_with(
+        ports: Vec<Port>,
+        threads: usize,
+        times: limits::Times,
+    ) -> Result<Front, FrontError> {
         let system = |action| move |source| FrontError::System { action, source };
         let ports: Vec<_> = ports
             .into_iter()
@@ -119,6 +131,7 @@ impl Front {
                 mailbox,
                 ahead: ahead.clone(),
                 control: Arc::clone(&front.control),
+                times,
             };
             let (started, result) = mpsc::channel();
             let thread = std::thread::Builder::new()

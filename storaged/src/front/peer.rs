@@ -11,10 +11,7 @@
 
 use super::head::{Framing, Head};
 use super::input::{Event, Input};
-use super::limits::{
-    BODY_IDLE_TIME_MAX, BODY_WINDOW_BYTES, DISCARD_BYTES_MAX, HANDLER_TIME_MAX, HEAD_TIME_MAX,
-    KEEP_ALIVE_TIME_MAX, LINGER_TIME_MAX, SEND_IDLE_TIME_MAX,
-};
+use super::limits::{BODY_WINDOW_BYTES, DISCARD_BYTES_MAX};
 use super::mailbox::Waker;
 use super::refusal::Refusal;
 use super::request_body::{self, BodyError, Feed, Wish};
@@ -468,34 +465,34 @@ impl Peer {
     /// Ends what has taken too long.
     pub(super) fn check_time(&mut self, now: Instant, hands: &mut Hands) -> Verdict {
         let quiet = now.saturating_duration_since(self.touched);
+        let times = hands.times;
         match &self.work {
             Work::Idle if self.input.is_inside() => {
-                if now.saturating_duration_since(self.head_since) > HEAD_TIME_MAX {
+                if now.saturating_duration_since(self.head_since) > times.head {
                     return self.refuse(Refusal::Slow, hands).and(|| self.advance(hands));
                 }
             }
-            Work::Idle if quiet > KEEP_ALIVE_TIME_MAX => return Verdict::Close,
+            Work::Idle if quiet > times.keep_alive => return Verdict::Close,
             Work::Answering(_) => {
                 let wish = self.feed.as_ref().map_or(Wish::Nothing, Feed::wish);
-                if wish == Wish::Waiting && quiet > BODY_IDLE_TIME_MAX {
+                if wish == Wish::Waiting && quiet > times.body_idle {
                     if let Some(feed) = self.feed.take() {
                         feed.fail(BodyError::Idle);
                     }
                     return self.refuse(Refusal::Slow, hands).and(|| self.advance(hands));
                 }
-                if quiet > HANDLER_TIME_MAX {
+                if quiet > times.handler {
                     return self.refuse(Refusal::NoAnswer, hands).and(|| self.advance(hands));
                 }
             }
             Work::Sending(sending) => {
-                let max =
-                    if sending.waits_for_client() { SEND_IDLE_TIME_MAX } else { HANDLER_TIME_MAX };
+                let max = if sending.waits_for_client() { times.send_idle } else { times.handler };
                 if quiet > max {
                     return Verdict::Close;
                 }
             }
-            Work::Answered(_) if quiet > SEND_IDLE_TIME_MAX => return Verdict::Close,
-            Work::Discarding(_) | Work::Lingering if quiet > LINGER_TIME_MAX => {
+            Work::Answered(_) if quiet > times.send_idle => return Verdict::Close,
+            Work::Discarding(_) | Work::Lingering if quiet > times.linger => {
                 return Verdict::Close;
             }
             Work::Idle | Work::Answered(_) | Work::Discarding(_) | Work::Lingering => {}

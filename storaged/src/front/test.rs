@@ -100,12 +100,16 @@ impl Service for Toy {
 }
 
 fn start() -> (Front, SocketAddr) {
+    start_with(limits::Times::default())
+}
+
+fn start_with(times: limits::Times) -> (Front, SocketAddr) {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&(0..FILE_BYTES).map(file_byte).collect::<Vec<_>>()).unwrap();
     let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = sys::listen::local_address(&listener).unwrap().unwrap();
     let service = Arc::new(Toy { file: Arc::new(OwnedFd::from(file)) });
-    (Front::start(vec![Port { listener, service }], 2).unwrap(), address)
+    (Front::start_with(vec![Port { listener, service }], 2, times).unwrap(), address)
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -322,4 +326,62 @@ fn a_thousand_connections_are_served() {
     for stream in &mut streams {
         assert_eq!(read_response(stream).1, b"GET /x");
     }
+}
+
+/// Limits so short that a test can wait for them.
+fn impatient() -> limits::Times {
+    let short = Duration::from_millis(500);
+    limits::Times {
+        head: short,
+        keep_alive: short,
+        body_idle: short,
+        send_idle: short,
+        handler: short,
+        linger: short,
+    }
+}
+
+#[test]
+fn a_head_that_drips_in_is_refused() {
+    let (_front, address) = start_with(impatient());
+    let mut stream = connect(address);
+    let mut answer = Vec::new();
+    for byte in b"GET / HTTP/1.1\r\nHost: h\r\nX: 0123456789abcdef".iter().cycle() {
+        std::thread::sleep(Duration::from_millis(100));
+        if stream.write_all(&[*byte]).is_err() {
+            break;
+        }
+        stream.set_nonblocking(true).unwrap();
+        let read = stream.read_to_end(&mut answer);
+        stream.set_nonblocking(false).unwrap();
+        if read.is_ok() || !answer.is_empty() {
+            break;
+        }
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[test]
+fn a_body_that_does_not_come_is_refused() {
+    let (_front, address) = start_with(impatient());
+    let head = "PUT /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc";
+    assert!(talk(address, head.as_bytes()).starts_with("HTTP/1.1 408 "));
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let (_front, address) = start_with(impatient());
+    assert_eq!(talk(address, b""), "");
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_dropped() {
+    let (_front, address) = start_with(impatient());
+    let mut stream = connect(address);
+    stream.write_all(b"GET /file/8000000 HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let mut all = Vec::new();
+    // Cut off, by a reset or an end: either way not all of it.
+    drop(stream.read_to_end(&mut all));
+    assert!(all.len() < 8_000_000, "{}", all.len());
 }

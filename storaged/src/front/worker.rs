@@ -1,7 +1,7 @@
 //! The loop of a ring thread: completions and wakes in, connections advanced, one wait.
 
 use super::limits::{
-    CONNECTIONS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES, SWEEP_INTERVAL,
+    CONNECTIONS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES, SWEEP_INTERVAL, Times,
 };
 use super::mailbox::{Mailbox, Waker};
 use super::peer::{Peer, Verdict};
@@ -44,6 +44,7 @@ pub(super) struct Setup {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) ahead: ReadAhead,
     pub(super) control: Arc<Control>,
+    pub(super) times: Times,
 }
 
 /// What connections act with.
@@ -51,6 +52,7 @@ pub(super) struct Hands {
     pub(super) ring: Ring,
     pub(super) clock: Clock,
     pub(super) ahead: ReadAhead,
+    pub(super) times: Times,
     /// Whether connections end with their current response.
     pub(super) draining: bool,
 }
@@ -103,7 +105,13 @@ impl Worker {
     fn new(ring: Ring, setup: Setup) -> Worker {
         let ports = setup.ports.into_iter();
         Worker {
-            hands: Hands { ring, clock: Clock::default(), ahead: setup.ahead, draining: false },
+            hands: Hands {
+                ring,
+                clock: Clock::default(),
+                ahead: setup.ahead,
+                times: setup.times,
+                draining: false,
+            },
             ports: ports
                 .map(|(listener, service)| Port { listener, service, accepting: None })
                 .collect(),

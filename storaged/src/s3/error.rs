@@ -91,7 +91,10 @@ pub fn seal(error: &SealError) -> S3Error {
 
 /// Of opening a blob.
 pub fn open(error: &OpenBlobError) -> S3Error {
-    internal(error)
+    match error {
+        OpenBlobError::Sealing { .. } => s3_error!(SlowDown, "the object is being sealed"),
+        _ => internal(error),
+    }
 }
 
 /// Of a request's body. The protocol library wraps what the connection said and its own findings into
