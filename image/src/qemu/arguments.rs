@@ -221,7 +221,7 @@ fn data_disk(line: &mut Arguments, disk: &DataDisk) {
             ]);
         }
     }
-    line.plain(&["-device", "virtio-blk-pci,drive=data,serial=mobula-data"]);
+    line.plain(&["-device", "virtio-blk-pci,drive=data,serial=data"]);
 }
 
 fn zone_image(line: &mut Arguments, image: &ZoneImage) {
