@@ -50,7 +50,7 @@ fn run(store: &Store, notices: &Notices, work: &Receiver<JobId>) {
         match clean_patiently(store, job) {
             Ok(()) => notices.changed(job),
             // The work is in the index still: the next start of storaged goes on with it.
-            Err(error) => log::error!("job {job}: cannot clear up: {error}"),
+            Err(error) => log::error!("job {job}: cannot clear up: {}", crate::s3::chain(&error)),
         }
     }
 }

@@ -189,3 +189,55 @@ impl AsFd for Connection {
         self.socket.as_fd()
     }
 }
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn pair() -> (Connection, Socket) {
+        let (ours, theirs) = Socket::pair().unwrap();
+        ours.set_nonblocking().unwrap();
+        let credentials = Credentials { pid: 1, uid: 0, gid: 0 };
+        (Connection::new(ours, credentials), theirs)
+    }
+
+    fn message(answer: bool) -> Outgoing {
+        Outgoing { bytes: vec![0; 60_000], fds: Vec::new(), answer }
+    }
+
+    #[test]
+    fn a_window_is_full_after_its_last_request_and_opens_with_an_answer_that_was_sent() {
+        let (mut connection, peer) = pair();
+        for _ in 0..REQUESTS_MAX {
+            connection.opened().unwrap();
+        }
+        connection.send(message(true)).unwrap();
+        assert!(peer.recv(&mut Vec::new()).unwrap().is_some());
+        connection.opened().unwrap();
+        assert!(matches!(connection.opened(), Err(Dropped::Window)));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
+        let (mut connection, _peer) = pair();
+        let mut sent = 0;
+        let dropped = loop {
+            match connection.send(message(false)) {
+                Ok(()) => sent += 1,
+                Err(dropped) => break dropped,
+            }
+        };
+        assert!(matches!(dropped, Dropped::Unread { .. }));
+        assert!(!connection.is_idle() && sent < 2 * QUEUE_MAX);
+    }
+
+    #[test]
+    fn only_root_and_our_own_user_may_be_zoned() {
+        let (ours, _theirs) = Socket::pair().unwrap();
+        let credentials = Credentials { pid: 1, uid: 202, gid: 202 };
+        assert!(may_connect(&credentials, 200));
+        let mut console = Connection::new(ours, credentials);
+        assert!(matches!(console.hello(Peer::Zoned, 200), Err(Dropped::User { .. })));
+        assert!(!may_connect(&Credentials { pid: 1, uid: 1000, gid: 0 }, 200));
+    }
+}

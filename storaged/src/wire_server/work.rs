@@ -8,7 +8,8 @@ use crate::jobs::attempt::{Claim, Outcome};
 use crate::jobs::verdict::{Code, Failure, Verdict};
 use crate::jobs::{Jobs, JobsError};
 use crate::prefetch::Prefetcher;
-use crate::store::{ContentRef, ObjectRecord, SealError, Staging, ViewFile};
+use crate::s3::chain;
+use crate::store::{ContentRef, ObjectRecord, OpenBlobError, SealError, Staging, ViewFile};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -109,7 +110,7 @@ impl From<JobsError> for Answer {
             JobsError::Unavailable(_) => "Unavailable",
             _ => "Internal",
         };
-        refusal(code, error.to_string())
+        refusal(code, chain(&error))
     }
 }
 
@@ -160,7 +161,7 @@ impl Office {
         match self.prepare(&claim, project) {
             Ok(prepared) => self.hand_out(connection, claim, prepared),
             Err(error) => {
-                log::warn!("job {job}: a task could not be prepared: {error}");
+                log::warn!("job {job}: a task could not be prepared: {}", chain(&error));
                 self.give_back(id, &error);
                 std::thread::sleep(HELD_BACK);
                 error.into()
@@ -228,14 +229,16 @@ impl Office {
     /// The task could not start, and it is not its fault.
     fn give_back(&self, id: AttemptId, error: &JobsError) {
         let given = match error {
-            // It waits until there is room, as often as it takes.
-            JobsError::Stage(_) | JobsError::Full => self.jobs.give_back(id),
-            other => self.jobs.judge_lost(id, &other.to_string()).and_then(|verdict| {
+            // It waits until there is room, or the object is sealed, as often as it takes.
+            JobsError::Stage(_)
+            | JobsError::Full
+            | JobsError::Open(OpenBlobError::Sealing { .. }) => self.jobs.give_back(id),
+            other => self.jobs.judge_lost(id, &chain(other)).and_then(|verdict| {
                 self.jobs.commit_attempt(id, outcome_of_loss(verdict)).map(|_| ())
             }),
         };
         if let Err(error) = given {
-            log::error!("attempt {}: cannot give its task back: {error}", id.0);
+            log::error!("attempt {}: cannot give its task back: {}", id.0, chain(&error));
             self.cut_off_ids(&[id]);
         }
     }
@@ -264,7 +267,7 @@ impl Office {
             match self.jobs.store().open_view(record) {
                 Ok(view) => views.push(view),
                 Err(error) => {
-                    let message = format!("cannot open \"{name}\": {error}");
+                    let message = format!("cannot open \"{name}\": {}", chain(&error));
                     return self.fault(id, Failure::new(Code::Internal, message));
                 }
             }
@@ -300,7 +303,7 @@ impl Office {
             Ok(settled) => Reply::Settled(settled).into(),
             Err(JobsError::NoSuchAttempt(_)) => Reply::Settled(Settled::Discarded).into(),
             Err(error) => {
-                log::error!("attempt {}: cannot settle it: {error}", id.0);
+                log::error!("attempt {}: cannot settle it: {}", id.0, chain(&error));
                 self.cut_off_ids(&[id]);
                 error.into()
             }
@@ -328,7 +331,7 @@ impl Office {
                 Err(SealError::WriterLeft) => {
                     Outcome::Fail { failure: writer_left(), stderr: None }
                 }
-                Err(error) => outcome_of_loss(self.jobs.judge_lost(id, &error.to_string())?),
+                Err(error) => outcome_of_loss(self.jobs.judge_lost(id, &chain(&error))?),
             },
             Verdict::Fail(failure) => {
                 let stderr = self.seal_stderr(id, stderr);
@@ -344,7 +347,7 @@ impl Office {
         match wait(self.jobs.store().seal(stderr)) {
             Ok(sealed) => Some(sealed).filter(|sealed| sealed.size() > 0),
             Err(error) => {
-                log::warn!("attempt {}: its stderr is lost: {error}", id.0);
+                log::warn!("attempt {}: its stderr is lost: {}", id.0, chain(&error));
                 None
             }
         }
@@ -364,7 +367,10 @@ impl Office {
                     std::thread::sleep(Duration::from_secs(1));
                 }
                 Err(error) => {
-                    return log::error!("tasks wait until storaged starts again: {error}");
+                    return log::error!(
+                        "tasks wait until storaged starts again: {}",
+                        chain(&error)
+                    );
                 }
             }
         }
