@@ -6,7 +6,7 @@
 //! ```toml
 //! hostname = "shelf-3"
 //! [network]
-//! mode = "static"                # or "dhcp", the default
+//! mode = "static"                # or "dhcp", the default without an address
 //! interface = "eth0"             # the first one if not said
 //! address = "10.0.0.7/24"
 //! gateway = "10.0.0.1"
@@ -36,9 +36,17 @@ pub const ACCOUNTS_MAX: usize = 4096;
 /// What is wrong with a configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// Not TOML, an unknown key, or a value that its key does not take; the text has line and column.
-    #[error("{0}")]
-    Toml(#[from] toml::de::Error),
+    /// Not TOML, an unknown key, or a value that its key does not take. The line itself is not repeated:
+    /// it may hold a secret.
+    #[error("line {line}, column {column}: {message}")]
+    Toml {
+        /// Its line, from 1.
+        line: usize,
+        /// Its column in characters, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+    },
     /// Not UTF-8.
     #[error("the configuration is no UTF-8 text: byte {at} is the first that is not")]
     Utf8 {
@@ -99,13 +107,25 @@ impl MachineConfig {
         }
         let text = std::str::from_utf8(bytes)
             .map_err(|error| ConfigError::Utf8 { at: error.valid_up_to() })?;
-        let config: Self = toml::from_str(text)?;
+        let config: Self = toml::from_str(text).map_err(|error| place(text, &error))?;
         if config.accounts.len() > ACCOUNTS_MAX {
             return Err(ConfigError::Accounts { got: config.accounts.len() });
         }
         once("name", config.accounts.iter().map(|account| account.name.as_str()))?;
         once("access_key", config.accounts.iter().map(|account| account.access_key.as_str()))?;
         Ok(config)
+    }
+}
+
+/// Says where in the text an error stands.
+fn place(text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    ConfigError::Toml {
+        line: before.matches('\n').count() + 1,
+        column: before[start..].chars().count() + 1,
+        message: error.message().to_owned(),
     }
 }
 
@@ -121,28 +141,80 @@ fn once<'a>(what: &'static str, values: impl Iterator<Item = &'a str>) -> Result
 
 /// How the first network interface gets its address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(try_from = "RawNetwork", into = "RawNetwork")]
 pub enum Network {
     /// From a DHCPv4 server.
     Dhcp {
         /// Which interface; the first one if not said.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         interface: Option<InterfaceName>,
     },
     /// As given here.
     Static {
         /// Which interface; the first one if not said.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         interface: Option<InterfaceName>,
         /// Its address and prefix length.
         address: Ipv4Network,
         /// Where packets to elsewhere go.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         gateway: Option<Ipv4Addr>,
         /// Name servers.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         dns: Vec<Ipv4Addr>,
     },
+}
+
+/// The table as it is written; a flat one, so that an unknown key is refused where it stands.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNetwork {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<Mode>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    interface: Option<InterfaceName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<Ipv4Network>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gateway: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dns: Vec<Ipv4Addr>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Dhcp,
+    Static,
+}
+
+impl TryFrom<RawNetwork> for Network {
+    type Error = &'static str;
+    fn try_from(raw: RawNetwork) -> Result<Self, Self::Error> {
+        let RawNetwork { mode, interface, address, gateway, dns } = raw;
+        match (mode, address) {
+            (Some(Mode::Static) | None, Some(address)) => {
+                Ok(Self::Static { interface, address, gateway, dns })
+            }
+            (Some(Mode::Static), None) => Err("mode static needs an address"),
+            (Some(Mode::Dhcp) | None, None) if gateway.is_none() && dns.is_empty() => {
+                Ok(Self::Dhcp { interface })
+            }
+            (Some(Mode::Dhcp) | None, Some(_) | None) => {
+                Err("address, gateway and dns come from the server when mode is dhcp")
+            }
+        }
+    }
+}
+
+impl From<Network> for RawNetwork {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::Dhcp { interface } => {
+                Self { mode: Some(Mode::Dhcp), interface, ..Self::default() }
+            }
+            Network::Static { interface, address, gateway, dns } => {
+                let (mode, address) = (Some(Mode::Static), Some(address));
+                Self { mode, interface, address, gateway, dns }
+            }
+        }
+    }
 }
 
 impl Default for Network {
@@ -428,15 +500,25 @@ ssh_keys = ["ssh-ed25519 AAAA alice"]
     #[test]
     fn an_unknown_key_of_the_network_is_refused() {
         let error = MachineConfig::parse(b"[network]\nmode = \"dhcp\"\nvlan = 3\n").unwrap_err();
-        assert!(error.to_string().contains("vlan"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("line 3, column 1") && text.contains("vlan"), "{text}");
+    }
+
+    #[test]
+    fn an_address_means_a_static_network_and_contradicts_dhcp() {
+        let address = "[network]\naddress = \"10.0.0.7/24\"\n";
+        let config = MachineConfig::parse(address.as_bytes()).unwrap();
+        assert!(matches!(config.network, Network::Static { .. }));
+        let both = format!("{address}mode = \"dhcp\"\n");
+        assert!(MachineConfig::parse(both.as_bytes()).is_err());
+        assert!(MachineConfig::parse(b"[network]\nmode = \"static\"\n").is_err());
     }
 
     #[test]
     fn a_bad_address_is_refused_with_its_line() {
         let text = "[network]\nmode = \"static\"\naddress = \"10.0.0.7/33\"\n";
         let error = MachineConfig::parse(text.as_bytes()).unwrap_err().to_string();
-        assert!(error.contains("10.0.0.7/24"), "{error}");
-        assert!(error.contains("line"), "{error}");
+        assert!(error.contains("line 3, column 11") && error.contains("10.0.0.7/24"), "{error}");
     }
 
     #[test]
@@ -451,6 +533,13 @@ ssh_keys = ["ssh-ed25519 AAAA alice"]
         let two = one.replace("AAA", "BBB");
         let error = MachineConfig::parse(format!("{one}{two}").as_bytes()).unwrap_err();
         assert!(matches!(error, ConfigError::Twice { what: "name", .. }));
+    }
+
+    #[test]
+    fn a_line_with_a_secret_is_not_repeated_in_its_error() {
+        let text = WHOLE.replace("secret_key", "secret_kye");
+        let error = MachineConfig::parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("line 14, column 1") && !error.contains("very-secret"), "{error}");
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// [`DiskError`]; trying again is safe after each.
-pub fn find_and_mount(settle: &mut dyn FnMut()) -> Result<Outcome, DiskError> {
+pub fn find_and_mount(settle: &mut dyn FnMut(&str)) -> Result<Outcome, DiskError> {
     if is_mounted(DATA) {
         return Ok(Outcome::Already);
     }
@@ -124,10 +124,10 @@ pub fn find_and_mount(settle: &mut dyn FnMut()) -> Result<Outcome, DiskError> {
     let (disk, formatted) = match look()? {
         Decision::Wait(text) => return Ok(Outcome::Wait(text)),
         Decision::Mount(disk) => (disk, false),
-        first @ Decision::Format(_) => {
-            settle();
+        Decision::Format(first) => {
+            settle(&first);
             match look()? {
-                Decision::Format(disk) if first == Decision::Format(disk.clone()) => {
+                Decision::Format(disk) if disk == first => {
                     format(&disk)?;
                     (disk, true)
                 }

@@ -8,8 +8,10 @@ use super::files::{self, FileError, Readers};
 use super::inventory;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use sys::mount::{self, Options};
 use thiserror::Error;
@@ -194,10 +196,22 @@ fn copy(mut source: impl Read, bytes: u64, new: &Path) -> io::Result<String> {
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Nobody writes to an image any more.
+/// Nobody writes to an image any more, and where the filesystem has fs-verity the kernel checks each page
+/// of it as it is read in.
 fn seal(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o444))
+    let file = File::open(path)?;
+    match sys::verity::seal(file.as_fd()).map_err(io::Error::from) {
+        Err(error) if !lacks_verity(&error) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    file.set_permissions(Permissions::from_mode(0o444))?;
+    file.sync_all()
+}
+
+/// `ENOTTY` or `EOPNOTSUPP`: a filesystem or kernel without fs-verity.
+fn lacks_verity(error: &io::Error) -> bool {
+    const ENOTTY: i32 = 25;
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(ENOTTY)
 }
 
 #[cfg(test)]

@@ -91,8 +91,10 @@ pub fn run() -> ExitCode {
 
 /// Says a line of the node's: init shows it on the console as it is.
 fn say(text: &str) {
-    // Init reads the pipe; without it there is nobody to tell.
-    drop(writeln!(std::io::stdout(), "mobula: {text}"));
+    for line in text.lines() {
+        // Init reads the pipe; without it there is nobody to tell.
+        drop(writeln!(std::io::stdout(), "mobula: {line}"));
+    }
 }
 
 fn notify(state: &str) {
@@ -148,7 +150,8 @@ impl Noded {
     /// Waits for the data disk, with the network going on.
     fn mount_data(&mut self) -> Result<(), Ended> {
         loop {
-            let found = disk::find_and_mount(&mut || {
+            let found = disk::find_and_mount(&mut |disk| {
+                say(&format!("{disk} is blank: formatting it as the data disk"));
                 std::thread::sleep(std::time::Duration::from_millis(SETTLE_MS));
             });
             let trouble = match found {
@@ -317,7 +320,7 @@ impl Noded {
             say(trouble);
             trouble.clone_into(&mut self.told);
         }
-        notify(&format!("STATUS={trouble}"));
+        notify(&format!("STATUS={}", trouble.replace('\n', " ")));
     }
 
     fn status(&self, before: &str) {
