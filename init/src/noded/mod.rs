@@ -151,7 +151,7 @@ impl Noded {
     fn mount_data(&mut self) -> Result<(), Ended> {
         loop {
             let found = disk::find_and_mount(&mut |disk| {
-                say(&format!("{disk} is blank: formatting it as the data disk"));
+                say(&format!("formatting {disk}, which holds nothing, as the data disk"));
                 std::thread::sleep(std::time::Duration::from_millis(SETTLE_MS));
             });
             let trouble = match found {
