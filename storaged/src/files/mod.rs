@@ -91,7 +91,6 @@ struct Inner {
     open: OpenFiles,
     /// The directory of objects that was made sure of last, plus one: ids grow, so it is mostly the one.
     directory_made: AtomicU64,
-    next_name: AtomicU64,
     staged: AtomicUsize,
 }
 
@@ -123,7 +122,6 @@ impl Files {
             ids: Ids::default(),
             open: OpenFiles::new(cache::capacity()),
             directory_made: AtomicU64::new(0),
-            next_name: AtomicU64::new(0),
             staged: AtomicUsize::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -142,6 +140,13 @@ impl Files {
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         Ok(self.inner.free_and_total()?.0)
     }
+}
+
+/// A name for a file that lives no longer than this process: never one that a store opened before in it,
+/// and is perhaps about to remove, had.
+fn next_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{:016x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Inner {

@@ -1,7 +1,7 @@
 //! Opening blobs: to serve them, and to show them to zones.
 
 use super::error::OpenBlobError;
-use super::{Files, INLINE_DIRECTORY, Inner, directory_name, file_name};
+use super::{Files, INLINE_DIRECTORY, Inner, directory_name, file_name, next_name};
 use crate::index::SharedView;
 use crate::store::errno::{Doing, Verdict, verdict};
 use crate::store::{
@@ -14,7 +14,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// An open blob, read-only and sealed. Its descriptor stays good when the blob is deleted.
 #[derive(Debug)]
@@ -144,7 +143,7 @@ impl Inner {
 
     /// Puts a small content into a file of its own, for as long as it is looked at.
     fn show(&self, bytes: &[u8]) -> io::Result<ViewFile> {
-        let name = format!("{:016x}", self.next_name.fetch_add(1, Ordering::Relaxed));
+        let name = next_name();
         let path = self.objects.join(INLINE_DIRECTORY).join(&name);
         let mut options = OpenOptions::new();
         let mut writer = options.write(true).create_new(true).mode(0o400).open(&path)?;

@@ -1,7 +1,7 @@
 //! Staging files: objects on their way in.
 
 use super::error::StageError;
-use super::{Files, Inner, STAGINGS_MAX};
+use super::{Files, Inner, STAGINGS_MAX, next_name};
 use crate::store::Room;
 use crate::store::errno::{Doing, Verdict, verdict};
 use bytes::Bytes;
@@ -92,8 +92,7 @@ impl Files {
         }
         // Counted before it is made: the body's drop takes it back.
         let before = self.inner.staged.fetch_add(1, Ordering::Relaxed);
-        let number = self.inner.next_name.fetch_add(1, Ordering::Relaxed);
-        let path = self.inner.staging.join(format!("{number:016x}"));
+        let path = self.inner.staging.join(next_name());
         let inner = Arc::clone(&self.inner);
         let state = Mutex::new(State::Moved);
         // Where there are no projects there are no quotas either: it was said at start.

@@ -29,8 +29,11 @@ pub(super) fn empty(path: &Path) -> Result<(), FilesError> {
     let sweep = || -> io::Result<usize> {
         let mut count = 0;
         for entry in fs::read_dir(path)? {
-            fs::remove_file(entry?.path())?;
-            count += 1;
+            match fs::remove_file(entry?.path()) {
+                Ok(()) => count += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(count)
     };

@@ -5,6 +5,7 @@
 
 use super::{Changes, Index, IndexError, Persist, SharedView, View, Visitor};
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +47,9 @@ impl RedbIndex {
         };
         if fresh {
             index.apply(&Changes::new(), 0, Persist::Now)?;
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(engine("bring its file's name to disk"))?;
         }
         Ok(index)
     }

@@ -76,6 +76,7 @@ impl RealDisk {
     pub fn open(path: &Path) -> io::Result<Self> {
         if !path.exists() {
             fs::create_dir(path)?;
+            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
         }
         Ok(Self { path: path.to_owned(), directory: File::open(path)? })
     }

@@ -1,6 +1,6 @@
 //! The reaper: a thread that unlinks, after the commit and in the background, files whose blobs are gone.
 
-use crate::committer::{Committer, wait};
+use crate::committer::{Committer, TransactError, wait};
 use crate::files::{Files, SweepError, forget};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::{Arc, Mutex};
@@ -103,8 +103,12 @@ fn reap(committer: &Committer, files: &Files) -> Result<usize, ReapError> {
     drop(view);
     let count = blobs.len();
     if count > 0 {
-        wait(committer.transact(forget(blobs)))
-            .map_err(|error| ReapError::Forget(error.to_string()))?;
+        match wait(committer.transact(forget(blobs))) {
+            Ok(()) => {}
+            // For this run it is over: the next start goes on.
+            Err(TransactError::ReadOnly(_) | TransactError::ShutDown) => return Ok(0),
+            Err(error) => return Err(ReapError::Forget(error.to_string())),
+        }
     }
     Ok(count)
 }
