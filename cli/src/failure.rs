@@ -1,5 +1,6 @@
 //! How a command fails: one type, and the exit status each failure has.
 
+use crate::output::many;
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -127,7 +128,7 @@ pub enum Failure {
     #[error("{0}")]
     Away(String),
     /// A job ended with errors, already shown.
-    #[error("job {job} ended with {errors} error(s): `mobula job errors {job}` shows them")]
+    #[error("job {job} ended with {}: `mobula job errors {job}` shows all", many(*errors, "error"))]
     Job {
         /// Which job.
         job: String,

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 /// How often a bar moves when nothing happens, so that a wait does not look like a hang.
@@ -63,6 +63,15 @@ impl Screen {
         self.bar(ProgressBar::new(total), style, what)
     }
 
+    /// A bar over bytes that go to standard output: none if that is the terminal on which it would be drawn.
+    pub fn stdout_bar(&self, what: &str) -> ProgressBar {
+        if std::io::stdout().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            self.bytes_bar(0, what)
+        }
+    }
+
     /// A bar over things.
     pub fn count_bar(&self, total: u64, what: &str) -> ProgressBar {
         self.bar(ProgressBar::new(total), "{msg} {wide_bar} {pos}/{len} {elapsed}", what)
@@ -110,6 +119,11 @@ pub fn completion(shell: clap_complete::Shell, command: &mut clap::Command) -> R
 /// A number of bytes for people: `1.5 MiB`.
 pub fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// A number of things for people: `1 error`, `2 errors`.
+pub fn many(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A time span for people: `2.31 s`, `3 min 05 s`, `4 h 07 min`, `2 d 03 h`.

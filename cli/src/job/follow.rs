@@ -3,7 +3,7 @@
 use super::state;
 use crate::failure::{Exit, Failure};
 use crate::manta::Manta;
-use crate::output::Screen;
+use crate::output::{Screen, many};
 use std::time::{Duration, Instant};
 use wire::job::{JobId, JobState, JobView};
 
@@ -55,7 +55,7 @@ fn message(view: &JobView) -> String {
     let stats = &view.stats;
     let errors = match stats.errors {
         0 => String::new(),
-        errors => format!(", {errors} errors"),
+        errors => format!(", {}", many(errors, "error")),
     };
     format!("{}{errors}, tasks", state(view))
 }

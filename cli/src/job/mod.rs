@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::failure::Failure;
 use crate::http::Http;
 use crate::manta::Manta;
-use crate::output::{Screen, plain};
+use crate::output::{Screen, many, plain};
 use crate::s3::S3;
 use crate::transfer::{self, Sink};
 use serde_json::json;
@@ -78,7 +78,8 @@ fn start(
             screen.line(&job.to_string())
         };
     }
-    screen.note(&format!("job {job}, {count} inputs (`mobula job cancel {job}` stops it)"));
+    let inputs = many(count, "input");
+    screen.note(&format!("job {job}, {inputs} (`mobula job cancel {job}` stops it)"));
     wait(manta, screen, job)
 }
 
@@ -122,13 +123,13 @@ fn first_errors(manta: &Manta<'_>, job: JobId) -> Result<Vec<JobError>, Failure>
 
 /// Prints the bytes of objects, one after another.
 fn contents(manta: &Manta<'_>, screen: &Screen, names: &[String]) -> Result<(), Failure> {
-    let bar = screen.spinner("bytes of output");
     for name in names {
+        let bar = screen.stdout_bar(name);
         let open = |from, etag: Option<&str>| manta.get(name, from, etag);
         let mut sink = Sink { writer: &mut std::io::stdout().lock(), file: None };
         transfer::fetch(name, &open, &mut sink, &bar)?;
+        bar.finish_and_clear();
     }
-    bar.finish_and_clear();
     Ok(())
 }
 
@@ -183,13 +184,13 @@ fn line(view: &JobView) -> String {
     let stats = &view.stats;
     let name = plain(&view.name);
     format!(
-        "{}  {:9}  {}  {}/{} tasks  {} errors  {name}",
+        "{}  {:9}  {}  {}/{} tasks  {}  {name}",
         view.id,
         state(view),
         view.time_created,
         stats.tasks_done,
         stats.tasks,
-        stats.errors
+        many(stats.errors, "error")
     )
     .trim_end()
     .to_owned()
@@ -277,7 +278,7 @@ mod test {
         )
         .unwrap();
         let want = "8d6e8c43-3e9c-4a3e-8b5e-9d9a2a5b7c11  cancelled  2026-11-22T08:00:00.000Z  \
-                    3/3 tasks  1 errors  n";
+                    3/3 tasks  1 error  n";
         assert_eq!(line(&view), want);
     }
 }

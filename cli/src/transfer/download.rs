@@ -32,14 +32,15 @@ pub fn get(s3: &S3<'_>, screen: &Screen, get: &Get) -> Result<(), Failure> {
         return get_below(s3, screen, get);
     }
     let name = Name::object(&get.name)?;
-    let bar = screen.bytes_bar(0, &format!("get {name}"));
     let start = Instant::now();
     if get.file.as_deref() == Some(Path::new("-")) {
         let mut sink = Sink { writer: &mut io::stdout().lock(), file: None };
+        let bar = screen.stdout_bar(&format!("get {name}"));
         fetch(&name.to_string(), &opener(s3, &name), &mut sink, &bar)?;
         bar.finish_and_clear();
         return Ok(());
     }
+    let bar = screen.bytes_bar(0, &format!("get {name}"));
     let file = destination(&name, get.file.as_deref())?;
     let download = Download { name, file, bytes: 0 };
     let bytes = download_one(s3, &download, &bar, screen)?;
