@@ -149,7 +149,7 @@ pub enum Job {
 Phases run in the order given. --count, --memory, --disk, --init, --asset and --image belong to the
 phase before them; given before the first phase, to every phase.
 
-  mobula job run --map 'grep -c ERROR' --reduce 'paste -sd+ | bc' logs/2026-11/
+  mobula job run --map 'grep -c ERROR' --reduce 'awk \"{n += \\$1} END {print n}\"' logs/2026-11/
   find . -name '*.log' | sed 's,^\\./,logs/,' | mobula job run --map 'wc -l' -")]
     Run(Box<Run>),
     /// List jobs
