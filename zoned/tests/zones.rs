@@ -284,8 +284,7 @@ fn a_task_that_writes_beyond_its_disk_is_out_of_disk() {
         if !node.has_quota() {
             return println!("skipped: there are no project quotas here, so output has no limit");
         }
-        let fill =
-            "/usr/bin/python3 -c 'import os; os.posix_fallocate(1, 0, (1 << 30) - (1 << 20)); os.lseek(1, 0, 2)'";
+        let fill = "/usr/bin/python3 -c 'import os; os.posix_fallocate(1, 0, (1 << 30) - (1 << 20)); os.lseek(1, 0, 2)'";
         let mut task =
             node.task(PhaseKind::Reduce, &format!("{fill} && head -c 4M /dev/zero; true"));
         task.disk_gib = 1;

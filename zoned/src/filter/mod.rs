@@ -5,4 +5,5 @@
 //! back to what is allowed; what tenants might try on purpose is answered with EPERM.
 
 pub mod compile;
+mod lists;
 pub mod policy;
