@@ -70,7 +70,11 @@ pub fn build(layout: &Layout, profile: &str) -> Result<Binaries, BinariesError> 
     command
         .current_dir(layout.root())
         .args(["build", "--locked", "--profile", profile, "--target", TARGET])
-        .args(["--message-format", "json-render-diagnostics", "--config", &remapped(layout)]);
+        .args(["--message-format", "json-render-diagnostics"]);
+    // Other profiles share their folder with everyday builds, which other flags would undo each time.
+    if profile == PROFILE {
+        command.args(["--config", &remapped(layout)]);
+    }
     let wanted = || IN_THE_IMAGE.iter().map(|(name, _)| *name).chain([HOST_COMMAND]);
     for name in wanted() {
         command.args(["--bin", name]);
