@@ -95,8 +95,24 @@ pub fn build(layout: &Layout, profile: &str) -> Result<Binaries, BinariesError> 
     if !missing.is_empty() {
         return Err(BinariesError::Missing(missing));
     }
+    if profile != PROFILE {
+        strip(layout, &mut files)?;
+    }
     step.done(&format!("{} programs, {compiled} parts compiled", files.len()));
     Ok(Binaries { files })
+}
+
+/// Frees copies of the programs from what only a debugger reads: an initramfs is kept in memory.
+fn strip(layout: &Layout, files: &mut BTreeMap<String, PathBuf>) -> Result<(), CommandError> {
+    let folder = layout.out("stripped");
+    // Where the folder can't be made, strip says so.
+    drop(std::fs::create_dir_all(&folder));
+    for (name, file) in files {
+        let stripped = folder.join(name);
+        command::output(Command::new("strip").arg("-o").arg(&stripped).arg(&*file))?;
+        *file = stripped;
+    }
+    Ok(())
 }
 
 /// Names of folders of this machine, as they would show in panic messages, replaced.
