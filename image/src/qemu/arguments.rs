@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Before what a caller adds: messages on the serial console, and no hanging after a panic.
-const COMMAND_LINE: &str = "console=ttyS0 panic=10 printk.devkmsg=on";
+const COMMAND_LINE: &str = "console=ttyS0 panic=10";
 /// Without the SATA controller that nothing is attached to: the kernel waits for its empty ports.
 const MACHINE: &str = "q35,sata=off";
 /// Where the guest finds its configuration (`/sys/firmware/qemu_fw_cfg/by_name/…`).
