@@ -25,8 +25,9 @@ use wire::admin::{self, Accepted, Health};
 use wire::node::NodeRequest;
 use wire::{task, zone};
 
-/// Connections that are served at once; more wait in the backlog. A page of a status takes 20 KiB.
-const CONNECTIONS_MAX: usize = 64;
+/// Connections that are served at once; more wait in the backlog. Each takes some 40 KiB, of the 256 MiB
+/// that the service has; idle ones of a stranger go after [`HEAD_MAX`].
+const CONNECTIONS_MAX: usize = 256;
 /// How long a client may take to send a request's head, waiting between two requests included.
 const HEAD_MAX: Duration = Duration::from_secs(15);
 /// How long a request may take from its head to its answer; the slowest reads logs of all services.
