@@ -77,7 +77,9 @@ pub fn modules(console: &mut Console) {
             Err(error) => console.say(&format!("cannot load the module {path}: {error}")),
         }
     }
-    console.say(&format!("{loaded} kernel modules loaded"));
+    if loaded > 0 {
+        console.say(&format!("{loaded} kernel modules loaded"));
+    }
 }
 
 /// Writes the kernel settings.

@@ -232,7 +232,10 @@ impl Supervisor {
 
     fn ended(&mut self, pid: i32, exit: Exit) {
         if self.unmounter.as_ref().is_some_and(|child| child.pid() == pid) {
-            self.unmounter = None;
+            let unmounter = self.unmounter.take();
+            if let Some(why) = unmounter.and_then(|child| child.not_run()) {
+                self.console.say(&format!("filesystems stay mounted: {why}"));
+            }
             self.end_event(shutdown::Event::Unmounted);
             return;
         }
@@ -279,9 +282,11 @@ impl Supervisor {
             if held > 0 {
                 self.console.print(&format!("{name}: … {held} lines are in its log only"));
             }
-            // The node's own stages are told by root's services under the node's name.
+            // The node's own stages are told by root's services under the node's name; and a service that
+            // names itself need not be named twice.
             let own = unit.spec.user == 0 && line.starts_with("mobula: ");
-            self.console.print(&if own { line } else { format!("{name}: {line}") });
+            let named = line.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(": "));
+            self.console.print(&if own || named { line } else { format!("{name}: {line}") });
         }
     }
 

@@ -14,6 +14,9 @@ use wire::machine::{
 const KEPT_ACCOUNTS: &str = "/data/node/accounts.toml";
 /// The made token, on the data disk.
 const KEPT_TOKEN: &str = "/data/node/admin-token";
+/// Stands on the data disk when people have been shown what was made. A power cut between making and showing
+/// must not leave keys that nobody knows.
+const SHOWN: &str = "/data/node/keys-shown";
 /// What storaged reads.
 const ACCOUNTS: &str = "/run/mobula/accounts.toml";
 /// What consoled reads.
@@ -54,13 +57,21 @@ pub enum AccountsError {
     Made(&'static str),
 }
 
-/// What first boot made, to be told to people once.
+/// What was made and not yet shown to people.
 #[derive(Debug, Default)]
 pub struct Made {
     /// The account.
     pub account: Option<Account>,
     /// The token.
     pub token: Option<Token>,
+}
+
+/// Notes that people have been shown what was made.
+///
+/// # Errors
+/// [`FileError`]: they will be shown it again.
+pub fn note_shown() -> Result<(), FileError> {
+    files::replace(Path::new(SHOWN), b"", Readers::ROOT)
 }
 
 /// Leaves accounts, token and storaged's environment where the daemons read them.
@@ -82,6 +93,9 @@ pub fn provide(config: &MachineConfig) -> Result<Made, AccountsError> {
     };
     let readers = Readers { group: CONSOLED_GROUP, mode: 0o640 };
     files::replace(Path::new(TOKEN), token.as_str().as_bytes(), readers)?;
+    if Path::new(SHOWN).exists() {
+        made = Made::default();
+    }
     let environment = format!("MOBULA_DURABILITY={}\n", config.store.durability.as_str());
     files::replace(Path::new(STORAGED), environment.as_bytes(), Readers::ROOT)?;
     Ok(made)
@@ -91,7 +105,8 @@ fn kept_or_made(made: &mut Made) -> Result<Accounts, AccountsError> {
     let path = Path::new(KEPT_ACCOUNTS);
     if let Some(bytes) = files::read(path, CONFIG_BYTES_MAX)? {
         let kept = Accounts::parse(&bytes)?;
-        if !kept.accounts.is_empty() {
+        if let Some(account) = kept.accounts.first() {
+            made.account = Some(account.clone());
             return Ok(kept);
         }
     }
@@ -106,7 +121,9 @@ fn token_kept_or_made(made: &mut Made) -> Result<Token, AccountsError> {
     let path = Path::new(KEPT_TOKEN);
     if let Some(bytes) = files::read(path, CONFIG_BYTES_MAX)? {
         let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-        return Token::try_from(text).map_err(AccountsError::KeptToken);
+        let token = Token::try_from(text).map_err(AccountsError::KeptToken)?;
+        made.token = Some(token.clone());
+        return Ok(token);
     }
     let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random::<TOKEN_BYTES>()?);
     let token = Token::try_from(text).map_err(AccountsError::Made)?;

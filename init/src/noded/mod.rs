@@ -329,7 +329,7 @@ impl Noded {
     }
 }
 
-/// Prints what first boot made, on the console alone: a log would keep the secrets.
+/// Prints what was made, once, on the console alone: a log would keep the secrets.
 fn reveal(made: &accounts::Made) {
     let mut text = String::new();
     if let Some(account) = &made.account {
@@ -344,10 +344,15 @@ fn reveal(made: &accounts::Made) {
         return;
     }
     let console = std::fs::OpenOptions::new().write(true).open("/dev/console");
-    if let Err(error) = console.and_then(|mut console| console.write_all(text.as_bytes())) {
-        say(&format!(
-            "keys were made and can't be shown: {error}. They stand in /data/node; or configure your own"
-        ));
+    match console.and_then(|mut console| console.write_all(text.as_bytes())) {
+        Err(error) => say(&format!(
+            "keys were made and can't be shown: {error}. The next boot tries again; or configure your own"
+        )),
+        Ok(()) => {
+            if let Err(error) = accounts::note_shown() {
+                say(&format!("the next boot shows these keys again: {error}"));
+            }
+        }
     }
 }
 
