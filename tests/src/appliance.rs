@@ -17,10 +17,13 @@ use image::qemu::{self, Acceleration, DataDisk, Forward, Machine, Options, ZoneI
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// Until all services are ready: under emulation, on a busy machine, with a zone image to copy and verify.
 pub const READY_TIME: Duration = Duration::from_secs(240);
+/// What ends the wait for readiness: also that which a person must mend.
+const READY_OR_STUCK: &str = "^mobula: (ready|no data disk|.* degraded)";
 /// Until the machine is off after it was told to.
 pub const OFF_TIME: Duration = Duration::from_secs(90);
 /// No story needs a machine for longer.
@@ -77,9 +80,15 @@ impl Artefacts {
     pub fn shipped(&self) -> Result<String> {
         let now = digest(&self.product.initramfs)?;
         ensure!(now == self.digest, "the initramfs changed while it was tested");
-        let bytes = std::fs::read(&self.product.initramfs)?;
-        let name = b"test-agent";
-        ensure!(!bytes.windows(name.len()).any(|w| w == name), "the test agent is in the image");
+        let unpacked = Command::new("zstd")
+            .args(["--decompress", "--stdout"])
+            .arg(&self.product.initramfs)
+            .output()
+            .context("running zstd")?;
+        ensure!(unpacked.status.success(), "the initramfs can't be unpacked");
+        let holds = |name: &[u8]| unpacked.stdout.windows(name.len()).any(|w| w == name);
+        ensure!(holds(b"sbin/storaged"), "the initramfs does not hold what it should");
+        ensure!(!holds(b"test-agent"), "the test agent is in the image");
         Ok(now)
     }
 }
@@ -219,9 +228,10 @@ impl Appliance {
     /// If it does not.
     pub fn boot(artefacts: &Artefacts, name: &str, shape: &Shape) -> Result<(Self, String)> {
         let mut appliance = Self::start(artefacts, name, shape)?;
-        let ready = appliance.machine.wait_for_line("mobula: ready", READY_TIME)?;
+        let line = appliance.machine.wait_for_line(READY_OR_STUCK, READY_TIME)?;
+        ensure!(line.text.starts_with("mobula: ready"), "{}", line.text);
         appliance.agent.wait(Duration::from_secs(30))?;
-        Ok((appliance, ready.text))
+        Ok((appliance, line.text))
     }
 
     /// Presses the power button and waits until the machine has turned itself off.
