@@ -4,7 +4,8 @@
 //!   progress   pure: what becomes of a job when something happens     verdict   pure: what an ending means
 //!   job        one job inside a transaction: events in, records out   key, record   how it is kept
 //!   owner      what its owner does: create, add inputs, end, cancel, look
-//!   attempt    what zoned does: claim a task, read its inputs, settle it
+//!   claim      what zoned does: get the next ready task …
+//!   attempt    … read its inputs, settle it
 //!   janitor    what is too long for one transaction: cancelled tasks, consumed intermediates
 //! ```
 //! A job's records are changed by transactions of the store alone, each whole or not at all: a task's
@@ -14,6 +15,7 @@
 //! This module never runs anything: zoned does, and asks through [`crate::wire_server`].
 
 pub mod attempt;
+pub mod claim;
 mod input;
 mod janitor;
 mod job;
