@@ -8,7 +8,7 @@ mod layer;
 mod memory;
 mod redb;
 
-pub use self::redb::{CACHE_BYTES_MAX, RedbIndex};
+pub use self::redb::{CACHE_BYTES_MAX, CACHE_BYTES_MIN, RedbIndex};
 pub use layer::{Changes, Layer};
 pub use memory::MemoryIndex;
 

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// not more than this. What is above it is better spent on the pages of objects.
 pub const CACHE_BYTES_MAX: usize = 256 << 20;
 
+/// The least memory for redb's cache, in bytes: below it every batch would go to the disk.
+pub const CACHE_BYTES_MIN: usize = 16 << 20;
+
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 const APPLIED: &str = "applied";

@@ -76,6 +76,16 @@ pub struct Options {
 /// uploads share one commit of the file system's journal.
 pub const DISK_THREADS: usize = 16;
 
+/// The part of the machine's memory that the index's cache takes, up to its limit.
+const CACHE_PART: u64 = 16;
+
+fn cache_bytes() -> usize {
+    let memory = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
+    usize::try_from(memory / CACHE_PART)
+        .unwrap_or(usize::MAX)
+        .clamp(crate::index::CACHE_BYTES_MIN, crate::index::CACHE_BYTES_MAX)
+}
+
 impl Options {
     /// A durable store in this directory.
     #[must_use]
@@ -85,7 +95,7 @@ impl Options {
             objects_view: None,
             durability: Durability::Fsync,
             kept_bytes: None,
-            cache_bytes: crate::index::CACHE_BYTES_MAX,
+            cache_bytes: cache_bytes(),
             disk_threads: DISK_THREADS,
         }
     }
