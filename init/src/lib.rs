@@ -10,6 +10,7 @@ pub mod boot;
 pub mod cgroup;
 pub mod console;
 pub mod control;
+mod ending;
 pub mod keys;
 pub mod logs;
 pub mod noded;

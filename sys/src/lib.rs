@@ -33,7 +33,7 @@ pub mod seqpacket;
 pub mod signal;
 pub mod socket;
 pub mod transfer;
-pub mod verity;
 pub mod udp;
+pub mod verity;
 pub mod wait;
 pub mod xattr;
