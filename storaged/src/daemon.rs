@@ -141,6 +141,8 @@ fn listener(
             sys::listen::tcp(address).map_err(|source| DaemonError::Listen { address, source })?
         }
     };
+    sys::listen::let_it_block(&listener)
+        .map_err(|source| DaemonError::Listen { address, source })?;
     match sys::listen::local_address(&listener) {
         Ok(Some(address)) => log::info!("{what} at {address}"),
         // A socket without an address of the internet is still a socket.

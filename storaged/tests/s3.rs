@@ -1,5 +1,6 @@
 //! storaged's S3 face on this machine: the front, a store in a temporary directory, and a client that
 //! signs by its own hands.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,6 @@
 //! TCP sockets: listening ones, and what the kernel should know of accepted ones (`tcp(7)`).
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen,
     setsockopt, socket, sockopt,
@@ -19,6 +20,14 @@ pub fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     bind(listener.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&listener, Backlog::new(BACKLOG)?)?;
     Ok(listener)
+}
+
+/// Makes a socket blocking, whatever whoever made it thought: io_uring gives up on others at once instead
+/// of waiting for them.
+pub fn let_it_block(socket: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
+    fcntl(&socket, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(())
 }
 
 /// The address a socket is bound to; none if it is no internet socket.

@@ -60,6 +60,13 @@ impl Input {
         self.bytes.len()
     }
 
+    /// Gives back memory that nothing is in.
+    pub fn release(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
+        }
+    }
+
     /// Whether the request and its body have been given out whole.
     pub fn is_complete(&self) -> bool {
         matches!(self.state, State::Complete)

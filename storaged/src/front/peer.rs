@@ -495,7 +495,8 @@ impl Peer {
             Work::Discarding(_) | Work::Lingering if quiet > times.linger => {
                 return Verdict::Close;
             }
-            Work::Idle | Work::Answered(_) | Work::Discarding(_) | Work::Lingering => {}
+            Work::Idle => self.input.release(),
+            Work::Answered(_) | Work::Discarding(_) | Work::Lingering => {}
         }
         // A receive that found no buffer is tried again.
         self.tend_receive(hands);

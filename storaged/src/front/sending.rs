@@ -365,7 +365,11 @@ impl File {
                 Progress::Waits
             }
             Err(e) => {
-                log::debug!("a client is gone: {e}");
+                let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+                if !gone.contains(&e.kind()) {
+                    // The client sees its response cut; a damaged page is refused by the kernel here.
+                    log::error!("can't send an object: {e}");
+                }
                 Progress::Failed
             }
         }
