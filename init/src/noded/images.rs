@@ -18,7 +18,7 @@ use thiserror::Error;
 use wire::kernel::Offer;
 
 /// Disks with images have a serial number that begins so, the image's name behind it.
-pub const SERIAL: &str = "mobula-";
+const SERIAL: &str = "mobula-";
 const LIST: &str = "/etc/mobula/images.json";
 const FOLDER: &str = "/data/images";
 /// Where mounting is tried.
@@ -84,6 +84,12 @@ pub struct Image {
 }
 
 impl Image {
+    /// The serial number of the disk that brings it.
+    #[must_use]
+    pub fn serial(&self) -> String {
+        format!("{SERIAL}{}", self.name)
+    }
+
     fn path(&self) -> PathBuf {
         Path::new(FOLDER).join(format!("{}.erofs", self.name))
     }
@@ -128,8 +134,7 @@ pub fn provide(image: &Image) -> Result<Provided, ImageError> {
     if is_there(image)? {
         return Ok(Provided::Kept);
     }
-    let disk =
-        inventory::with_serial(&format!("{SERIAL}{}", image.name)).map_err(ImageError::Disks)?;
+    let disk = inventory::with_serial(&image.serial()).map_err(ImageError::Disks)?;
     let disk = disk.ok_or_else(|| ImageError::Missing(image.name.clone()))?;
     let new = image.path().with_extension("new");
     let fault = |source| ImageError::Copy { name: image.name.clone(), source };

@@ -2,6 +2,7 @@
 
 use super::content::{self, LOOK_BYTES};
 use super::decision::Disk;
+use super::images;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -23,9 +24,12 @@ pub fn device(name: &str) -> PathBuf {
 /// # Errors
 /// What reading `/sys/block` says.
 pub fn disks() -> io::Result<Vec<Disk>> {
+    // A list that can't be read is said to be when images are provided; an image's disk is not blank.
+    let images: Vec<_> =
+        images::list().unwrap_or_default().iter().map(images::Image::serial).collect();
     let mut disks = Vec::new();
     for name in names()? {
-        if serial(&name).starts_with(super::images::SERIAL) {
+        if images.contains(&serial(&name)) {
             continue;
         }
         let folder = Path::new(BLOCK).join(&name);
