@@ -130,10 +130,10 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
             }
         }
         Side::Child => {
-            let errno = become_program(spawn, &argv, &envp, mouth.as_raw_fd());
-            let told = errno.to_ne_bytes();
+            let mut mouth = mouth.as_raw_fd();
+            let told = become_program(spawn, &argv, &envp, &mut mouth).to_ne_bytes();
             // SAFETY: `told` is four live bytes; a failure leaves nothing else to be done.
-            unsafe { libc::write(mouth.as_raw_fd(), told.as_ptr().cast(), told.len()) };
+            unsafe { libc::write(mouth, told.as_ptr().cast(), told.len()) };
             // SAFETY: _exit(2) takes an integer and does not return.
             unsafe { libc::_exit(EXEC_FAILED) }
         }
@@ -211,12 +211,13 @@ fn clone(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<S
     }
 }
 
-/// The child's half of [`spawn`]: returns the errno of what failed.
+/// The child's half of [`spawn`]: returns the errno of what failed, to be told through `mouth`, which moves
+/// out of the way of the program's descriptors.
 fn become_program(
     spawn: &Spawn<'_>,
     argv: &[*const libc::c_char],
     envp: &[*const libc::c_char],
-    mouth: RawFd,
+    mouth: &mut RawFd,
 ) -> i32 {
     // Copies above all of 0..DESCRIPTORS_MAX first, so that none is overwritten before it is in place.
     let mut copies = [-1; DESCRIPTORS_MAX];
@@ -228,9 +229,13 @@ fn become_program(
             return errno();
         }
     }
-    // SAFETY: as above. What fails later must still be able to speak.
-    let mouth =
-        unsafe { libc::fcntl(mouth, libc::F_DUPFD_CLOEXEC, DESCRIPTORS_MAX as libc::c_int) };
+    // SAFETY: as above.
+    let moved =
+        unsafe { libc::fcntl(*mouth, libc::F_DUPFD_CLOEXEC, DESCRIPTORS_MAX as libc::c_int) };
+    if moved < 0 {
+        return errno();
+    }
+    *mouth = moved;
     let program = match spawn.program {
         // SAFETY: as above.
         Program::File(fd) => unsafe {
@@ -238,7 +243,7 @@ fn become_program(
         },
         Program::Path(_) => 0,
     };
-    if mouth < 0 || program < 0 {
+    if program < 0 {
         return errno();
     }
     for (copy, to) in copies.iter().zip(0..spawn.descriptors.len() as RawFd) {
@@ -358,6 +363,19 @@ mod test {
         let line = [c"nothing"];
         let start = Spawn { program: Program::Path(c"/no/such"), ..shell(&line, &[], &[]) };
         assert_eq!(spawn(&start).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_failure_is_told_however_many_descriptors_the_program_was_to_get() {
+        let null = File::open("/dev/null").unwrap();
+        let descriptors = [null.as_fd(); DESCRIPTORS_MAX];
+        let line = [c"nothing"];
+        let start =
+            Spawn { program: Program::Path(c"/no/such"), ..shell(&line, &[], &descriptors) };
+        assert_eq!(spawn(&start).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let many = [null.as_fd(); DESCRIPTORS_MAX + 1];
+        let start = Spawn { descriptors: &many, ..start };
+        assert_eq!(spawn(&start).unwrap_err().raw_os_error(), Some(libc::EMFILE));
     }
 
     #[test]
