@@ -169,11 +169,17 @@ fn a_crash_without_syncs_loses_the_last_batches_only() {
         let mut rig = open(&disk, MemoryIndex::default(), Durability::None).unwrap();
         let acknowledged = run(&mut rig, 1, 12, &mut dice);
         let left = disk.after_crash(&mut dice);
-        let rig = open(&left, rig.index.crashed(), Durability::None)
+        let mut rig = open(&left, rig.index.crashed(), Durability::None)
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let there = rig.journal.sequence();
         assert_eq!(entries(&rig.index), model(there), "seed {seed}");
         lost += acknowledged - there;
+        // Going on, with a batch as long as one that was lost: what lay behind that one stays lost.
+        let mut other = changes(there + 1);
+        other.insert(b"last".to_vec(), Some(u64::MAX.to_le_bytes().to_vec()));
+        rig.journal.append(there + 1, &other).unwrap();
+        let rig = open(&left, MemoryIndex::default(), Durability::None).unwrap();
+        assert_eq!(rig.journal.sequence(), there + 1, "seed {seed}");
     }
     assert!(lost > 0, "the simulation is too kind: nothing was lost without syncs");
 }
@@ -251,6 +257,32 @@ fn another_store_s_journal_is_reported() {
     let other = Uuid::from_u128(1);
     let journal = Journal::recover(Box::new(disk), other, 0, Durability::Fsync, &mut |_| Ok(()));
     assert!(matches!(journal.err().unwrap(), RecoverError::Damaged { offset: 0, .. }));
+}
+
+#[test]
+fn a_refused_batch_leaves_the_file_as_long_as_it_was() {
+    let (disk, end) = written(2);
+    let mut rig = open(&disk, MemoryIndex::default(), Durability::Fsync).unwrap();
+    disk.plan(disk.operations() + 1, Fault::NoSpace);
+    assert!(matches!(rig.journal.append(3, &changes(3)), Err(AppendError::Full)));
+    assert_eq!(disk.clone().open(1).unwrap().read().unwrap().len() as u64, end);
+}
+
+/// A process that is killed leaves what it wrote in the page cache. The next one reads it there and shows it:
+/// from then on it must not be lost.
+#[test]
+fn a_batch_that_was_only_written_is_on_disk_before_it_is_shown() {
+    for seed in 0..20 {
+        let (disk, _) = written(2);
+        let mut rig = open(&disk, MemoryIndex::default(), Durability::Fsync).unwrap();
+        disk.plan(disk.operations() + 2, Fault::Failure);
+        assert!(rig.journal.append(3, &changes(3)).is_err());
+        let shown = open(&disk, MemoryIndex::default(), Durability::Fsync).unwrap();
+        assert_eq!(shown.journal.sequence(), 3);
+        let left = disk.after_crash(&mut Dice(seed));
+        let rig = open(&left, MemoryIndex::default(), Durability::Fsync).unwrap();
+        assert_eq!(rig.journal.sequence(), 3, "seed {seed}");
+    }
 }
 
 #[test]
