@@ -256,11 +256,14 @@ fn run(tool: &'static str, arguments: &[&str]) -> Result<(Option<i32>, String), 
 fn mount_data(disk: &str) -> Result<bool, DiskError> {
     let (source, target) = (device(disk), Path::new(DATA));
     let options = Options { no_atime: true, ..Options::INERT };
-    let with = mount::attach("ext4", &source, target, options, "prjquota,errors=remount-ro");
+    // The reserved blocks (mke2fs -m 1) are storaged's: when tasks have filled the disk, deletes and the
+    // index still have room.
+    let data = format!("resuid={STORAGED},errors=remount-ro");
+    let with = mount::attach("ext4", &source, target, options, &format!("prjquota,{data}"));
     if with.is_ok() {
         return Ok(true);
     }
-    mount::attach("ext4", &source, target, options, "errors=remount-ro")
+    mount::attach("ext4", &source, target, options, &data)
         .map_err(|source| DiskError::Mount { disk: disk.to_owned(), source })?;
     Ok(false)
 }
