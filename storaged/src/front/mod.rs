@@ -14,6 +14,7 @@ pub mod input;
 pub mod limits;
 pub mod mailbox;
 mod peer;
+mod places;
 mod read_ahead;
 pub mod refusal;
 pub mod request_body;
@@ -23,6 +24,7 @@ mod worker;
 
 use http::{Request, Response};
 use mailbox::Mailbox;
+use places::Places;
 use read_ahead::ReadAhead;
 use s3s::Body;
 use std::future::Future;
@@ -122,13 +124,17 @@ impl Front {
         let control = Arc::new(Control { drain_until: OnceLock::new() });
         let ahead = ReadAhead::start(limits::READ_AHEAD_THREADS)
             .map_err(system("start the read-ahead threads"))?;
-        let mut front = Front { threads: Vec::new(), mailboxes: Vec::new(), control };
+        let mailboxes = (0..threads.max(1))
+            .map(|_| Mailbox::new().map(Arc::new).map_err(system("make an eventfd")))
+            .collect::<Result<Vec<_>, _>>()?;
+        let places = Arc::new(Places::new(&mailboxes));
+        let mut front = Front { threads: Vec::new(), mailboxes, control };
         for number in 0..threads.max(1) {
-            let mailbox = Arc::new(Mailbox::new().map_err(system("make an eventfd"))?);
-            front.mailboxes.push(Arc::clone(&mailbox));
             let setup = worker::Setup {
+                number,
                 ports: ports.clone(),
-                mailbox,
+                mailbox: Arc::clone(&front.mailboxes[number]),
+                places: Arc::clone(&places),
                 ahead: ahead.clone(),
                 control: Arc::clone(&front.control),
                 times,

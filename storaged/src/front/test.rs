@@ -106,9 +106,13 @@ fn start() -> (Front, SocketAddr) {
 fn start_with(times: limits::Times) -> (Front, SocketAddr) {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&(0..FILE_BYTES).map(file_byte).collect::<Vec<_>>()).unwrap();
+    serve(Arc::new(OwnedFd::from(file)), times)
+}
+
+fn serve(file: Descriptor, times: limits::Times) -> (Front, SocketAddr) {
     let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = sys::listen::local_address(&listener).unwrap().unwrap();
-    let service = Arc::new(Toy { file: Arc::new(OwnedFd::from(file)) });
+    let service = Arc::new(Toy { file });
     (Front::start_with(vec![Port { listener, service }], 2, times).unwrap(), address)
 }
 
@@ -209,6 +213,25 @@ fn files_are_sent_whole_small_and_large() {
         stream
             .write_all(format!("GET /file/{length} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes())
             .unwrap();
+        let (_, body) = read_response(&mut stream);
+        assert_eq!(body.len(), length);
+        assert!(body.iter().enumerate().all(|(at, byte)| *byte == file_byte(at + 3)));
+    }
+}
+
+#[test]
+fn files_that_are_not_in_memory_are_sent_whole_too() {
+    use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+    let mut cold = tempfile::tempfile().unwrap();
+    cold.write_all(&(0..FILE_BYTES).map(file_byte).collect::<Vec<_>>()).unwrap();
+    cold.sync_all().unwrap();
+    let file: Descriptor = Arc::new(OwnedFd::from(cold.try_clone().unwrap()));
+    let (_front, address) = serve(file, limits::Times::default());
+    let mut stream = connect(address);
+    for length in [60_000, FILE_BYTES - 3] {
+        posix_fadvise(&cold, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+        let request = format!("GET /file/{length} HTTP/1.1\r\nHost: h\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
         let (_, body) = read_response(&mut stream);
         assert_eq!(body.len(), length);
         assert!(body.iter().enumerate().all(|(at, byte)| *byte == file_byte(at + 3)));

@@ -5,6 +5,7 @@ use super::limits::{
 };
 use super::mailbox::{Mailbox, Waker};
 use super::peer::{Peer, Verdict};
+use super::places::{Arrival, Places};
 use super::read_ahead::ReadAhead;
 use super::response::Clock;
 use super::{Control, FrontError, Service};
@@ -16,6 +17,8 @@ use sys::ring::{Completion, Descriptor, Filled, Operation, Ring, Size};
 
 /// The name in a mailbox that stands for no connection but for the thread itself.
 pub(super) const CONTROL: u64 = u64::MAX;
+/// The name that stands for connections which another thread has accepted.
+pub(super) const ARRIVALS: u64 = u64::MAX - 1;
 
 /// What an operation was for; the rest of its token is the name of a connection or the number of a
 /// port.
@@ -40,6 +43,8 @@ pub(super) fn token(what: For, name: u64) -> u64 {
 }
 
 pub(super) struct Setup {
+    pub(super) number: usize,
+    pub(super) places: Arc<Places>,
     pub(super) ports: Vec<(Descriptor, Arc<dyn Service>)>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) ahead: ReadAhead,
@@ -75,6 +80,9 @@ struct Worker {
     free: Vec<u32>,
     mailbox: Arc<Mailbox>,
     control: Arc<Control>,
+    places: Arc<Places>,
+    /// This thread's number among the places.
+    number: usize,
     next_sweep: Instant,
 }
 
@@ -119,6 +127,8 @@ impl Worker {
             free: Vec::new(),
             mailbox: setup.mailbox,
             control: setup.control,
+            places: setup.places,
+            number: setup.number,
             next_sweep: Instant::now() + SWEEP_INTERVAL,
         }
     }
@@ -155,7 +165,7 @@ impl Worker {
     }
 
     fn accept(&mut self) {
-        if self.hands.draining || self.connections() >= CONNECTIONS_MAX {
+        if self.hands.draining || self.is_full() {
             return;
         }
         for (number, port) in self.ports.iter_mut().enumerate() {
@@ -171,6 +181,10 @@ impl Worker {
         self.slots.len() - self.free.len()
     }
 
+    fn is_full(&self) -> bool {
+        self.places.connections(self.number) >= CONNECTIONS_MAX
+    }
+
     fn stop_accepting(&mut self) {
         for operation in self.ports.iter().filter_map(|port| port.accepting) {
             self.hands.ring.cancel(operation);
@@ -183,6 +197,7 @@ impl Worker {
         for _ in 0..self.mailbox.waiting() {
             match self.mailbox.take() {
                 Some(CONTROL) => self.start_draining(),
+                Some(ARRIVALS) => self.take_arrivals(),
                 Some(name) => self.with_peer(name, |peer, hands| {
                     peer.heard();
                     peer.advance(hands)
@@ -240,15 +255,18 @@ impl Worker {
     }
 
     fn accepted(&mut self, token: u64, result: io::Result<OwnedFd>, more: bool) {
-        let port = &mut self.ports[name_of(token) as usize];
+        let number = name_of(token) as usize;
         if !more {
-            port.accepting = None;
+            self.ports[number].accepting = None;
         }
         match result {
             Ok(socket) if !self.hands.draining => {
-                let service = Arc::clone(&port.service);
-                self.welcome(socket, service);
-                if self.connections() >= CONNECTIONS_MAX {
+                let arrival = Arrival { socket, port: number };
+                match self.places.choose(self.number) {
+                    own if own == self.number => self.welcome(arrival),
+                    other => self.places.hand_over(other, arrival),
+                }
+                if self.is_full() {
                     log::warn!("{CONNECTIONS_MAX} connections: accepting no more for now");
                     self.stop_accepting();
                 } else if !more {
@@ -264,7 +282,21 @@ impl Worker {
         }
     }
 
-    fn welcome(&mut self, socket: OwnedFd, service: Arc<dyn Service>) {
+    fn take_arrivals(&mut self) {
+        while let Some(arrival) = self.places.arrival(self.number) {
+            if self.hands.draining {
+                // Closed, as if it had come a moment later.
+                drop(arrival);
+                self.places.ended(self.number);
+            } else {
+                self.welcome(arrival);
+            }
+        }
+    }
+
+    /// Takes a connection that is counted here already.
+    fn welcome(&mut self, Arrival { socket, port }: Arrival) {
+        let service = Arc::clone(&self.ports[port].service);
         if let Err(e) = sys::listen::send_at_once(&socket) {
             log::debug!("can't set TCP_NODELAY: {e}");
         }
@@ -309,6 +341,7 @@ impl Worker {
         slot.peer = None;
         slot.generation = slot.generation.wrapping_add(1) & ((1 << (NAME_BITS - INDEX_BITS)) - 1);
         self.free.push(index);
+        self.places.ended(self.number);
     }
 }
 
