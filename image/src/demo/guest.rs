@@ -182,7 +182,7 @@ impl Guest {
              Try:\n\
              \x20   export MOBULA_CONFIG={settings}\n\
              \x20   {mobula} ls packages\n\
-             \x20   {mobula} job run --map 'grep -c ^Package:' --reduce 'paste -sd+ | bc' packages/\n\
+             \x20   {mobula} job run --map 'grep -c ^Package:' --reduce 'sort -n | tail -3' packages/\n\
              \x20   {mobula} node status\n\n\
              Its console is in {}. Ctrl-C shuts it down.",
             fs::read_to_string(&self.settings).unwrap_or_default(),
