@@ -59,11 +59,15 @@ impl Binaries {
     }
 }
 
-/// Compiles all programs with `profile`.
+/// Compiles all programs with `profile`, in cargo's folder or in `target`.
 ///
 /// # Errors
 /// When cargo fails, with what the compiler said.
-pub fn build(layout: &Layout, profile: &str) -> Result<Binaries, BinariesError> {
+pub fn build(
+    layout: &Layout,
+    profile: &str,
+    target: Option<&Path>,
+) -> Result<Binaries, BinariesError> {
     let mut step = Step::start("programs");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -74,6 +78,9 @@ pub fn build(layout: &Layout, profile: &str) -> Result<Binaries, BinariesError> 
     // Other profiles share their folder with everyday builds, which other flags would undo each time.
     if profile == PROFILE {
         command.args(["--config", &remapped(layout)]);
+    }
+    if let Some(target) = target {
+        command.arg("--target-dir").arg(target);
     }
     let wanted = || IN_THE_IMAGE.iter().map(|(name, _)| *name).chain([HOST_COMMAND]);
     for name in wanted() {

@@ -112,7 +112,7 @@ pub fn build(layout: &Layout, choice: Choice, profile: &str) -> Result<Product, 
     let product = Product::place(layout, choice);
     let out = product.initramfs.parent().expect("the place is below out/");
     fs::create_dir_all(out).map_err(failed("create", out))?;
-    let made = make(layout, choice, profile, &product.initramfs)?;
+    let made = make(layout, choice, profile, None, &product.initramfs)?;
     copy(&made.kernel.image, &product.kernel)?;
     copy(&made.zone.file, &product.zone_image)?;
     copy(made.binaries.mobula(), &product.mobula)?;
@@ -146,7 +146,7 @@ pub fn update_lock(layout: &Layout) -> Result<(), BuildError> {
     Ok(lock.write(&path)?)
 }
 
-/// Makes zone image and initramfs a second time, the programs in another folder, and compares.
+/// Makes zone image and initramfs a second time, the programs compiled anew in another folder, and compares.
 ///
 /// # Errors
 /// [`BuildError::Differs`] when they do.
@@ -169,7 +169,7 @@ pub fn verify_reproducible(
     }
     let zone = zone::make_again(&again.join("zone"))?;
     same(&first.zone_image, &zone.file)?;
-    make(layout, choice, profile, &second)?;
+    make(layout, choice, profile, Some(&again.join("target")), &second)?;
     same(&first.initramfs, &second)
 }
 
@@ -194,6 +194,7 @@ fn make(
     layout: &Layout,
     choice: Choice,
     profile: &str,
+    target: Option<&Path>,
     initramfs: &Path,
 ) -> Result<Made, BuildError> {
     let lock = Lock::read(&layout.source("packages.lock"))?;
@@ -214,7 +215,7 @@ fn make(
     };
     let (zone, zone_packages) = zone::base(layout, &lock)?;
     packages.push((zone::PART, zone_packages));
-    let binaries = binaries::build(layout, profile)?;
+    let binaries = binaries::build(layout, profile, target)?;
     let zone_images = std::slice::from_ref(&zone);
     let parts = Parts { binaries: &binaries, kernel: &kernel, zone_images, epoch: epoch(layout) };
     packages.push((initramfs::PART, initramfs::build(layout, &lock, &parts, initramfs)?));

@@ -4,7 +4,8 @@ use super::QemuError;
 use crate::newc;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -163,7 +164,7 @@ pub(super) fn prepare(options: &Options) -> Result<Vec<OsString>, QemuError> {
     }
     if let Some(config) = &options.config {
         let path = directory.join("config.toml");
-        fs::write(&path, config).map_err(failed("write", &path))?;
+        write_private(&path, config).map_err(failed("write", &path))?;
     }
     Ok(arguments(options, &initramfs))
 }
@@ -246,6 +247,13 @@ fn initramfs(options: &Options) -> Result<PathBuf, QemuError> {
     let path = options.directory.join("initramfs");
     fs::write(&path, all).map_err(failed("write", &path))?;
     Ok(path)
+}
+
+/// The configuration holds keys.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 fn make_disk(path: &Path, bytes: u64) -> Result<(), QemuError> {

@@ -2,15 +2,19 @@
 //! hypervisor), so a kernel is booted, without a root, until it says that it found none.
 
 use super::{Acceleration, Machine, Options, QemuError};
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 /// A kernel under KVM gets there in about a second.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Another one each time this machine starts.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// What a kernel says when it has come to the end of its own start and there is nothing to run.
 const ALIVE: &str = "Unable to mount root fs|No working init found|Run /init as init process";
 
-/// Boots `kernel` under KVM with a short limit; anything but a guest that starts means emulation.
+/// Boots `kernel` under KVM with a short limit; anything but a guest that starts means emulation. The answer
+/// is kept in `directory` for as long as this machine is up.
 ///
 /// # Errors
 /// When the probe's files can't be made or QEMU can't be started.
@@ -18,9 +22,29 @@ pub fn probe(kernel: &Path, directory: &Path) -> Result<Acceleration, QemuError>
     if !Path::new("/dev/kvm").exists() {
         return Ok(Acceleration::Emulated);
     }
+    let answer = directory.join("answer");
+    let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
+    let said = |acceleration: Acceleration| format!("{}\n{acceleration:?}\n", boot.trim());
+    // Where the machine does not say which boot this is, the answer can't be kept.
+    let kept = fs::read_to_string(&answer).ok().filter(|_| !boot.is_empty());
+    for acceleration in [Acceleration::Kvm, Acceleration::Emulated] {
+        if kept.as_deref() == Some(&said(acceleration)) {
+            return Ok(acceleration);
+        }
+    }
+    let acceleration = boot_under_kvm(kernel, directory)?;
+    fs::write(&answer, said(acceleration)).map_err(|source| QemuError::File {
+        act: "write",
+        path: answer,
+        source,
+    })?;
+    Ok(acceleration)
+}
+
+fn boot_under_kvm(kernel: &Path, directory: &Path) -> Result<Acceleration, QemuError> {
     let empty = directory.join("empty");
-    std::fs::create_dir_all(directory)
-        .and_then(|()| std::fs::write(&empty, crate::newc::Archive::new().to_bytes(0)))
+    fs::create_dir_all(directory)
+        .and_then(|()| fs::write(&empty, crate::newc::Archive::new().to_bytes(0)))
         .map_err(|source| QemuError::File { act: "write", path: empty.clone(), source })?;
     let mut options = Options::new(kernel.to_owned(), empty, directory.to_owned());
     options.acceleration = Acceleration::Kvm;
