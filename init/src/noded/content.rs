@@ -24,6 +24,8 @@ pub const DISK_BYTES_MIN: u64 = 128 * 1024 * 1024;
 const MARK_MAGIC: &[u8; 16] = b"MOBULA-FORMAT-01";
 /// Where ext4 has its superblock, and in it magic, UUID and label.
 const SUPERBLOCK: usize = 1024;
+/// Where the superblock ends: enough of a head for [`is_data`].
+pub const SUPERBLOCK_END: usize = SUPERBLOCK + 1024;
 const EXT4_MAGIC: usize = SUPERBLOCK + 0x38;
 const EXT4_UUID: usize = SUPERBLOCK + 0x68;
 const EXT4_LABEL: usize = SUPERBLOCK + 0x78;

@@ -84,13 +84,25 @@ fn look(name: &str, folder: &Path, partition: bool) -> Option<Disk> {
         return None;
     }
     let read_only = attribute(&folder.join("ro")) == "1";
-    let content = ends(&device(name), bytes).ok().map(|(head, tail)| {
-        let told = content::classify(&head, &tail, bytes);
-        // A partition may be the data filesystem, and nothing else here matters about it.
-        let data = partition && content::is_data(&head);
-        if partition && !data { content::Content::Other("a partition") } else { told }
-    });
+    let content = if partition {
+        // A partition may be the data filesystem, and nothing else here matters about it: its superblock
+        // says so, and a machine may have dozens of them to be looked at every few seconds.
+        head(&device(name)).ok().map(|head| match content::is_data(&head) {
+            true => content::Content::Data,
+            false => content::Content::Other("a partition"),
+        })
+    } else {
+        let ends = ends(&device(name), bytes).ok();
+        ends.map(|(head, tail)| content::classify(&head, &tail, bytes))
+    };
     Some(Disk { name: name.to_owned(), bytes, read_only, partition, content })
+}
+
+/// The bytes of a partition in which a superblock would stand.
+fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; content::SUPERBLOCK_END];
+    File::open(path)?.read_exact(&mut head)?;
+    Ok(head)
 }
 
 /// The first and the last bytes of a disk.
