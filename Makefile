@@ -5,23 +5,24 @@
 
 KERNEL ?= own
 export KERNEL
+OTHER_KERNEL = $(if $(filter debian,$(KERNEL)),own,debian)
 
 CARGO ?= cargo
 IMAGE = $(CARGO) run --locked --package image --
 RUN_FLAGS = $(if $(ONCE),--once)
 
-.PHONY: help run test image deps fmt lint unit demonstration stories
+.PHONY: help run test image deps fmt lint unit demonstration other-kernel reproducible stories
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  KERNEL=debian boots Debian's packaged kernel; make run ONCE=1 shuts down at the end."
 
 run: cc ## build what has changed, boot it in QEMU, demonstrate a job on real data, stay up
 	@$(IMAGE) run $(RUN_FLAGS)
 
-test: lint unit image demonstration stories ## everything: style, unit tests, and the booted appliance
+test: lint unit image demonstration other-kernel stories ## everything: style, unit tests, and the booted appliance
 
 image: cc ## build kernel, initramfs and zone image into out/
 	@$(IMAGE) build
@@ -41,6 +42,12 @@ unit: deps ## tests that need no booted appliance
 
 demonstration: image ## make run's demonstration, and one in which an altered object must be noticed
 	@$(IMAGE) run --no-build --once --alter-one
+
+other-kernel: cc ## the demonstration on the kernel that KERNEL does not name
+	@$(IMAGE) run --kernel $(OTHER_KERNEL) --once
+
+reproducible: cc ## build everything twice and compare: takes a compilation from nothing
+	@$(IMAGE) verify-reproducible
 
 stories: image ## stories told to a booted appliance
 	$(CARGO) run --locked --package tests --bin stories
