@@ -135,6 +135,7 @@ pub fn build(layout: &Layout, choice: Choice, profile: &str) -> Result<Product, 
 /// [`BuildError`].
 pub fn update_lock(layout: &Layout) -> Result<(), BuildError> {
     let path = layout.source("packages.lock");
+    let _alone = lock_cache(layout)?;
     // What is used is read with an empty lock: it asks for nothing, so the newest is taken.
     let empty = Lock::default();
     let mut lock = empty.clone();
@@ -198,6 +199,7 @@ fn make(
     initramfs: &Path,
 ) -> Result<Made, BuildError> {
     let lock = Lock::read(&layout.source("packages.lock"))?;
+    let alone = lock_cache(layout)?;
     let mut packages = Vec::new();
     let kernel = match choice {
         Choice::Own => {
@@ -215,11 +217,18 @@ fn make(
     };
     let (zone, zone_packages) = zone::base(layout, &lock)?;
     packages.push((zone::PART, zone_packages));
+    drop(alone);
     let binaries = binaries::build(layout, profile, target)?;
+    let alone = lock_cache(layout)?;
     let zone_images = std::slice::from_ref(&zone);
     let parts = Parts { binaries: &binaries, kernel: &kernel, zone_images, epoch: epoch(layout) };
     packages.push((initramfs::PART, initramfs::build(layout, &lock, &parts, initramfs)?));
+    drop(alone);
     Ok(Made { kernel, zone, binaries, packages })
+}
+
+fn lock_cache(layout: &Layout) -> Result<fs::File, BuildError> {
+    layout.lock_cache().map_err(failed("lock", &layout.cache("lock")))
 }
 
 /// The time of the newest commit: the same sources have the same.

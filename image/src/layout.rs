@@ -2,6 +2,8 @@
 //! because it is dear to make again (the cache).
 
 use std::env;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The folders of one source tree.
@@ -44,6 +46,20 @@ impl Layout {
     #[must_use]
     pub fn cache(&self, name: &str) -> PathBuf {
         self.cache.join(name)
+    }
+
+    /// Keeps other builds from filling the cache at the same time, until the result is dropped.
+    ///
+    /// # Errors
+    /// When the cache can't be made or locked.
+    pub fn lock_cache(&self) -> io::Result<File> {
+        fs::create_dir_all(&self.cache)?;
+        let file = File::create(self.cache.join("lock"))?;
+        if file.try_lock().is_err() {
+            eprintln!("another build is at work in {}: waiting for it", self.cache.display());
+            file.lock()?;
+        }
+        Ok(file)
     }
 }
 

@@ -102,13 +102,7 @@ pub fn own(layout: &Layout) -> Result<Kernel, KernelError> {
     if image.is_file() {
         progress::unchanged("kernel", &format!("Linux {version}"));
     } else {
-        let lock = layout.cache("kernel/lock");
-        make_directory(&layout.cache("kernel"))?;
-        let lock = fs::File::create(&lock).map_err(failed("create", &lock))?;
-        lock.lock().map_err(failed("lock", &cached))?;
-        if !image.is_file() {
-            build(layout, &fragments, &version, &cached)?;
-        }
+        build(layout, &fragments, &version, &cached)?;
     }
     Ok(Kernel { image, modules: Vec::new(), version })
 }
@@ -154,7 +148,7 @@ fn build(
         objects += usize::from(line.trim_start().starts_with("CC "));
         step.at(&format!("Linux {version}: {objects} of about {OBJECTS_EXPECTED} files compiled"));
     })?;
-    let partial = cached.with_extension("partial");
+    let partial = layout.cache("kernel/partial");
     make_directory(&partial)?;
     for (from, name) in [(tree.join("arch/x86/boot/bzImage"), "bzImage"), (config, "config")] {
         fs::copy(&from, partial.join(name)).map_err(failed("copy", &from))?;
