@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -167,6 +168,17 @@ impl Agent {
         let Mapping { start: address, pages, .. } = *mapping;
         match self.ask(&Request::Frames { pid, address, pages })? {
             Reply::Frames(frames) => Ok(frames),
+            other => bail!("an odd answer: {other:?}"),
+        }
+    }
+
+    /// How many of these frames are charged to each cgroup.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn owners(&self, frames: &[u64]) -> Result<BTreeMap<String, u64>> {
+        match self.ask(&Request::Owners { frames: frames.to_vec() })? {
+            Reply::Owners(owners) => Ok(owners),
             other => bail!("an odd answer: {other:?}"),
         }
     }

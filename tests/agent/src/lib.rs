@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The TCP port in the appliance on which the agent listens.
 pub const PORT: u16 = 7070;
@@ -46,6 +47,11 @@ pub enum Request {
         address: u64,
         /// Pages.
         pages: u64,
+    },
+    /// To which cgroups are these frames charged?
+    Owners {
+        /// Frames, as [`Reply::Frames`] gave them.
+        frames: Vec<u64>,
     },
     /// Write zeros to `path` until `leave` bytes are free on its filesystem.
     Fill {
@@ -125,6 +131,8 @@ pub enum Reply {
     Names(Vec<String>),
     /// The frame of each page; 0 where none is present or the kernel hides it.
     Frames(Vec<u64>),
+    /// How many frames are charged to each cgroup, by its path.
+    Owners(BTreeMap<String, u64>),
     /// What a socket answered: messages in base64, and whether it closed the connection.
     Answered {
         /// The messages.

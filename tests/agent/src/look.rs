@@ -3,9 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use test_agent::{FILE_BYTES_MAX, Process, Reply};
 
@@ -15,6 +16,8 @@ const ENTRY_BYTES: usize = 8;
 /// The entry's bits 0 to 54 are the frame number, bit 63 says that the page is present.
 const FRAME_MASK: u64 = (1 << 55) - 1;
 const PRESENT: u64 = 1 << 63;
+/// Where the cgroups are.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// The most pages in one question: 256 MiB of them.
 const PAGES_MAX: u64 = 65536;
 
@@ -64,6 +67,36 @@ pub fn frames(pid: i32, address: u64, pages: u64) -> Result<Reply> {
         if entry & PRESENT == 0 { 0 } else { entry & FRAME_MASK }
     };
     Ok(Reply::Frames(entries.iter().map(frame).collect()))
+}
+
+/// The kernel tells for each frame the inode of the cgroup that pays for it (`/proc/kpagecgroup`).
+pub fn owners(frames: &[u64]) -> Result<Reply> {
+    let mut cgroups = BTreeMap::new();
+    cgroup_inodes(Path::new(CGROUPS), &mut cgroups)?;
+    let file = File::open("/proc/kpagecgroup").context("opening /proc/kpagecgroup")?;
+    let mut owners = BTreeMap::new();
+    for frame in frames {
+        let mut inode = [0; ENTRY_BYTES];
+        file.read_exact_at(&mut inode, frame * ENTRY_BYTES as u64)
+            .with_context(|| format!("reading the owner of frame {frame}"))?;
+        let inode = u64::from_le_bytes(inode);
+        let name = cgroups.get(&inode).cloned().unwrap_or_else(|| format!("inode {inode}"));
+        *owners.entry(name).or_insert(0) += 1;
+    }
+    Ok(Reply::Owners(owners))
+}
+
+fn cgroup_inodes(directory: &Path, inodes: &mut BTreeMap<u64, String>) -> Result<()> {
+    let inode = directory.metadata().context("looking at a cgroup")?.ino();
+    let path = directory.to_string_lossy().replacen(CGROUPS, "", 1);
+    inodes.insert(inode, if path.is_empty() { "/".to_owned() } else { path });
+    for entry in directory.read_dir().context("listing cgroups")? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            cgroup_inodes(&entry.path(), inodes)?;
+        }
+    }
+    Ok(())
 }
 
 pub fn processes() -> Result<Reply> {

@@ -49,6 +49,7 @@ fn answer(request: Request) -> Result<Reply> {
         Request::Read { path } => look::read(&path),
         Request::List { path, deep } => look::list(&path, deep),
         Request::Frames { pid, address, pages } => look::frames(pid, address, pages),
+        Request::Owners { frames } => look::owners(&frames),
         Request::Signal { pid, signal } => run::signal(pid, signal),
         Request::Fill { path, leave } => run::fill(&path, leave),
         Request::Remove { path } => run::remove(&path),

@@ -10,11 +10,11 @@ use tests::appliance::Appliance;
 use tests::load::content;
 
 /// Pages that must be shared.
-const PAGES: u64 = 1_500;
+const PAGES: u64 = 4_000;
 const PAGES_MIN: usize = 1_000;
 const PAGE_BYTES: u64 = 4_096;
-/// A zone may have this much of files charged to it: its own scratch, not its object.
-const ZONE_FILE_BYTES_MAX: u64 = 2 << 20;
+/// A zone may have this much of files charged to it: programs that it was the first to read, not its object.
+const ZONE_FILE_BYTES_MAX: u64 = PAGES * PAGE_BYTES / 2;
 
 /// Maps the object, touches every page, and sleeps until it gets SIGUSR1, or two minutes.
 const TASK: &str = r#"exec python3 -c '
@@ -91,8 +91,13 @@ fn look(agent: &Agent) -> Result<()> {
         let same = same.count();
         println!("  {same} of {PAGES} frames are the same in the task and in {holder}");
         ensure!(same >= PAGES_MIN, "only {same} frames are shared with {holder}");
+        let owners = agent.owners(frames)?;
+        println!("  they are charged to {owners:?}");
+        let mut elsewhere = owners.keys().filter(|owner| !owner.starts_with("/store/"));
+        ensure!(elsewhere.next().is_none(), "pages are charged to {owners:?}");
         let zone = format!("/sys/fs/cgroup{}/memory.stat", task.cgroup);
         let charged = agent.number(&zone, "file")?;
+        println!("  {} KiB of files are charged to the zone", charged / 1024);
         ensure!(charged <= ZONE_FILE_BYTES_MAX, "{charged} bytes are charged to {}", task.cgroup);
     }
     let charged = agent.number("/sys/fs/cgroup/store/memory.stat", "file")?;
