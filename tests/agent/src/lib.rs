@@ -53,6 +53,8 @@ pub enum Request {
         /// Frames, as [`Reply::Frames`] gave them.
         frames: Vec<u64>,
     },
+    /// Have the kernel forget all pages of files that nobody needs.
+    DropCaches,
     /// Write zeros to `path` until `leave` bytes are free on its filesystem.
     Fill {
         /// The file to be made.

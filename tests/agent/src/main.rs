@@ -51,6 +51,7 @@ fn answer(request: Request) -> Result<Reply> {
         Request::Frames { pid, address, pages } => look::frames(pid, address, pages),
         Request::Owners { frames } => look::owners(&frames),
         Request::Signal { pid, signal } => run::signal(pid, signal),
+        Request::DropCaches => run::drop_caches(),
         Request::Fill { path, leave } => run::fill(&path, leave),
         Request::Remove { path } => run::remove(&path),
         Request::Send { socket, messages } => run::send(&socket, &messages),

@@ -3,13 +3,14 @@
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::signal::Signal;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,8 +19,8 @@ use std::time::{Duration, Instant};
 use sys::seqpacket::{RecvError, Socket};
 use test_agent::Reply;
 
-/// What one write adds when a disk is filled.
-const FILL_BYTES: usize = 1024 * 1024;
+/// The least that one step adds when a disk is filled.
+const FILL_BYTES_MIN: i64 = 1024 * 1024;
 /// How long a socket may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// How long a program may take to end after its signal.
@@ -41,21 +42,27 @@ pub fn signal(pid: i32, signal: i32) -> Result<Reply> {
     Ok(Reply::Done)
 }
 
+pub fn drop_caches() -> Result<Reply> {
+    nix::unistd::sync();
+    std::fs::write("/proc/sys/vm/drop_caches", "1").context("dropping caches")?;
+    Ok(Reply::Done)
+}
+
 pub fn fill(path: &str, leave: u64) -> Result<Reply> {
-    let mut file = File::create(path).with_context(|| format!("making {path}"))?;
-    let zeros = vec![0; FILL_BYTES];
+    let file = File::create(path).with_context(|| format!("making {path}"))?;
+    let mut length = 0;
     loop {
         let stat = statvfs(path).context("asking for free space")?;
         let free = stat.blocks_available() * stat.fragment_size();
         if free <= leave {
-            break;
+            return Ok(Reply::Done);
         }
-        let length = usize::try_from(free - leave).unwrap_or(FILL_BYTES).min(FILL_BYTES);
-        file.write_all(&zeros[..length]).with_context(|| format!("filling {path}"))?;
-        // So that delayed allocation is counted.
-        file.sync_data().with_context(|| format!("flushing {path}"))?;
+        let more = i64::try_from(free - leave)?.max(FILL_BYTES_MIN);
+        // Blocks are taken without being written: a disk is full within a moment.
+        fallocate(&file, FallocateFlags::empty(), length, more)
+            .with_context(|| format!("filling {path}"))?;
+        length += more;
     }
-    Ok(Reply::Done)
 }
 
 pub fn remove(path: &str) -> Result<Reply> {

@@ -5,12 +5,12 @@ use crate::jobs::{JOB_TIME, map, name};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
 use std::time::Duration;
-use tests::agent::{Agent, Mapping, Process, SIGUSR1, wait_for};
+use tests::agent::{Agent, Mapping, Process, Request, SIGUSR1, wait_for};
 use tests::appliance::Appliance;
 use tests::load::content;
 
 /// Pages that must be shared.
-const PAGES: u64 = 4_000;
+const PAGES: u64 = 8_000;
 const PAGES_MIN: usize = 1_000;
 const PAGE_BYTES: u64 = 4_096;
 /// A zone may have this much of files charged to it: programs that it was the first to read, not its object.
@@ -38,6 +38,8 @@ pub fn same_frames(a: &Appliance) -> Result<()> {
     let body = content(77, usize::try_from(PAGES * PAGE_BYTES)?);
     a.s3.put("frames", "original", &body)?;
     a.s3.put("frames", "copy", &body)?;
+    // Written a moment ago, they would be in memory by storaged's doing; now they must be read.
+    a.agent.ask(&Request::DropCaches)?;
     let inputs = [name("frames", "original"), name("frames", "copy")];
     let job = a.jobs.submit(&map(TASK), &inputs)?;
     let result = look(&a.agent);
