@@ -100,7 +100,7 @@ fn crashing(appliance: &mut Appliance) -> Result<()> {
     println!("  {line}");
     appliance.agent.wait(Duration::from_secs(10))?;
     ensure!(appliance.machine.ended()?.is_none(), "the node went down");
-    appliance.agent.daemon("consoled").context("other services run")?;
+    appliance.agent.daemon("noded").context("other services run")?;
     Ok(())
 }
 
