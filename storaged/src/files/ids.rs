@@ -4,7 +4,7 @@ use crate::format::state_key;
 use crate::store::{BlobId, Txn, TxnError, ViewExt};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Ids reserved at a time: one directory of objects.
 pub const BLOCK_IDS: u64 = 1 << super::DIRECTORY_BITS;
@@ -14,12 +14,14 @@ pub(super) const RESERVED: &str = "blob-reserved";
 pub(super) const FLOOR: &str = "blob-floor";
 
 /// The ids of this run of the store.
-#[derive(Debug, Default)]
-pub(crate) struct Ids(Mutex<State>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ids(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     free: VecDeque<Range<u64>>,
+    /// Starts of blocks that a transaction has reserved and nobody has added yet.
+    promised: BTreeSet<u64>,
     /// Given out, and without a record that is committed.
     in_flight: BTreeSet<u64>,
 }
@@ -44,7 +46,9 @@ impl Ids {
 
     /// Adds a block that was reserved.
     pub(super) fn add(&self, block: Range<u64>) {
-        self.state().free.push_back(block);
+        let mut state = self.state();
+        state.promised.remove(&block.start);
+        state.free.push_back(block);
     }
 
     /// An id that has its record now, or whose file is gone.
@@ -52,24 +56,30 @@ impl Ids {
         self.state().in_flight.remove(&blob.0);
     }
 
-    /// The lowest id that may be without a record; `None` when no id is given out or free.
-    fn floor(&self) -> Option<u64> {
-        let state = self.state();
+    /// The lowest id that may be without a record, `None` when no id is given out, free or promised; then
+    /// promises a block. If the block's transaction fails, the promise stays: the floor is only lower than it
+    /// might be.
+    fn promise(&self, block: &Range<u64>) -> Option<u64> {
+        let mut state = self.state();
         let free = state.free.iter().map(|range| range.start).min();
-        state.in_flight.first().copied().into_iter().chain(free).min()
+        let firsts = [state.in_flight.first().copied(), state.promised.first().copied(), free];
+        state.promised.insert(block.start);
+        firsts.into_iter().flatten().min()
     }
 
     /// What reserves the next block, as a transaction.
     pub(super) fn reserve(
         &self,
     ) -> impl FnOnce(&mut Txn<'_>) -> Result<Range<u64>, TxnError> + Send + use<> {
-        // Taken before the transaction: ids given out from now on are above it.
-        let floor = self.floor();
+        let ids = self.clone();
         move |txn| {
             let start: u64 = txn.get_value(&state_key(RESERVED))?.unwrap_or(0);
             let block = start..start + BLOCK_IDS;
+            // Within the transaction: of several that reserve at once, each must see the blocks of those
+            // before it, or the floor would rise above ids that are about to be given out.
+            let floor = ids.promise(&block).unwrap_or(start).min(start);
             txn.put_value(state_key(RESERVED), &block.end);
-            txn.put_value(state_key(FLOOR), &floor.unwrap_or(start).min(start));
+            txn.put_value(state_key(FLOOR), &floor);
             Ok(block)
         }
     }
@@ -92,12 +102,24 @@ mod test {
     #[test]
     fn the_floor_is_below_all_that_may_be_without_a_record() {
         let ids = Ids::default();
-        assert_eq!(ids.floor(), None);
+        assert_eq!(ids.promise(&(5..9)), None);
         ids.add(5..9);
         let (first, second) = (ids.take().unwrap(), ids.take().unwrap());
         ids.settle(second);
-        assert_eq!(ids.floor(), Some(first.0));
+        assert_eq!(ids.promise(&(9..13)), Some(first.0));
         ids.settle(first);
-        assert_eq!(ids.floor(), Some(7));
+        assert_eq!(ids.promise(&(13..17)), Some(7));
+    }
+
+    // Two first uploads came at once, each found no id and reserved a block; the second one's transaction
+    // took the floor to the start of its own block, and files that a power cut left without a record in the
+    // first one's block were never looked at again.
+    #[test]
+    fn a_block_that_is_reserved_and_not_yet_added_holds_the_floor() {
+        let ids = Ids::default();
+        assert_eq!(ids.promise(&(0..4)), None);
+        assert_eq!(ids.promise(&(4..8)), Some(0));
+        ids.add(4..8);
+        assert_eq!(ids.promise(&(8..12)), Some(0));
     }
 }
