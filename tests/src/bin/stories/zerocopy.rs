@@ -10,11 +10,13 @@ use tests::appliance::Appliance;
 use tests::load::content;
 
 /// Pages that must be shared.
-const PAGES: u64 = 8_000;
+const PAGES: u64 = 4_000;
 const PAGES_MIN: usize = 1_000;
 const PAGE_BYTES: u64 = 4_096;
-/// A zone may have this much of files charged to it: programs that it was the first to read, not its object.
-const ZONE_FILE_BYTES_MAX: u64 = PAGES * PAGE_BYTES / 2;
+/// A zone may have this much of files charged to it: programs that it was the first to read, but not its
+/// object as well.
+const ZONE_FILE_BYTES_MAX: u64 = 14 << 20;
+const _: () = assert!(ZONE_FILE_BYTES_MAX < PAGES * PAGE_BYTES);
 
 /// Maps the object, touches every page, and sleeps until it gets SIGUSR1, or two minutes.
 const TASK: &str = r#"exec python3 -c '
