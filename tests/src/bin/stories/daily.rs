@@ -69,13 +69,13 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
         }
     }
     teller.tell(POWEROFF, || poweroff_by_command(appliance));
-    let mut booted = None;
     if teller.wants(&[AGAIN, BUTTON]) {
+        let again = second_boot(artefacts);
         teller.tell(AGAIN, || {
-            booted = Some(second_boot(artefacts)?);
-            Ok(())
+            let appliance = again.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            everything_is_there(appliance)
         });
-        teller.tell(BUTTON, || booted.context("there was no boot")?.power_off());
+        teller.tell(BUTTON, || again?.power_off());
     }
 }
 
@@ -109,13 +109,17 @@ fn second_boot(artefacts: &Artefacts) -> Result<Appliance> {
     let disk = artefacts.directory.join("daily.disk");
     let (appliance, ready) = Appliance::boot(artefacts, "daily again", &Shape::usual(&disk))?;
     println!("  {ready}");
+    Ok(appliance)
+}
+
+fn everything_is_there(appliance: &Appliance) -> Result<()> {
     let small = appliance.s3.get(KEPT, "small")?;
     ensure!(small.as_deref() == Some(b"a few bytes"), "the small object is {small:?}");
     let large = appliance.s3.get(KEPT, "large")?.context("the large object is gone")?;
     ensure!(large == vec![7; 3 << 20], "the large object has changed");
     let answer = appliance.s3.request(&Ask::new("GET", "/"))?.expect(200)?;
     ensure!(answer.elements("Name").iter().any(|name| name == KEPT), "the bucket is not listed");
-    Ok(appliance)
+    Ok(())
 }
 
 fn poweroff_by_command(mut appliance: Appliance) -> Result<()> {
