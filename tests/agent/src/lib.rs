@@ -53,8 +53,11 @@ pub enum Request {
         /// Frames, as [`Reply::Frames`] gave them.
         frames: Vec<u64>,
     },
-    /// Have the kernel forget all pages of files that nobody needs.
-    DropCaches,
+    /// Have the kernel forget the pages of all files in this directory and below.
+    Forget {
+        /// Its path.
+        path: String,
+    },
     /// Write zeros to `path` until `leave` bytes are free on its filesystem.
     Fill {
         /// The file to be made.

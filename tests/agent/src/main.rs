@@ -7,6 +7,7 @@ mod run;
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use test_agent::{PORT, Reply, Request};
 
 fn main() -> Result<()> {
@@ -51,7 +52,7 @@ fn answer(request: Request) -> Result<Reply> {
         Request::Frames { pid, address, pages } => look::frames(pid, address, pages),
         Request::Owners { frames } => look::owners(&frames),
         Request::Signal { pid, signal } => run::signal(pid, signal),
-        Request::DropCaches => run::drop_caches(),
+        Request::Forget { path } => run::forget(Path::new(&path)),
         Request::Fill { path, leave } => run::fill(&path, leave),
         Request::Remove { path } => run::remove(&path),
         Request::Send { socket, messages } => run::send(&socket, &messages),

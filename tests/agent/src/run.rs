@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::signal::Signal;
 use nix::sys::statvfs::statvfs;
@@ -42,9 +42,19 @@ pub fn signal(pid: i32, signal: i32) -> Result<Reply> {
     Ok(Reply::Done)
 }
 
-pub fn drop_caches() -> Result<Reply> {
-    nix::unistd::sync();
-    std::fs::write("/proc/sys/vm/drop_caches", "1").context("dropping caches")?;
+pub fn forget(directory: &Path) -> Result<Reply> {
+    let entries =
+        directory.read_dir().with_context(|| format!("listing {}", directory.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            forget(&path)?;
+        } else {
+            let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+            posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
+                .with_context(|| format!("forgetting {}", path.display()))?;
+        }
+    }
     Ok(Reply::Done)
 }
 
