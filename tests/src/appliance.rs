@@ -208,7 +208,7 @@ impl Appliance {
         let host = free_ports()?;
         options.forwards =
             host.iter().zip(guest).map(|(host, guest)| Forward { host: *host, guest }).collect();
-        let machine = until_init(&options)?;
+        let machine = Machine::boot(&options, READY_TIME)?;
         let [s3, manta, admin, second, agent] = host;
         let client = |port| Client::new(&format!("127.0.0.1:{port}"), keys());
         Ok(Self {
@@ -244,21 +244,6 @@ impl Appliance {
         ensure!(status.success(), "QEMU ended with {status}");
         Ok(())
     }
-}
-
-/// Starts a machine and waits for init. Emulation patches the running kernel's code unsafely now and then: a
-/// kernel that dies so before init starts is no news of the appliance, and is booted once more. It is told.
-fn until_init(options: &Options) -> Result<Machine> {
-    for _ in 0..2 {
-        let mut machine = Machine::start(options)?;
-        let line = machine.wait_for_line("mobula: init .* starts|Kernel panic", READY_TIME)?;
-        if !line.text.contains("Kernel panic") {
-            return Ok(machine);
-        }
-        ensure!(options.acceleration == Acceleration::Emulated, "{}", machine.tail());
-        println!("  the emulated kernel died before init: {}", line.text);
-    }
-    anyhow::bail!("the kernel died twice before init")
 }
 
 /// Ports that are free now.

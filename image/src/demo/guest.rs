@@ -112,7 +112,7 @@ impl Guest {
         options.forwards = forwards()?;
         options.time_limit = if once { ONCE_LIMIT } else { STAY_LIMIT };
         let mut step = Step::start("boot");
-        let mut machine = Machine::start(&options)?;
+        let mut machine = Machine::boot(&options, READY_LIMIT)?;
         let ready = loop {
             let line = machine.wait_for_line("mobula: ", READY_LIMIT)?;
             if line.text.contains("mobula: ready") {

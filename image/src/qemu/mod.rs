@@ -77,6 +77,12 @@ pub enum QemuError {
         #[source]
         source: regex_lite::Error,
     },
+    /// The kernel ends before init starts.
+    #[error("the kernel panics before init starts; the console ends with:\n{tail}")]
+    Panic {
+        /// The last lines of the console.
+        tail: String,
+    },
     /// QEMU's monitor does not do what was asked.
     #[error("QEMU's monitor: {0}")]
     Monitor(String),
@@ -104,6 +110,31 @@ struct Guard {
 }
 
 impl Machine {
+    /// Starts a machine and waits, at most `limit`, until init runs.
+    ///
+    /// QEMU's emulation goes wrong now and then while the kernel patches its own running code: about one boot in
+    /// 25 ends so before init starts. That says nothing of the appliance, so such a machine is started once more,
+    /// and it is told.
+    ///
+    /// # Errors
+    /// As [`Self::start`] and [`Self::wait_for_line`]; [`QemuError::Panic`] if the kernel panics again, or was not
+    /// emulated.
+    pub fn boot(options: &Options, limit: Duration) -> Result<Self, QemuError> {
+        let mut again = options.acceleration == Acceleration::Emulated;
+        loop {
+            let mut machine = Self::start(options)?;
+            let line = machine.wait_for_line("mobula: init .* starts|Kernel panic", limit)?;
+            if !line.text.contains("Kernel panic") {
+                return Ok(machine);
+            }
+            if !again {
+                return Err(QemuError::Panic { tail: machine.tail() });
+            }
+            again = false;
+            eprintln!("the emulated kernel died before init and is started again: {}", line.text);
+        }
+    }
+
     /// Starts a machine as described. Its console is in `console.log` of its directory.
     ///
     /// # Errors
