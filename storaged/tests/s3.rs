@@ -2,126 +2,14 @@
 //! signs by its own hands.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
+use common::{ADA, BOB, BUCKET, Server, keys, noise, talk};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use storaged::accounts::Accounts;
-use storaged::front::{Front, Port};
-use storaged::store::{Options, Store};
-use tests::s3::{Answer, Ask, Client, Signing};
-use tests::sigv4::{self, Keys, Parts};
-
-struct Server {
-    address: SocketAddr,
-    client: Client,
-    _front: Front,
-    _data: tempfile::TempDir,
-}
-
-const ADA: (&str, &str) = ("AKADA", "secret-of-ada");
-const BOB: (&str, &str) = ("AKBOB", "secret-of-bob");
-const BUCKET: &str = "bucket";
-
-fn keys((access, secret): (&str, &str)) -> Keys {
-    Keys { access: access.to_owned(), secret: secret.to_owned() }
-}
-
-impl Server {
-    fn start() -> Server {
-        let data = tempfile::tempdir().unwrap();
-        let options = Options { kept_bytes: Some(0), ..Options::new(data.path()) };
-        let store = Store::open(options).unwrap();
-        let account = |name: &str, (access, secret): (&str, &str)| {
-            let (name, access_key) = (name.to_owned(), access.to_owned());
-            wire::machine::Account {
-                name: name.try_into().unwrap(),
-                access_key: access_key.try_into().unwrap(),
-                secret_key: secret.to_owned().try_into().unwrap(),
-                ssh_keys: Vec::new(),
-            }
-        };
-        let accounts = vec![account("ada", ADA), account("bob", BOB)];
-        let accounts = Accounts::enter(&store, wire::machine::Accounts { accounts }).unwrap();
-        let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = sys::listen::local_address(&listener).unwrap().unwrap();
-        let service = storaged::s3::service(store, Arc::new(accounts));
-        let front = Front::start(vec![Port { listener, service }], 2).unwrap();
-        let client = Client::new(&address.to_string(), keys(ADA));
-        client.create_bucket(BUCKET).unwrap();
-        Server { address, client, _front: front, _data: data }
-    }
-
-    fn ask(&self, method: &str, key: &str, more: Ask<'_>) -> Answer {
-        let path = format!("/{BUCKET}/{key}");
-        self.client.request(&Ask { method, path: &path, ..more }).unwrap()
-    }
-
-    fn put(&self, key: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        self.ask("PUT", key, Ask { headers, body: Some(body), ..Ask::new("", "") })
-    }
-
-    fn get(&self, key: &str, headers: &[(&str, &str)]) -> Answer {
-        self.ask("GET", key, Ask { headers, ..Ask::new("", "") })
-    }
-
-    fn list(&self, query: &[(&str, &str)]) -> Answer {
-        let path = format!("/{BUCKET}");
-        self.client.request(&Ask { query, ..Ask::new("GET", &path) }).unwrap()
-    }
-
-    /// A PUT signed as usual, but for its payload's word, with these bytes as they are.
-    fn raw_put(
-        &self,
-        key: &str,
-        payload: &str,
-        more: &[(&str, &str)],
-        unsigned: &str,
-        body: &[u8],
-    ) -> String {
-        let time = SystemTime::now();
-        let path = format!("/{BUCKET}/{key}");
-        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let mut headers = vec![
-            own("host", &self.address.to_string()),
-            own("x-amz-content-sha256", payload),
-            own("x-amz-date", &sigv4::timestamp(time)),
-        ];
-        headers.extend(more.iter().map(|(name, value)| own(name, value)));
-        let keys = keys(ADA);
-        let parts =
-            Parts { method: "PUT", path: &path, query: &[], headers: &headers, payload, time };
-        let signature = sigv4::sign(&keys, &parts);
-        headers.push(own("authorization", &sigv4::authorization(&keys, &signature)));
-        let lines: String =
-            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let head = format!(
-            "PUT {path} HTTP/1.1\r\nconnection: close\r\n{lines}{unsigned}content-length: {}\r\n\r\n",
-            body.len()
-        );
-        talk(self.address, &[head.as_bytes(), body].concat())
-    }
-}
-
-fn talk(address: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(bytes).unwrap();
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).unwrap();
-    String::from_utf8_lossy(&all).into_owned()
-}
-
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(|_| next()).collect()
-}
+use std::net::TcpStream;
+use std::time::SystemTime;
+use tests::s3::{Ask, Client, Signing};
+use tests::sigv4::{self, Parts};
 
 #[test]
 fn objects_of_every_size_come_back_as_they_went() {

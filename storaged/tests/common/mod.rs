@@ -1,0 +1,132 @@
+//! What the end-to-end tests share: a storaged on loopback, over a store in a temporary directory, and a
+//! client that signs by its own hands.
+#![allow(dead_code, reason = "each test file takes what it needs")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use storaged::accounts::Accounts;
+use storaged::front::{Front, Port};
+use storaged::store::{Options, Store};
+use tests::s3::{Answer, Ask, Client};
+use tests::sigv4::{self, Keys, Parts};
+
+/// A running storaged, gone when dropped.
+pub struct Server {
+    pub address: SocketAddr,
+    /// Signs as [`ADA`], whose bucket [`BUCKET`] is.
+    pub client: Client,
+    _front: Front,
+    _data: tempfile::TempDir,
+}
+
+/// Access key and secret of an account.
+pub const ADA: (&str, &str) = ("AKADA", "secret-of-ada");
+/// Access key and secret of another one.
+pub const BOB: (&str, &str) = ("AKBOB", "secret-of-bob");
+/// A bucket there is from the start.
+pub const BUCKET: &str = "bucket";
+
+pub fn keys((access, secret): (&str, &str)) -> Keys {
+    Keys { access: access.to_owned(), secret: secret.to_owned() }
+}
+
+impl Server {
+    pub fn start() -> Server {
+        let data = tempfile::tempdir().unwrap();
+        let options = Options { kept_bytes: Some(0), ..Options::new(data.path()) };
+        let store = Store::open(options).unwrap();
+        let account = |name: &str, (access, secret): (&str, &str)| {
+            let (name, access_key) = (name.to_owned(), access.to_owned());
+            wire::machine::Account {
+                name: name.try_into().unwrap(),
+                access_key: access_key.try_into().unwrap(),
+                secret_key: secret.to_owned().try_into().unwrap(),
+                ssh_keys: Vec::new(),
+            }
+        };
+        let accounts = vec![account("ada", ADA), account("bob", BOB)];
+        let accounts = Accounts::enter(&store, wire::machine::Accounts { accounts }).unwrap();
+        let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = sys::listen::local_address(&listener).unwrap().unwrap();
+        let service = storaged::s3::service(store, Arc::new(accounts));
+        let front = Front::start(vec![Port { listener, service }], 2).unwrap();
+        let client = Client::new(&address.to_string(), keys(ADA));
+        client.create_bucket(BUCKET).unwrap();
+        Server { address, client, _front: front, _data: data }
+    }
+
+    pub fn ask(&self, method: &str, key: &str, more: Ask<'_>) -> Answer {
+        let path = format!("/{BUCKET}/{key}");
+        self.client.request(&Ask { method, path: &path, ..more }).unwrap()
+    }
+
+    pub fn put(&self, key: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.ask("PUT", key, Ask { headers, body: Some(body), ..Ask::new("", "") })
+    }
+
+    pub fn get(&self, key: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask("GET", key, Ask { headers, ..Ask::new("", "") })
+    }
+
+    pub fn list(&self, query: &[(&str, &str)]) -> Answer {
+        let path = format!("/{BUCKET}");
+        self.client.request(&Ask { query, ..Ask::new("GET", &path) }).unwrap()
+    }
+
+    /// A PUT signed as usual, but for its payload's word, with these bytes as they are.
+    pub fn raw_put(
+        &self,
+        key: &str,
+        payload: &str,
+        more: &[(&str, &str)],
+        unsigned: &str,
+        body: &[u8],
+    ) -> String {
+        let time = SystemTime::now();
+        let path = format!("/{BUCKET}/{key}");
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut headers = vec![
+            own("host", &self.address.to_string()),
+            own("x-amz-content-sha256", payload),
+            own("x-amz-date", &sigv4::timestamp(time)),
+        ];
+        headers.extend(more.iter().map(|(name, value)| own(name, value)));
+        let keys = keys(ADA);
+        let parts =
+            Parts { method: "PUT", path: &path, query: &[], headers: &headers, payload, time };
+        let signature = sigv4::sign(&keys, &parts);
+        headers.push(own("authorization", &sigv4::authorization(&keys, &signature)));
+        let lines: String =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nconnection: close\r\n{lines}{unsigned}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        talk(self.address, &[head.as_bytes(), body].concat())
+    }
+}
+
+/// Sends bytes as they are and gives all that comes back.
+pub fn talk(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Bytes that repeat nothing, the same each time.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
