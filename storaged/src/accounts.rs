@@ -82,13 +82,19 @@ impl Accounts {
     }
 
     /// The account with this access key.
-    pub fn by_access_key(&self, key: &str) -> Option<&Arc<Account>> {
-        self.by_access_key.get(key)
+    pub fn by_access_key(&self, key: &str) -> Option<Arc<Account>> {
+        self.by_access_key.get(key).cloned()
     }
 
     /// The account of this name.
-    pub fn by_name(&self, name: &str) -> Option<&Arc<Account>> {
-        self.by_name.get(name)
+    pub fn by_name(&self, name: &str) -> Option<Arc<Account>> {
+        self.by_name.get(name).cloned()
+    }
+
+    /// The name of the account with this number: a number still, if the account is no longer given.
+    pub fn name_of(&self, id: AccountId) -> String {
+        let known = self.by_name.values().find(|account| account.id == id);
+        known.map_or_else(|| format!("account-{}", id.0), |account| account.name.clone())
     }
 
     /// How many there are.

@@ -9,6 +9,7 @@ use s3s::dto::{
     ListBucketsInput, ListBucketsOutput, Owner,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
+use std::sync::Arc;
 
 /// The region there is. Signatures for any are accepted.
 const REGION: &str = "us-east-1";
@@ -19,7 +20,7 @@ pub(super) async fn create(
     api: &Api,
     req: S3Request<CreateBucketInput>,
 ) -> S3Result<S3Response<CreateBucketOutput>> {
-    let account = api.account(&req)?;
+    let account = Arc::clone(api.admitted(&req)?.account()?);
     let input = req.input;
     if input.object_lock_enabled_for_bucket == Some(true) {
         return Err(s3_error!(NotImplemented, "object lock is not served"));
@@ -45,8 +46,7 @@ pub(super) fn head(
     api: &Api,
     req: &S3Request<HeadBucketInput>,
 ) -> S3Result<S3Response<HeadBucketOutput>> {
-    let account = api.account(req)?;
-    api.own_bucket(account.id, &req.input.bucket)?;
+    api.admitted(req)?.bucket()?;
     Ok(S3Response::new(HeadBucketOutput {
         bucket_region: Some(REGION.to_owned()),
         ..HeadBucketOutput::default()
@@ -57,8 +57,7 @@ pub(super) fn location(
     api: &Api,
     req: &S3Request<GetBucketLocationInput>,
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-    let account = api.account(req)?;
-    api.own_bucket(account.id, &req.input.bucket)?;
+    api.admitted(req)?.bucket()?;
     // Nothing stands for us-east-1.
     Ok(S3Response::new(GetBucketLocationOutput::default()))
 }
@@ -67,10 +66,8 @@ pub(super) async fn delete(
     api: &Api,
     req: S3Request<DeleteBucketInput>,
 ) -> S3Result<S3Response<DeleteBucketOutput>> {
-    let account = api.account(&req)?;
+    let owner = api.admitted(&req)?.bucket()?.owner;
     let name = req.input.bucket;
-    api.own_bucket(account.id, &name)?;
-    let owner = account.id;
     let removed = api.store.transact(move |txn| {
         let record = bucket(txn, &name).map_err(TxnError::from)?;
         match record.is_some_and(|record| record.owner == owner) {
@@ -91,7 +88,7 @@ pub(super) fn list(
     api: &Api,
     req: S3Request<ListBucketsInput>,
 ) -> S3Result<S3Response<ListBucketsOutput>> {
-    let account = api.account(&req)?;
+    let account = Arc::clone(api.admitted(&req)?.account()?);
     let input = req.input;
     let view = api.store.read().map_err(|e| error::index(&e))?;
     let all = buckets(&view, account.id).map_err(|e| error::index(&e))?;
@@ -114,12 +111,12 @@ pub(super) fn list(
     Ok(S3Response::new(ListBucketsOutput {
         buckets: Some(shown.collect()),
         continuation_token: next,
-        owner: Some(owner(&account)),
+        owner: Some(owner(&account.name)),
         prefix: input.prefix,
     }))
 }
 
 /// An account as S3 shows an owner.
-pub(super) fn owner(account: &crate::accounts::Account) -> Owner {
-    Owner { display_name: Some(account.name.clone()), id: Some(account.name.clone()) }
+pub(super) fn owner(name: &str) -> Owner {
+    Owner { display_name: Some(name.to_owned()), id: Some(name.to_owned()) }
 }

@@ -1,5 +1,6 @@
 //! DeleteObject and DeleteObjects.
 
+use super::access::Action;
 use super::condition::holds;
 use super::get::precondition_failed;
 use super::{Api, error};
@@ -43,13 +44,12 @@ pub(super) async fn one(
     api: &Api,
     req: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
-    let account = api.account(&req)?;
+    let admitted = api.admitted(&req)?;
     let input = req.input;
     if input.version_id.as_deref().is_some_and(|version| version != "null") {
         return Err(s3_error!(NoSuchVersion, "versions are not kept"));
     }
-    let path = api.object_path(&account, &input.bucket, &input.key)?;
-    api.own_bucket(account.id, &input.bucket)?;
+    let path = admitted.path(&input.key)?;
     let (name, condition) = (input.bucket, input.if_match);
     let done = api.store.transact(move |txn| {
         check_bucket(txn, &name, &path)?;
@@ -79,21 +79,19 @@ pub(super) async fn many(
     api: &Api,
     req: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    let account = api.account(&req)?;
-    let input = req.input;
-    api.own_bucket(account.id, &input.bucket)?;
-    let quiet = input.delete.quiet.unwrap_or(false);
-    let objects = input.delete.objects;
+    let objects = &req.input.delete.objects;
     if objects.is_empty() || objects.len() > KEYS_MAX {
         return Err(s3_error!(MalformedXML, "1 to {KEYS_MAX} keys are to be given"));
     }
     let (mut wanted, mut errors) = (Vec::new(), Vec::new());
     for object in objects {
-        match target(api, &account, &input.bucket, &object) {
-            Ok(path) => wanted.push((path, object)),
-            Err(e) => errors.push(told(&object, &e)),
+        match target(api, &req, object) {
+            Ok(path) => wanted.push((path, object.clone())),
+            Err(e) => errors.push(told(object, &e)),
         }
     }
+    let input = req.input;
+    let quiet = input.delete.quiet.unwrap_or(false);
     let name = input.bucket;
     let done = api.store.transact(move |txn| {
         let mut failed = Vec::new();
@@ -124,14 +122,13 @@ pub(super) async fn many(
 
 fn target(
     api: &Api,
-    account: &crate::accounts::Account,
-    bucket: &str,
+    req: &S3Request<DeleteObjectsInput>,
     object: &ObjectIdentifier,
 ) -> S3Result<ObjectPath> {
     if object.version_id.as_deref().is_some_and(|version| version != "null") {
         return Err(s3_error!(NoSuchVersion, "versions are not kept"));
     }
-    api.object_path(account, bucket, &object.key)
+    api.may(req, Action::DeleteObject, &req.input.bucket, &object.key)?.path(&object.key)
 }
 
 fn told(object: &ObjectIdentifier, error: &S3Error) -> Error {

@@ -4,7 +4,7 @@ use super::checksum::Algorithm;
 use super::condition::{Conditions, Outcome, etag, seconds};
 use super::{Api, Payload, error};
 use crate::front::FileRange;
-use crate::store::{ContentRef, ObjectFile, ObjectPath, ObjectRecord};
+use crate::store::{ContentRef, ObjectFile, ObjectRecord};
 use http::header::{ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue};
 use s3s::dto::{
@@ -21,12 +21,12 @@ pub(super) fn get(
     api: &Api,
     req: S3Request<GetObjectInput>,
 ) -> S3Result<S3Response<GetObjectOutput>> {
-    let account = api.account(&req)?;
+    let admitted = api.admitted(&req)?;
     let input = req.input;
     check_version(input.version_id.as_deref(), input.part_number)?;
-    let path = api.object_path(&account, &input.bucket, &input.key)?;
+    let path = admitted.path(&input.key)?;
     let opened = api.store.open_object(&path).map_err(|e| error::open(&e))?;
-    let Some((record, file)) = opened else { return Err(missing(api, &path, &input.bucket)) };
+    let Some((record, file)) = opened else { return Err(missing(api, &input.bucket)) };
     let conditions = Conditions {
         matches: input.if_match,
         none_match: input.if_none_match,
@@ -54,12 +54,12 @@ pub(super) fn head(
     api: &Api,
     req: S3Request<HeadObjectInput>,
 ) -> S3Result<S3Response<HeadObjectOutput>> {
-    let account = api.account(&req)?;
+    let admitted = api.admitted(&req)?;
     let input = req.input;
     check_version(input.version_id.as_deref(), input.part_number)?;
-    let path = api.object_path(&account, &input.bucket, &input.key)?;
+    let path = admitted.path(&input.key)?;
     let record = api.store.object(&path).map_err(|e| error::index(&e))?;
-    let Some(record) = record else { return Err(missing(api, &path, &input.bucket)) };
+    let Some(record) = record else { return Err(missing(api, &input.bucket)) };
     let conditions = Conditions {
         matches: input.if_match,
         none_match: input.if_none_match,
@@ -107,8 +107,8 @@ fn check_version(version: Option<&str>, part: Option<i32>) -> S3Result<()> {
 }
 
 /// Which of the two is missing: the bucket or the key.
-fn missing(api: &Api, path: &ObjectPath, bucket: &str) -> S3Error {
-    match api.own_bucket(path.account, bucket) {
+fn missing(api: &Api, bucket: &str) -> S3Error {
+    match api.guard.facts(bucket) {
         Ok(_) => s3_error!(NoSuchKey, "the specified key does not exist"),
         Err(error) => error,
     }

@@ -3,9 +3,9 @@
 //! The store pages through paths; here they become keys of a bucket, and places to go on from become
 //! markers and tokens.
 
+use super::access::Admitted;
 use super::condition::etag;
 use super::{Api, bucket, error};
-use crate::accounts::Account;
 use crate::store::{After, Area, ListEntry, ListPage, ListQuery, list};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -23,7 +23,7 @@ pub(super) fn version_1(
     api: &Api,
     req: S3Request<ListObjectsInput>,
 ) -> S3Result<S3Response<ListObjectsOutput>> {
-    let account = api.account(&req)?;
+    let admitted = api.admitted(&req)?;
     let input = req.input;
     let encoding = Encoding::of(input.encoding_type.as_ref().map(s3s::dto::EncodingType::as_str))?;
     let (prefix, delimiter) = (input.prefix.unwrap_or_default(), input.delimiter);
@@ -31,8 +31,9 @@ pub(super) fn version_1(
     let after = marker_place(&marker, &prefix, delimiter.as_deref().unwrap_or_default());
     let max = page_size(input.max_keys)?;
     let asked = Asked { bucket: &input.bucket, prefix: &prefix, after, max };
-    let page = asked.page(api, &account, delimiter.as_deref())?;
-    let found = Found::of(&page, &account, &input.bucket, encoding, true);
+    let owner = api.accounts.name_of(admitted.bucket()?.owner);
+    let page = asked.page(api, &admitted, delimiter.as_deref())?;
+    let found = Found::of(&page, &owner, &input.bucket, encoding, true);
     // Without a delimiter the last key is the marker, and clients know.
     let next = page.next.as_ref().filter(|_| delimiter.is_some());
     let next = next.map(|next| encoding.text(key_of(place_path(next), &input.bucket)));
@@ -55,7 +56,7 @@ pub(super) fn version_2(
     api: &Api,
     req: S3Request<ListObjectsV2Input>,
 ) -> S3Result<S3Response<ListObjectsV2Output>> {
-    let account = api.account(&req)?;
+    let admitted = api.admitted(&req)?;
     let input = req.input;
     let encoding = Encoding::of(input.encoding_type.as_ref().map(s3s::dto::EncodingType::as_str))?;
     let prefix = input.prefix.unwrap_or_default();
@@ -66,9 +67,10 @@ pub(super) fn version_2(
     };
     let max = page_size(input.max_keys)?;
     let asked = Asked { bucket: &input.bucket, prefix: &prefix, after, max };
-    let page = asked.page(api, &account, input.delimiter.as_deref())?;
+    let owner = api.accounts.name_of(admitted.bucket()?.owner);
+    let page = asked.page(api, &admitted, input.delimiter.as_deref())?;
     let with_owner = input.fetch_owner.unwrap_or(false);
-    let found = Found::of(&page, &account, &input.bucket, encoding, with_owner);
+    let found = Found::of(&page, &owner, &input.bucket, encoding, with_owner);
     Ok(S3Response::new(ListObjectsV2Output {
         key_count: Some((found.objects.len() + found.prefixes.len()) as i32),
         common_prefixes: Some(found.prefixes),
@@ -95,11 +97,10 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn page(self, api: &Api, account: &Account, delimiter: Option<&str>) -> S3Result<ListPage> {
-        api.own_bucket(account.id, self.bucket)?;
+    fn page(self, api: &Api, admitted: &Admitted, delimiter: Option<&str>) -> S3Result<ListPage> {
         let path = |key: &[u8]| [self.bucket.as_bytes(), b"/", key].concat();
         let query = ListQuery {
-            account: account.id,
+            account: admitted.bucket()?.owner,
             area: Area::Stor,
             prefix: path(self.prefix.as_bytes()),
             delimiter: delimiter.unwrap_or_default().as_bytes().to_vec(),
@@ -122,7 +123,7 @@ struct Found {
 impl Found {
     fn of(
         page: &ListPage,
-        account: &Account,
+        owner: &str,
         bucket: &str,
         encoding: Encoding,
         with_owner: bool,
@@ -138,7 +139,7 @@ impl Found {
                     e_tag: Some(etag(&summary.md5)),
                     key: Some(encoding.text(key_of(path, bucket))),
                     last_modified: Some(time(summary.modified_ms)),
-                    owner: with_owner.then(|| bucket::owner(account)),
+                    owner: with_owner.then(|| bucket::owner(owner)),
                     size: Some(super::get::signed(summary.size)),
                     storage_class: Some("STANDARD".to_owned().into()),
                     ..Object::default()

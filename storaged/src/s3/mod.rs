@@ -1,10 +1,11 @@
 //! The S3 face: operations, over a protocol library that does XML, routing and Signature Version 4.
 //!
 //! ```text
-//!   front ─▶ screen (what the library would let through) ─▶ s3s ─▶ Api ─▶ store
+//!   front ─▶ screen (what the library would let through) ─▶ s3s ─▶ access ─▶ Api ─▶ store
 //! ```
-//! A bucket belongs to the account that made it, and nobody else may do anything with it.
+//! A bucket belongs to the account that made it; who else may do what is the business of [`access`].
 
+pub mod access;
 mod bucket;
 mod checksum;
 mod condition;
@@ -18,9 +19,10 @@ mod screen;
 pub use error::chain;
 pub use screen::screen;
 
-use crate::accounts::{Account, Accounts};
+use crate::accounts::Accounts;
 use crate::front::{Answer, FileRange, Service};
-use crate::store::{AccountId, BucketRecord, ObjectPath, Store};
+use crate::store::Store;
+use access::Guard;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use s3s::auth::{S3Auth, SecretKey};
@@ -49,8 +51,11 @@ enum Payload {
 
 /// The S3 port's service.
 pub fn service(store: Store, accounts: Arc<Accounts>) -> Arc<dyn Service> {
-    let mut builder = S3ServiceBuilder::new(Api { store, accounts: Arc::clone(&accounts) });
+    let guard = Arc::new(Guard::new(store.clone(), Arc::clone(&accounts)));
+    let api = Api { store, accounts: Arc::clone(&accounts), guard: Arc::clone(&guard) };
+    let mut builder = S3ServiceBuilder::new(api);
     builder.set_auth(Auth(accounts));
+    builder.set_access(access::Hook(guard));
     Arc::new(Screened(builder.build()))
 }
 
@@ -116,40 +121,7 @@ impl S3Auth for Auth {
 struct Api {
     store: Store,
     accounts: Arc<Accounts>,
-}
-
-impl Api {
-    /// Who asks: the library has checked the signature.
-    fn account<T>(&self, req: &S3Request<T>) -> S3Result<Arc<Account>> {
-        let known = req
-            .credentials
-            .as_ref()
-            .and_then(|credentials| self.accounts.by_access_key(&credentials.access_key));
-        known.cloned().ok_or_else(|| s3_error!(AccessDenied, "sign your requests"))
-    }
-
-    /// A bucket, if it is this account's.
-    fn own_bucket(&self, account: AccountId, name: &str) -> S3Result<BucketRecord> {
-        let view = self.store.read().map_err(|e| error::index(&e))?;
-        match crate::store::bucket(&view, name).map_err(|e| error::index(&e))? {
-            None => Err(s3_error!(NoSuchBucket, "the specified bucket does not exist")),
-            Some(record) if record.owner == account => Ok(record),
-            Some(_) => Err(s3_error!(AccessDenied, "the bucket is somebody else's")),
-        }
-    }
-
-    /// Where an object is: among the objects of who asks, so that a bucket of somebody else's with
-    /// the same name can't be meant.
-    fn object_path(&self, account: &Account, bucket: &str, key: &str) -> S3Result<ObjectPath> {
-        if key.is_empty() {
-            return Err(s3_error!(InvalidArgument, "a key is not empty"));
-        }
-        if key.len() > KEY_BYTES_MAX {
-            return Err(s3_error!(KeyTooLongError, "a key has at most {KEY_BYTES_MAX} bytes"));
-        }
-        ObjectPath::of_key(account.id, bucket, key.as_bytes())
-            .map_err(|e| s3_error!(KeyTooLongError, "{e}"))
-    }
+    guard: Arc<Guard>,
 }
 
 #[async_trait::async_trait]

@@ -43,11 +43,10 @@ pub(super) async fn put(
     api: &Api,
     req: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
-    let account = api.account(&req)?;
+    let admitted = api.admitted(&req)?;
     let S3Request { input, headers, trailing_headers, .. } = req;
     refuse_unserved(&input)?;
-    let path = api.object_path(&account, &input.bucket, &input.key)?;
-    api.own_bucket(account.id, &input.bucket)?;
+    let path = admitted.path(&input.key)?;
     let length = input.content_length.map(|length| {
         u64::try_from(length).map_err(|_| s3_error!(InvalidArgument, "the length is negative"))
     });
