@@ -102,6 +102,8 @@ enum Message {
 struct Shared {
     view: RwLock<SharedView>,
     sequence: AtomicU64,
+    /// Grows with each batch that changed a bucket or a configuration, once that can be read.
+    settings: AtomicU64,
 }
 
 impl Shared {
@@ -124,7 +126,11 @@ impl Committer {
     ) -> Result<Self, IndexError> {
         let (queue, messages) = bounded(QUEUE_MAX);
         let (view, sequence) = (index.view()?, journal.sequence());
-        let shared = Arc::new(Shared { view: RwLock::new(view), sequence: sequence.into() });
+        let shared = Arc::new(Shared {
+            view: RwLock::new(view),
+            sequence: sequence.into(),
+            settings: 0.into(),
+        });
         let thread = Loop::new(index, journal, surroundings, messages, Arc::clone(&shared))?;
         let thread = std::thread::Builder::new()
             .name("committer".into())
@@ -159,6 +165,11 @@ impl Committer {
     /// The last sequence that is committed.
     pub(crate) fn sequence(&self) -> u64 {
         self.shared.sequence.load(Ordering::Acquire)
+    }
+
+    /// See [`crate::store::Store::settings_generation`].
+    pub(crate) fn settings_generation(&self) -> u64 {
+        self.shared.settings.load(Ordering::Acquire)
     }
 
     /// Commits what is queued, persists the index and ends the thread; again it does nothing.

@@ -12,6 +12,7 @@ use crate::journal::{AppendError, Journal};
 use crate::store::{Effects, OBJECT_BYTES, OBJECTS, Room, Tally, Txn, ViewExt};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub(super) struct Loop {
@@ -170,6 +171,10 @@ impl Loop {
         let applied = self.index.apply(&batch.changes, self.sequence, Persist::Later);
         let view = applied.and_then(|()| self.index.view()).map_err(|error| self.latch(&error))?;
         self.shared.publish(view, self.sequence);
+        if changed_settings(&batch.changes) {
+            // After the view: who reads the new number reads the new settings.
+            self.shared.settings.fetch_add(1, Ordering::AcqRel);
+        }
         (self.objects, self.object_bytes) = (objects, object_bytes);
         self.behind_since.get_or_insert_with(Instant::now);
         self.behind_bytes += written;
@@ -212,4 +217,11 @@ impl Loop {
         }
         Failure::ReadOnly(self.surroundings.latch.close(text))
     }
+}
+
+fn changed_settings(changes: &Changes) -> bool {
+    [Keyspace::Buckets, Keyspace::BucketConfigs].into_iter().any(|keyspace| {
+        let first = changes.range(vec![keyspace.byte()]..).next();
+        first.is_some_and(|(key, _)| key.first() == Some(&keyspace.byte()))
+    })
 }

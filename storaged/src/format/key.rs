@@ -7,7 +7,7 @@
 //! ```
 
 use super::DecodeError;
-use crate::store::{AccountId, Area, BlobId, ObjectPath, Version};
+use crate::store::{AccountId, Area, BlobId, BucketConfig, ObjectPath, Version};
 
 /// The first byte of a key: what kind of thing it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Keyspace {
     Jobs = 8,
     /// Settings by name.
     Settings = 9,
+    /// Configurations of buckets by name and kind.
+    BucketConfigs = 10,
 }
 
 impl Keyspace {
@@ -77,6 +79,24 @@ pub fn bucket_owner_key(owner: AccountId, name: &str) -> Vec<u8> {
     let mut key = Keyspace::BucketsOfOwner.key(&owner.0.to_be_bytes());
     key.extend_from_slice(name.as_bytes());
     key
+}
+
+/// A configuration of a bucket. No name of a bucket holds a zero byte.
+#[must_use]
+pub fn bucket_config_key(name: &str, kind: BucketConfig) -> Vec<u8> {
+    let mut key = Keyspace::BucketConfigs.key(name.as_bytes());
+    key.extend_from_slice(&[0, kind.number()]);
+    key
+}
+
+/// The bucket and the kind's number in a key of [`Keyspace::BucketConfigs`].
+///
+/// # Errors
+/// When it is not such a key.
+pub fn config_of_key(key: &[u8]) -> Result<(&str, u8), DecodeError> {
+    let [_, name @ .., 0, kind] = key else { return Err(DecodeError::Key) };
+    let name = std::str::from_utf8(name).map_err(|_| DecodeError::Key)?;
+    Ok((name, *kind))
 }
 
 /// A blob.
@@ -222,6 +242,9 @@ mod test {
             {
                 let again = object_key(&object(&path), Some(version));
                 prop_assert_eq!(&again[OBJECT_HEAD_BYTES..], &bytes[OBJECT_HEAD_BYTES..]);
+            }
+            if let Ok((name, kind)) = config_of_key(&bytes) {
+                prop_assert_eq!(&bytes[1..], &[name.as_bytes(), &[0, kind]].concat()[..]);
             }
             if let Ok(blob) = blob_of_key(&bytes) {
                 prop_assert_eq!(&blob_key(blob)[1..], &bytes[1..]);

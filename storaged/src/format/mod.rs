@@ -14,8 +14,9 @@ mod value;
 pub use codec::{DecodeError, Reader, Writer};
 pub use file::{FORMAT_VERSION, Format, FormatError, LEAST_READER};
 pub use key::{
-    Keyspace, account_key, blob_key, blob_of_key, bucket_key, bucket_owner_key, object_key,
-    object_prefix, path_of_key, prefix_end, state_key, to_unlink_key, version_of_key,
+    Keyspace, account_key, blob_key, blob_of_key, bucket_config_key, bucket_key, bucket_owner_key,
+    config_of_key, object_key, object_prefix, path_of_key, prefix_end, state_key, to_unlink_key,
+    version_of_key,
 };
 pub use record::{
     Batch, Found, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,

@@ -41,6 +41,10 @@ pub fn index(error: &IndexError) -> S3Error {
 pub fn txn(error: &TxnError) -> S3Error {
     match error {
         TxnError::Full { .. } => full(),
+        TxnError::NoBucket { .. } => {
+            s3_error!(NoSuchBucket, "the specified bucket does not exist")
+        }
+        TxnError::ConfigTooLong { .. } => s3_error!(InvalidRequest, "{error}"),
         TxnError::Index(_) | TxnError::TooLong { .. } | TxnError::NoBlob(_) => internal(error),
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 //! Futures are woken by the store's own threads; any executor will do, and none is needed.
 
+mod config;
 pub(crate) mod errno;
 mod home;
 mod list;
@@ -15,6 +16,7 @@ mod txn;
 mod types;
 mod view;
 
+pub use self::config::{BUCKET_CONFIG_BYTES_MAX, BucketConfig, bucket_config, buckets_with};
 pub(crate) use self::txn::{Effects, OBJECT_BYTES, OBJECTS, Tally};
 pub use self::txn::{Made, Removed, Room, Txn, TxnError};
 pub use self::types::{
@@ -260,6 +262,13 @@ impl Store {
     /// When the index fails.
     pub fn read(&self) -> Result<Snapshot, IndexError> {
         Ok(Snapshot(self.inner.committer.view()))
+    }
+
+    /// A number that grows when a bucket or one of its configurations changed, after the change can be
+    /// read. What was derived from a view taken after this number was read holds as long as it stays.
+    #[must_use]
+    pub fn settings_generation(&self) -> u64 {
+        self.inner.committer.settings_generation()
     }
 
     /// The current version of an object.

@@ -49,6 +49,21 @@ pub enum TxnError {
     /// A blob that has no record.
     #[error("blob {} has no record", .0.0)]
     NoBlob(BlobId),
+    /// A configuration for a bucket that is not there.
+    #[error("there is no bucket {name}")]
+    NoBucket {
+        /// Its name.
+        name: String,
+    },
+    /// A configuration above the limit.
+    #[error(
+        "a configuration of {got} bytes is too long: at most {} are kept",
+        super::BUCKET_CONFIG_BYTES_MAX
+    )]
+    ConfigTooLong {
+        /// Its bytes.
+        got: usize,
+    },
 }
 
 /// What became of a request to make a bucket.
@@ -274,7 +289,7 @@ impl<'a> Txn<'a> {
         self.get_value(&blob_key(blob))?.ok_or(TxnError::NoBlob(blob))
     }
 
-    fn check_room(&self) -> Result<(), TxnError> {
+    pub(super) fn check_room(&self) -> Result<(), TxnError> {
         match self.room {
             Room::Enough => Ok(()),
             Room::Short { free_bytes, kept_bytes } => {
@@ -325,6 +340,7 @@ impl<'a> Txn<'a> {
         }
         self.delete(bucket_key(name));
         self.delete(bucket_owner_key(record.owner, name));
+        self.delete_bucket_configs(name)?;
         Ok(Removed::Gone)
     }
 
