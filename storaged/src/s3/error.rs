@@ -15,6 +15,16 @@ pub fn full() -> S3Error {
     error
 }
 
+/// An error of S3's that the protocol library has no name for.
+pub fn coded(code: &'static str, status: StatusCode, message: impl Into<String>) -> S3Error {
+    let mut error = S3Error::with_message(
+        S3ErrorCode::Custom(code.into()),
+        std::borrow::Cow::from(message.into()),
+    );
+    error.set_status_code(status);
+    error
+}
+
 /// The store failed, and its log says how.
 pub fn internal(error: &(dyn std::error::Error + 'static)) -> S3Error {
     log::error!("{}", chain(error));

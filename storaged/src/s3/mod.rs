@@ -7,7 +7,7 @@
 
 pub mod access;
 mod bucket;
-mod checksum;
+pub mod checksum;
 mod condition;
 mod delete;
 mod error;

@@ -4,7 +4,7 @@
 //! file that is sealed before its record is made. Either way nothing is visible before all of it is
 //! there, checked, and on disk.
 
-use super::checksum::Expected;
+use super::checksum::{Algorithm, Expected};
 use super::condition::{etag, holds};
 use super::get::precondition_failed;
 use super::{Api, error};
@@ -54,7 +54,7 @@ pub(super) async fn put(
     if length.is_some_and(|length| length > OBJECT_BYTES_MAX) {
         return Err(s3_error!(EntityTooLarge, "an object has at most {OBJECT_BYTES_MAX} bytes"));
     }
-    let mut expected = Expected::of(&input, &headers)?;
+    let mut expected = Expected::of(&headers)?;
     let mut meta = metadata(&input)?;
     let mut body = Reader { body: input.body, read: 0 };
     let content = receive(api, &mut body, length, &mut expected, &mut meta.md5).await?;
@@ -63,8 +63,7 @@ pub(super) async fn put(
     }
     let trailers = trailing_headers.and_then(|trailers| trailers.take());
     let sum = expected.check(meta.md5, trailers.as_ref())?;
-    meta.checksums =
-        sum.iter().map(|(algorithm, value)| (algorithm.name().to_owned(), value.clone())).collect();
+    meta.checksums = vec![(sum.0.name().to_owned(), sum.1.clone())];
     let md5 = meta.md5;
     meta.modified_ms = super::now_ms();
     let conditions = (input.if_match, input.if_none_match);
@@ -72,18 +71,16 @@ pub(super) async fn put(
     let done = api.store.transact(move |txn| commit(txn, &name, &path, content, meta, &conditions));
     done.await.map_err(|e| error::transact(e, refusal))?;
     let mut output = PutObjectOutput { e_tag: Some(etag(&md5)), ..PutObjectOutput::default() };
-    if let Some((algorithm, value)) = sum {
-        use super::checksum::Algorithm;
-        let place = match algorithm {
-            Algorithm::Crc32 => &mut output.checksum_crc32,
-            Algorithm::Crc32c => &mut output.checksum_crc32c,
-            Algorithm::Crc64Nvme => &mut output.checksum_crc64nvme,
-            Algorithm::Sha1 => &mut output.checksum_sha1,
-            Algorithm::Sha256 => &mut output.checksum_sha256,
-        };
-        *place = Some(value);
-        output.checksum_type = Some("FULL_OBJECT".to_owned().into());
-    }
+    let (algorithm, value) = sum;
+    let place = match algorithm {
+        Algorithm::Crc32 => &mut output.checksum_crc32,
+        Algorithm::Crc32c => &mut output.checksum_crc32c,
+        Algorithm::Crc64Nvme => &mut output.checksum_crc64nvme,
+        Algorithm::Sha1 => &mut output.checksum_sha1,
+        Algorithm::Sha256 => &mut output.checksum_sha256,
+    };
+    *place = Some(value);
+    output.checksum_type = Some("FULL_OBJECT".to_owned().into());
     Ok(S3Response::new(output))
 }
 
