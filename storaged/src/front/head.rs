@@ -8,6 +8,11 @@ use super::refusal::Refusal;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
+/// What the services here answer to. A method beside them is known and not allowed (405) if HTTP's own
+/// documents name it (RFC 9110, RFC 5789), and not known (501) if not.
+pub const METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE, Method::OPTIONS];
+
 /// How a body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -38,7 +43,9 @@ pub fn find_end(bytes: &[u8], looked_at: usize) -> Result<Result<usize, usize>, 
     let end = bytes[from..].windows(4).position(|w| w == b"\r\n\r\n").map(|at| from + at + 4);
     let head = &bytes[..end.unwrap_or(bytes.len())];
     if head.len() > HEAD_BYTES_MAX {
-        return Err(Refusal::HeadTooLong);
+        // Without the end of a line, all of it is the first one, and that is long by its target.
+        let has_line = head.windows(2).any(|w| w == b"\r\n");
+        return Err(if has_line { Refusal::HeadTooLong } else { Refusal::TargetTooLong });
     }
     let bare = |at: usize| match head[at] {
         b'\n' => at == 0 || head[at - 1] != b'\r',
@@ -62,22 +69,19 @@ pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err(Refusal::Head),
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyFields),
-        Err(httparse::Error::Version) => return Err(Refusal::Version),
+        Err(httparse::Error::Version) if has_version(bytes) => return Err(Refusal::Version),
         Err(_) => return Err(Refusal::Head),
     }
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let target = parsed.path.unwrap_or_default();
-    if target.len() > TARGET_BYTES_MAX {
+    let text = parsed.path.unwrap_or_default();
+    if text.len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
-    }
-    if !target.starts_with('/') {
-        return Err(Refusal::Target);
     }
     let mut request = Request::new(());
     *request.version_mut() = version;
-    *request.method_mut() = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
-        .map_err(|_| Refusal::Head)?;
-    *request.uri_mut() = target.parse::<Uri>().map_err(|_| Refusal::Target)?;
+    *request.method_mut() = method(parsed.method.unwrap_or_default())?;
+    let (uri, authority) = target(text)?;
+    *request.uri_mut() = uri;
     let headers = request.headers_mut();
     headers.reserve(parsed.headers.len());
     for field in &*parsed.headers {
@@ -88,10 +92,50 @@ pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         return Err(Refusal::Host);
     }
+    // Whom a request is for is said twice in a proxy's form: either both agree or one lies.
+    if let (Some(authority), Some(host)) = (authority, headers.get(HOST))
+        && !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
+    {
+        return Err(Refusal::Host);
+    }
     let framing = framing(headers, version)?;
     let expects_continue = expects_continue(headers, version)?;
     let keep_alive = keep_alive(headers, version);
     Ok(Head { request, framing, expects_continue, keep_alive })
+}
+
+/// Whether the first line has three parts, of which the last is some version of HTTP.
+fn has_version(head: &[u8]) -> bool {
+    let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
+    let mut parts = line.split(|&b| b == b' ');
+    let version = parts.nth(2);
+    parts.next().is_none() && version.is_some_and(|version| version.starts_with(b"HTTP/"))
+}
+
+fn method(text: &str) -> Result<Method, Refusal> {
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_| Refusal::Head)?;
+    match method {
+        method if METHODS.contains(&method) => Ok(method),
+        Method::PATCH | Method::TRACE | Method::CONNECT => Err(Refusal::Method),
+        _ => Err(Refusal::MethodUnknown),
+    }
+}
+
+/// A path with its query, and the authority if it came in the form that a proxy is sent, which a server
+/// must take as well (RFC 9112, 3.2.2).
+fn target(text: &str) -> Result<(Uri, Option<String>), Refusal> {
+    let uri: Uri = text.parse().map_err(|_| Refusal::Target)?;
+    if text.starts_with('/') {
+        return Ok((uri, None));
+    }
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(Refusal::Target);
+    }
+    let parts = uri.into_parts();
+    let authority = parts.authority.ok_or(Refusal::Target)?;
+    let path = parts.path_and_query.ok_or(Refusal::Target)?;
+    let path = Uri::try_from(path.as_str()).map_err(|_| Refusal::Target)?;
+    Ok((path, Some(authority.as_str().to_owned())))
 }
 
 fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Refusal> {
@@ -205,9 +249,33 @@ mod test {
         assert_eq!(refused("GET / HTTP/1.1"), Refusal::Host);
         assert_eq!(refused("GET / HTTP/1.1\nHost: h\nHost: h"), Refusal::Host);
         assert_eq!(refused("GET / HTTP/2.0\nHost: h"), Refusal::Version);
-        assert_eq!(refused("GET http://x/ HTTP/1.1\nHost: h"), Refusal::Target);
+        assert_eq!(refused("GET http://x/ HTTP/1.1\nHost: h"), Refusal::Host);
+        assert_eq!(refused("GET ftp://h/ HTTP/1.1\nHost: h"), Refusal::Target);
+        assert_eq!(refused("OPTIONS * HTTP/1.1\nHost: h"), Refusal::Target);
+        assert_eq!(refused("GET  / HTTP/1.1\nHost: h"), Refusal::Head);
+        assert_eq!(refused("GET /a b HTTP/1.1\nHost: h"), Refusal::Head);
         assert_eq!(refused("GET / HTTP/1.1\nHost: h\nExpect: tea"), Refusal::Expectation);
         assert_eq!(refused("rubbish"), Refusal::Head);
+    }
+
+    #[test]
+    fn a_target_in_a_proxys_form_is_its_path() {
+        let head = accepted("GET http://H:80/a?b=c HTTP/1.1\nHost: h:80");
+        assert_eq!(head.request.uri(), "/a?b=c");
+        assert_eq!(accepted("GET https://h HTTP/1.1\nHost: h").request.uri(), "/");
+    }
+
+    #[test]
+    fn methods_are_served_known_or_unknown() {
+        let refused = |method: &str| refused(&format!("{method} /x HTTP/1.1\nHost: h"));
+        assert_eq!(refused("PATCH"), Refusal::Method);
+        assert_eq!(refused("TRACE"), Refusal::Method);
+        assert_eq!(refused("CONNECT"), Refusal::Method);
+        assert_eq!(refused("BREW"), Refusal::MethodUnknown);
+        assert_eq!(refused("get"), Refusal::MethodUnknown);
+        for method in METHODS {
+            accepted(&format!("{method} /x HTTP/1.1\nHost: h"));
+        }
     }
 
     #[test]
@@ -216,6 +284,8 @@ mod test {
         assert_eq!(find_end(b"GET / HTTP/1.1\r\nA: b\rc\r\n", 16), Err(Refusal::BareLineEnd));
         assert_eq!(find_end(b"GET / HTTP/1.1\r", 0), Ok(Err(15)));
         assert_eq!(find_end(b"A\r\n\r\nB", 0), Ok(Ok(5)));
-        assert_eq!(find_end(&[b'a'; HEAD_BYTES_MAX + 1], 0), Err(Refusal::HeadTooLong));
+        assert_eq!(find_end(&[b'a'; HEAD_BYTES_MAX + 1], 0), Err(Refusal::TargetTooLong));
+        let long = [b"GET / HTTP/1.1\r\nA: ".to_vec(), vec![b'a'; HEAD_BYTES_MAX]].concat();
+        assert_eq!(find_end(&long, 0), Err(Refusal::HeadTooLong));
     }
 }

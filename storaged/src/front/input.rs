@@ -215,7 +215,7 @@ impl Decoder {
                     let Some(line) = line else { return Ok(Decoded::Starved) };
                     if line.is_empty() {
                         *self = Decoder::Length(0);
-                    } else if line.contains(&b':') && !line.starts_with(b" ") {
+                    } else if is_field(&line) {
                         *so_far += (line.len() + 2).min(room);
                     } else {
                         return Err(Refusal::Trailer);
@@ -251,6 +251,12 @@ fn line(bytes: &mut BytesMut, max: usize, wrong: Refusal) -> Result<Option<Bytes
         }
         Some(_) => Err(wrong),
     }
+}
+
+/// A trailer field: a token, at once a colon. Nobody reads it, but nothing else may pass for one.
+fn is_field(line: &[u8]) -> bool {
+    let name = line.split(|&b| b == b':').next().unwrap_or_default();
+    name.len() < line.len() && http::HeaderName::from_bytes(name).is_ok()
 }
 
 /// A chunk's size; its extensions are for nobody here.
@@ -331,6 +337,13 @@ mod test {
         assert_eq!(refused(&"0".repeat(CHUNK_LINE_BYTES_MAX + 1)), "ChunkSize");
         assert_eq!(refused("1\r\naXX"), "ChunkEnd");
         assert_eq!(refused("0\r\nno field\r\n"), "Trailer");
+        assert_eq!(refused("0\r\na: b\r\n\tfolded: c\r\n"), "Trailer");
+        assert_eq!(refused("0\r\na : b\r\n"), "Trailer");
+        assert_eq!(refused("0\r\na: b\n\r\n"), "Trailer");
+        assert_eq!(refused("3;x=\"\n\"\r\nabc"), "ChunkSize");
+        assert_eq!(refused("+3\r\nabc"), "ChunkSize");
+        assert_eq!(refused(" 3\r\nabc"), "ChunkSize");
+        assert_eq!(refused("3 3\r\nabc"), "ChunkSize");
         assert_eq!(refused(&format!("0\r\na: {}", "b".repeat(TRAILER_BYTES_MAX))), "Trailer");
     }
 

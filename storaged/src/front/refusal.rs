@@ -20,6 +20,10 @@ pub enum Refusal {
     FoldedField,
     #[error("the head is no HTTP request")]
     Head,
+    #[error("this method is not allowed here")]
+    Method,
+    #[error("this method is not known here")]
+    MethodUnknown,
     #[error("the target is not a path")]
     Target,
     #[error("the version is neither HTTP/1.1 nor HTTP/1.0")]
@@ -61,7 +65,8 @@ impl Refusal {
             }
             Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
             Refusal::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Refusal::Encoding => StatusCode::NOT_IMPLEMENTED,
+            Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::Encoding | Refusal::MethodUnknown => StatusCode::NOT_IMPLEMENTED,
             Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
             Refusal::Slow => StatusCode::REQUEST_TIMEOUT,
             Refusal::Busy | Refusal::NoAnswer => StatusCode::SERVICE_UNAVAILABLE,

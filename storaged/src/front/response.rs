@@ -1,5 +1,6 @@
 //! The head of a response and the framing of its body. Pure.
 
+use super::head::METHODS;
 use super::refusal::Refusal;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, SERVER, TRANSFER_ENCODING};
@@ -102,6 +103,11 @@ pub fn encode_refusal(refusal: Refusal, asked: Option<&Asked>, date: &str) -> By
     let body = format!("{status}: {refusal}\n");
     let mut headers = HeaderMap::new();
     headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
+    if refusal == Refusal::Method {
+        let allowed = METHODS.map(|method| method.to_string()).join(", ");
+        let allowed = http::HeaderValue::try_from(allowed).expect("methods are tokens");
+        headers.insert(http::header::ALLOW, allowed);
+    }
     let head = encode_head(status, &headers, Framing::Length(body.len() as u64), false, date);
     let silent = asked.is_some_and(|asked| asked.method == Method::HEAD);
     if silent { head } else { [&head[..], body.as_bytes()].concat().into() }

@@ -149,6 +149,8 @@ fn read_response(stream: &mut TcpStream) -> (String, Vec<u8>) {
     (head.lines().next().unwrap().to_owned(), body)
 }
 
+mod strict;
+
 const CLOSE: &str = "Host: h\r\nConnection: close\r\n";
 
 #[test]
