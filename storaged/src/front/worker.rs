@@ -68,7 +68,9 @@ struct Slot {
 }
 
 struct Port {
-    listener: Descriptor,
+    /// None once nobody is accepted any more: unless a supervisor has it too, it is closed then, and a
+    /// client is refused at once instead of waiting for nobody.
+    listener: Option<Descriptor>,
     service: Arc<dyn Service>,
     accepting: Option<Operation>,
 }
@@ -121,7 +123,11 @@ impl Worker {
                 draining: false,
             },
             ports: ports
-                .map(|(listener, service)| Port { listener, service, accepting: None })
+                .map(|(listener, service)| Port {
+                    listener: Some(listener),
+                    service,
+                    accepting: None,
+                })
                 .collect(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -169,9 +175,11 @@ impl Worker {
             return;
         }
         for (number, port) in self.ports.iter_mut().enumerate() {
-            if port.accepting.is_none() {
+            if port.accepting.is_none()
+                && let Some(listener) = &port.listener
+            {
                 let token = token(For::Accept, number as u64);
-                let listener = Arc::clone(&port.listener);
+                let listener = Arc::clone(listener);
                 port.accepting = Some(self.hands.ring.accept(listener, token));
             }
         }
@@ -210,6 +218,7 @@ impl Worker {
     fn start_draining(&mut self) {
         self.hands.draining = true;
         self.stop_accepting();
+        self.ports.iter_mut().for_each(|port| port.listener = None);
         self.each_peer(Peer::advance);
     }
 

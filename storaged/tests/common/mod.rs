@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file takes what it needs")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod daemon;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -85,28 +87,54 @@ impl Server {
         unsigned: &str,
         body: &[u8],
     ) -> String {
-        let time = SystemTime::now();
-        let path = format!("/{BUCKET}/{key}");
-        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let mut headers = vec![
-            own("host", &self.address.to_string()),
-            own("x-amz-content-sha256", payload),
-            own("x-amz-date", &sigv4::timestamp(time)),
-        ];
-        headers.extend(more.iter().map(|(name, value)| own(name, value)));
-        let keys = keys(ADA);
-        let parts =
-            Parts { method: "PUT", path: &path, query: &[], headers: &headers, payload, time };
-        let signature = sigv4::sign(&keys, &parts);
-        headers.push(own("authorization", &sigv4::authorization(&keys, &signature)));
-        let lines: String =
-            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let head = format!(
-            "PUT {path} HTTP/1.1\r\nconnection: close\r\n{lines}{unsigned}content-length: {}\r\n\r\n",
-            body.len()
+        let head = self.signed_head(
+            key,
+            payload,
+            more,
+            body.len(),
+            &format!("connection: close\r\n{unsigned}"),
         );
         talk(self.address, &[head.as_bytes(), body].concat())
     }
+
+    /// The head of a PUT signed as usual, but for its payload's word, with these lines added unsigned.
+    pub fn signed_head(
+        &self,
+        key: &str,
+        payload: &str,
+        more: &[(&str, &str)],
+        length: usize,
+        unsigned: &str,
+    ) -> String {
+        signed_head(self.address, key, payload, more, length, unsigned)
+    }
+}
+
+/// The head of a PUT to [`BUCKET`] as [`ADA`].
+pub fn signed_head(
+    address: SocketAddr,
+    key: &str,
+    payload: &str,
+    more: &[(&str, &str)],
+    length: usize,
+    unsigned: &str,
+) -> String {
+    let time = SystemTime::now();
+    let path = format!("/{BUCKET}/{key}");
+    let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut headers = vec![
+        own("host", &address.to_string()),
+        own("x-amz-content-sha256", payload),
+        own("x-amz-date", &sigv4::timestamp(time)),
+    ];
+    headers.extend(more.iter().map(|(name, value)| own(name, value)));
+    let keys = keys(ADA);
+    let parts = Parts { method: "PUT", path: &path, query: &[], headers: &headers, payload, time };
+    let signature = sigv4::sign(&keys, &parts);
+    headers.push(own("authorization", &sigv4::authorization(&keys, &signature)));
+    let lines: String =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("PUT {path} HTTP/1.1\r\n{lines}{unsigned}content-length: {length}\r\n\r\n")
 }
 
 /// Sends bytes as they are and gives all that comes back.

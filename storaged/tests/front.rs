@@ -1,0 +1,112 @@
+//! The front with the real services behind it: who is asked for a body, and how the daemon ends.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::daemon::Daemon;
+use common::{BUCKET, Server, noise, signed_head, talk};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+use tests::sigv4;
+
+const EXPECT: &str = "expect: 100-continue\r\n";
+
+fn connect(address: std::net::SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// A head, which is all there is of a response here.
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn a_body_is_asked_for_once_its_head_is_authorised() {
+    let server = Server::start();
+    let body = noise(100_000);
+    let head = server.signed_head("k", sigv4::UNSIGNED, &[], body.len(), EXPECT);
+    let mut stream = connect(server.address);
+    stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(read_head(&mut stream), "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(&body).unwrap();
+    assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "));
+    assert!(server.client.get(BUCKET, "k").unwrap().unwrap() == body);
+}
+
+#[test]
+fn nobody_refused_is_asked_for_a_body() {
+    let server = Server::start();
+    let good = server.signed_head("k", sigv4::UNSIGNED, &[], 9, EXPECT);
+    let signature = good.find("Signature=").unwrap() + "Signature=".len();
+    let mut forged = good.clone();
+    forged.replace_range(
+        signature..=signature,
+        if forged[signature..].starts_with('0') { "1" } else { "0" },
+    );
+    let path = format!("PUT /{BUCKET}/k HTTP/1.1\r\nhost: {}\r\n", server.address);
+    let anonymous = format!("{path}content-length: 9\r\n{EXPECT}\r\n");
+    let length = 6_u64 << 40;
+    let too_long =
+        server.signed_head("k", sigv4::UNSIGNED, &[], usize::try_from(length).unwrap(), EXPECT);
+    let unsigned =
+        server.signed_head("k", sigv4::UNSIGNED, &[], 9, &format!("{EXPECT}x-amz-meta-a: b\r\n"));
+    let delete = format!(
+        "POST /{BUCKET}?delete HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n{EXPECT}\r\n",
+        server.address
+    );
+    for (head, status) in
+        [(forged, "403"), (anonymous, "403"), (too_long, "400"), (unsigned, "403"), (delete, "403")]
+    {
+        // The connection ends with the answer: the client may or may not send the body.
+        let answer = talk(server.address, head.as_bytes());
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}{answer}");
+    }
+    assert_eq!(server.client.get(BUCKET, "k").unwrap(), None);
+}
+
+#[test]
+fn the_daemon_ends_when_what_it_does_is_done() {
+    let data = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(data.path(), &[], 2);
+    daemon.create_bucket();
+    let address = daemon.ports["S3"];
+    let mut idle = connect(address);
+    let mut half = connect(address);
+    half.write_all(b"GET / HT").unwrap();
+    let mut busy = connect(address);
+    let body = noise(100_000);
+    let head = signed_head(address, "k", sigv4::UNSIGNED, &[], body.len(), "");
+    busy.write_all(head.as_bytes()).unwrap();
+    busy.write_all(&body[..50_000]).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.terminate();
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+    // Each ring thread lets go of the port in its own time, and what comes before is closed unanswered.
+    let until = Instant::now() + Duration::from_secs(5);
+    let error = std::iter::repeat_with(|| TcpStream::connect(address))
+        .take_while(|_| Instant::now() < until)
+        .find_map(Result::err);
+    assert_eq!(error.unwrap().kind(), ErrorKind::ConnectionRefused);
+    // A request that has begun to come is one in progress, and told that the connection ends with it.
+    half.write_all(b"TP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    assert!(read_head(&mut half).contains("connection: close\r\n"));
+    busy.write_all(&body[50_000..]).unwrap();
+    let answer = read_head(&mut busy);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    drop((busy, half));
+    assert!(daemon.wait().success());
+    let again = Daemon::start(data.path(), &[], 2);
+    assert!(again.client().get(BUCKET, "k").unwrap().unwrap() == body);
+}
