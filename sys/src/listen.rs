@@ -2,8 +2,8 @@
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen,
-    setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getpeername, getsockname,
+    listen, setsockopt, socket, sockopt,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -32,9 +32,17 @@ pub fn let_it_block(socket: impl AsFd) -> io::Result<()> {
 
 /// The address a socket is bound to; none if it is no internet socket.
 pub fn local_address(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
-    let name = getsockname::<SockaddrStorage>(socket.as_fd().as_raw_fd())?;
+    Ok(internet(&getsockname::<SockaddrStorage>(socket.as_fd().as_raw_fd())?))
+}
+
+/// The address a socket is connected to; none if it is no internet socket.
+pub fn peer_address(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
+    Ok(internet(&getpeername::<SockaddrStorage>(socket.as_fd().as_raw_fd())?))
+}
+
+fn internet(name: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = name.as_sockaddr_in().map(|a| SocketAddr::from((a.ip(), a.port())));
-    Ok(v4.or_else(|| name.as_sockaddr_in6().map(|a| SocketAddr::from((a.ip(), a.port())))))
+    v4.or_else(|| name.as_sockaddr_in6().map(|a| SocketAddr::from((a.ip(), a.port()))))
 }
 
 /// Sends small answers at once instead of waiting for more to send (`TCP_NODELAY`).
@@ -57,6 +65,8 @@ mod test {
         let listener = tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = local_address(&listener).unwrap().unwrap();
         assert_ne!(address.port(), 0);
-        send_at_once(TcpStream::connect(address).unwrap()).unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        assert_eq!(peer_address(&stream).unwrap(), Some(address));
+        send_at_once(stream).unwrap();
     }
 }

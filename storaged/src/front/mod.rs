@@ -13,6 +13,7 @@ pub mod head;
 pub mod input;
 pub mod limits;
 pub mod mailbox;
+mod origin;
 mod peer;
 mod places;
 mod read_ahead;
@@ -24,6 +25,7 @@ mod worker;
 
 use http::{Request, Response};
 use mailbox::Mailbox;
+pub use origin::Origin;
 use places::Places;
 use read_ahead::ReadAhead;
 use s3s::Body;

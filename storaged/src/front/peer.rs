@@ -18,7 +18,7 @@ use super::request_body::{self, BodyError, Feed, Wish};
 use super::response::{self, Asked};
 use super::sending::{Progress, Sending};
 use super::worker::{For, Hands, token};
-use super::{Answer, Service};
+use super::{Answer, Origin, Service};
 use http::{Request, Response};
 use s3s::Body;
 use std::io;
@@ -89,6 +89,8 @@ pub(super) struct Peer {
     asked: Option<Asked>,
     /// Whether the client wants another request on this connection, and we too.
     keep_alive: bool,
+    /// Where the other end is.
+    origin: Origin,
     /// Whether the client waits for a 100 before it sends the body.
     owes_continue: bool,
     /// The send in flight that is a 100.
@@ -107,6 +109,7 @@ impl Peer {
         waker: Arc<Waker>,
     ) -> Peer {
         let now = Instant::now();
+        let origin = Origin::of(&socket);
         Peer {
             name,
             socket,
@@ -118,6 +121,7 @@ impl Peer {
             work: Work::Idle,
             asked: None,
             keep_alive: true,
+            origin,
             owes_continue: false,
             sending_continue: None,
             touched: now,
@@ -321,7 +325,8 @@ impl Peer {
                 Body::http_body(body)
             }
         };
-        let request: Request<Body> = head.request.map(|()| body);
+        let mut request: Request<Body> = head.request.map(|()| body);
+        request.extensions_mut().insert(self.origin);
         let service = Arc::clone(&self.service);
         // Called within the future, so that a panic there is caught where all are.
         self.work = Work::Answering(Box::pin(async move { service.call(request).await }));

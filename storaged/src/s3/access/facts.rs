@@ -3,6 +3,12 @@
 use super::super::KEY_BYTES_MAX;
 use crate::store::{AccountId, BucketRecord, ObjectPath};
 use s3s::{S3Result, s3_error};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Buckets that are remembered, at about 300 bytes each and what their policies take; beyond that they are
+/// all forgotten and read anew.
+const KNOWN_MAX: usize = 10_000;
 
 /// A bucket, as far as access to it goes.
 #[derive(Debug)]
@@ -33,5 +39,70 @@ impl Facts {
         }
         ObjectPath::of_key(self.owner(), &self.name, key.as_bytes())
             .map_err(|e| s3_error!(KeyTooLongError, "{e}"))
+    }
+}
+
+/// The buckets that were asked for lately. All of them are forgotten when any bucket changes: that is rare,
+/// and reading one anew costs microseconds.
+#[derive(Debug, Default)]
+pub(super) struct Known(RwLock<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    generation: u64,
+    buckets: HashMap<String, Arc<Facts>>,
+}
+
+impl Known {
+    /// A bucket's facts, if they are known as of this generation of the store's settings.
+    pub(super) fn get(&self, bucket: &str, generation: u64) -> Option<Arc<Facts>> {
+        let memory = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if memory.generation == generation { memory.buckets.get(bucket).cloned() } else { None }
+    }
+
+    /// Remembers facts that were read after the settings had this generation.
+    pub(super) fn put(&self, facts: &Arc<Facts>, generation: u64) {
+        let mut memory = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if memory.generation > generation {
+            return;
+        }
+        if memory.generation < generation || memory.buckets.len() >= KNOWN_MAX {
+            memory.buckets.clear();
+            memory.generation = generation;
+        }
+        memory.buckets.insert(facts.name.clone(), Arc::clone(facts));
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn facts(name: &str, created_ms: u64) -> Arc<Facts> {
+        let record = BucketRecord { owner: AccountId(1), created_ms };
+        Arc::new(Facts { name: name.to_owned(), record })
+    }
+
+    #[test]
+    fn what_was_known_before_a_change_is_forgotten() {
+        let known = Known::default();
+        known.put(&facts("b", 1), 0);
+        assert_eq!(known.get("b", 0).unwrap().record.created_ms, 1);
+        assert!(known.get("b", 1).is_none());
+        known.put(&facts("b", 2), 1);
+        // A slow reader of the past changes nothing.
+        known.put(&facts("b", 1), 0);
+        assert_eq!(known.get("b", 1).unwrap().record.created_ms, 2);
+        assert!(known.get("b", 0).is_none());
+    }
+
+    #[test]
+    fn only_so_many_are_known() {
+        let known = Known::default();
+        for n in 0..=KNOWN_MAX {
+            known.put(&facts(&n.to_string(), 0), 0);
+        }
+        assert!(known.get("0", 0).is_none());
+        assert!(known.get(&KNOWN_MAX.to_string(), 0).is_some());
     }
 }

@@ -12,6 +12,7 @@ mod facts;
 
 pub use action::{Action, Needs, Scope, needs};
 pub use facts::Facts;
+use facts::Known;
 
 use super::{Api, error};
 use crate::accounts::{Account, Accounts};
@@ -90,11 +91,12 @@ pub(super) fn no_such_bucket() -> S3Error {
 pub struct Guard {
     store: Store,
     accounts: Arc<Accounts>,
+    known: Known,
 }
 
 impl Guard {
     pub(super) fn new(store: Store, accounts: Arc<Accounts>) -> Guard {
-        Guard { store, accounts }
+        Guard { store, accounts, known: Known::default() }
     }
 
     fn caller(&self, credentials: Option<&Credentials>) -> S3Result<Caller> {
@@ -109,10 +111,17 @@ impl Guard {
     /// # Errors
     /// When there is no such bucket or the index fails.
     pub fn facts(&self, bucket: &str) -> S3Result<Arc<Facts>> {
+        // Before the view: what is read then is at least as new as this says.
+        let generation = self.store.settings_generation();
+        if let Some(facts) = self.known.get(bucket, generation) {
+            return Ok(facts);
+        }
         let view = self.store.read().map_err(|e| error::index(&e))?;
         let record = crate::store::bucket(&view, bucket).map_err(|e| error::index(&e))?;
         let record = record.ok_or_else(no_such_bucket)?;
-        Ok(Arc::new(Facts { name: bucket.to_owned(), record }))
+        let facts = Arc::new(Facts { name: bucket.to_owned(), record });
+        self.known.put(&facts, generation);
+        Ok(facts)
     }
 
     fn admit(&self, caller: Caller, needs: Needs, path: &S3Path) -> S3Result<Admitted> {
