@@ -8,6 +8,7 @@
 mod codec;
 mod file;
 mod key;
+mod object;
 mod record;
 mod value;
 
@@ -18,8 +19,9 @@ pub use key::{
     config_of_key, object_key, object_prefix, path_of_key, prefix_end, state_key, to_unlink_key,
     version_of_key,
 };
+pub use object::{Summary, is_marker};
 pub use record::{
     Batch, Found, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
     SegmentHeader, encode_record, find_record, read_record,
 };
-pub use value::{Summary, Value};
+pub use value::Value;

@@ -1,11 +1,10 @@
 //! Values of the index: version byte, fields in a fixed order, content last.
 
+use super::object::{mode_of, number_of_mode};
 use super::{DecodeError, Reader, Writer};
 use crate::store::{
-    AccountId, BlobId, BlobRecord, BlobState, BucketRecord, ContentRef, Digest, Metadata,
-    ObjectRecord, Version,
+    AccountId, BlobRecord, BlobState, BucketRecord, DefaultRetention, Digest, Period, Versioning,
 };
-use bytes::Bytes;
 
 /// Something that is kept as a value.
 pub trait Value: Sized {
@@ -23,108 +22,9 @@ pub trait Value: Sized {
 }
 
 const VERSION: u8 = 1;
-const INLINE: u8 = 0;
-const BLOB: u8 = 1;
+const BUCKET_VERSION: u8 = 2;
 const SEALING: u8 = 0;
 const SEALED: u8 = 1;
-
-/// What a listing shows of an object: the fields at the front of its record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Which version.
-    pub version: Version,
-    /// Bytes of content.
-    pub size: u64,
-    /// Milliseconds since 1970.
-    pub modified_ms: u64,
-    /// MD5 of the content.
-    pub md5: [u8; 16],
-}
-
-impl Summary {
-    /// The summary at the front of an object's record.
-    ///
-    /// # Errors
-    /// When the bytes are not those of a record.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Self::read(&mut Reader::new(bytes))
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.version(VERSION)?;
-        Ok(Self {
-            version: Version(reader.u64()?),
-            size: reader.u64()?,
-            modified_ms: reader.u64()?,
-            md5: reader.array()?,
-        })
-    }
-}
-
-impl Value for ObjectRecord {
-    const NAME: &'static str = "object record";
-
-    fn encode(&self) -> Vec<u8> {
-        let Self { version, size, content, meta } = self;
-        let Metadata { md5, modified_ms, content_type, headers, user, checksums } = meta;
-        let inline = match content {
-            ContentRef::Inline(bytes) => bytes.len(),
-            ContentRef::Blob(_) => 0,
-        };
-        let mut writer = Writer::with_capacity(256 + inline);
-        writer.u8(VERSION);
-        writer.u64(version.0);
-        writer.u64(*size);
-        writer.u64(*modified_ms);
-        writer.raw(md5);
-        match content_type {
-            None => writer.u8(0),
-            Some(text) => {
-                writer.u8(1);
-                writer.bytes(text.as_bytes());
-            }
-        }
-        writer.pairs(headers);
-        writer.pairs(user);
-        writer.pairs(checksums);
-        match content {
-            ContentRef::Inline(bytes) => {
-                writer.u8(INLINE);
-                writer.bytes(bytes);
-            }
-            ContentRef::Blob(blob) => {
-                writer.u8(BLOB);
-                writer.u64(blob.0);
-            }
-        }
-        writer.finish()
-    }
-
-    fn decode(bytes: Vec<u8>) -> Result<Self, DecodeError> {
-        // The content is a slice of the value that was read, not a copy of it.
-        let bytes = Bytes::from(bytes);
-        let mut reader = Reader::new(&bytes);
-        let Summary { version, size, modified_ms, md5 } = Summary::read(&mut reader)?;
-        let content_type = match reader.u8()? {
-            0 => None,
-            1 => Some(reader.text()?),
-            found => {
-                return Err(DecodeError::Number { what: "a flag", found: found.into() });
-            }
-        };
-        let (headers, user, checksums) = (reader.pairs()?, reader.pairs()?, reader.pairs()?);
-        let content = match reader.u8()? {
-            INLINE => ContentRef::Inline(bytes.slice_ref(reader.bytes()?)),
-            BLOB => ContentRef::Blob(BlobId(reader.u64()?)),
-            found => {
-                return Err(DecodeError::Number { what: "a kind of content", found: found.into() });
-            }
-        };
-        reader.end()?;
-        let meta = Metadata { md5, modified_ms, content_type, headers, user, checksums };
-        Ok(Self { version, size, content, meta })
-    }
-}
 
 impl Value for BlobRecord {
     const NAME: &'static str = "blob record";
@@ -165,18 +65,62 @@ impl Value for BucketRecord {
     const NAME: &'static str = "bucket record";
 
     fn encode(&self) -> Vec<u8> {
-        let Self { owner, created_ms } = self;
-        let mut writer = Writer::with_capacity(16);
-        writer.u8(VERSION);
+        let Self { owner, created_ms, versioning, object_lock, default_retention } = self;
+        let mut writer = Writer::with_capacity(32);
+        writer.u8(BUCKET_VERSION);
         writer.u32(owner.0);
         writer.u64(*created_ms);
+        writer.u8(match versioning {
+            Versioning::Unversioned => 0,
+            Versioning::Enabled => 1,
+            Versioning::Suspended => 2,
+        });
+        writer.u8(u8::from(*object_lock));
+        match default_retention {
+            None => writer.u8(0),
+            Some(DefaultRetention { mode, period }) => {
+                let (kind, count) = match period {
+                    Period::Days(days) => (1, *days),
+                    Period::Years(years) => (2, *years),
+                };
+                writer.u8(kind);
+                writer.u8(number_of_mode(*mode));
+                writer.u32(count);
+            }
+        }
         writer.finish()
     }
 
     fn decode(bytes: Vec<u8>) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(&bytes);
-        reader.version(VERSION)?;
-        let record = Self { owner: AccountId(reader.u32()?), created_ms: reader.u64()? };
+        let version = reader.version(BUCKET_VERSION)?;
+        let mut record = Self::new(AccountId(reader.u32()?), reader.u64()?);
+        if version > 1 {
+            let wrong = |what, found: u8| Err(DecodeError::Number { what, found: found.into() });
+            record.versioning = match reader.u8()? {
+                0 => Versioning::Unversioned,
+                1 => Versioning::Enabled,
+                2 => Versioning::Suspended,
+                found => return wrong("a bucket's versioning", found),
+            };
+            record.object_lock = match reader.u8()? {
+                0 => false,
+                1 => true,
+                found => return wrong("a flag", found),
+            };
+            record.default_retention = match reader.u8()? {
+                0 => None,
+                kind => {
+                    let (mode, count) = (mode_of(reader.u8()?)?, reader.u32()?);
+                    let period = match kind {
+                        1 => Period::Days(count),
+                        2 => Period::Years(count),
+                        found => return wrong("a kind of period", found),
+                    };
+                    Some(DefaultRetention { mode, period })
+                }
+            };
+        }
         reader.end()?;
         Ok(record)
     }
@@ -223,26 +167,29 @@ impl Value for u64 {
 
 #[cfg(test)]
 mod test {
+    use super::super::object::test::record;
     use super::*;
+    use crate::store::RetentionMode;
     use proptest::prelude::*;
 
-    fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
-        proptest::collection::vec((".{0,8}", ".{0,8}"), 0..4)
-    }
-
-    fn record() -> impl Strategy<Value = ObjectRecord> {
-        let content = prop_oneof![
-            proptest::collection::vec(any::<u8>(), 0..64)
-                .prop_map(|b| ContentRef::Inline(b.into())),
-            any::<u64>().prop_map(|id| ContentRef::Blob(BlobId(id))),
+    fn bucket() -> impl Strategy<Value = BucketRecord> {
+        let versioning = prop_oneof![
+            Just(Versioning::Unversioned),
+            Just(Versioning::Enabled),
+            Just(Versioning::Suspended)
         ];
-        let type_ = proptest::option::of(".{0,12}");
-        (any::<(u64, u64, u64)>(), any::<[u8; 16]>(), type_, (pairs(), pairs(), pairs()), content)
-            .prop_map(|((version, size, modified_ms), md5, content_type, lists, content)| {
-                let (headers, user, checksums) = lists;
-                let meta = Metadata { md5, modified_ms, content_type, headers, user, checksums };
-                ObjectRecord { version: Version(version), size, content, meta }
-            })
+        let mode = prop_oneof![Just(RetentionMode::Governance), Just(RetentionMode::Compliance)];
+        let period = any::<u32>()
+            .prop_flat_map(|n| prop_oneof![Just(Period::Days(n)), Just(Period::Years(n))]);
+        let default = (mode, period).prop_map(|(mode, period)| DefaultRetention { mode, period });
+        (any::<(u32, u64, bool)>(), versioning, proptest::option::of(default)).prop_map(
+            |((owner, created_ms, object_lock), versioning, default_retention)| BucketRecord {
+                versioning,
+                object_lock,
+                default_retention,
+                ..BucketRecord::new(AccountId(owner), created_ms)
+            },
+        )
     }
 
     fn blob() -> impl Strategy<Value = BlobRecord> {
@@ -277,20 +224,13 @@ mod test {
     proptest! {
         #[test]
         fn values_come_back_and_cut_ones_are_refused(
-            object in record(), blob in blob(), owner in any::<u32>(), number in any::<u64>()
+            object in record(), blob in blob(), bucket in bucket(), owner in any::<u32>(), number in any::<u64>()
         ) {
             comes_back(&object);
             comes_back(&blob);
-            comes_back(&BucketRecord { owner: AccountId(owner), created_ms: number });
+            comes_back(&bucket);
             comes_back(&AccountId(owner));
             comes_back(&number);
-        }
-
-        #[test]
-        fn a_summary_is_the_front_of_its_record(object in record()) {
-            let summary = Summary::decode(&object.encode()).unwrap();
-            prop_assert_eq!(summary.version, object.version);
-            prop_assert_eq!((summary.size, summary.md5), (object.size, object.meta.md5));
         }
 
         #[test]
@@ -298,11 +238,23 @@ mod test {
             if let Some(first) = bytes.first_mut() {
                 *first = VERSION;
             }
-            stays_calm::<ObjectRecord>(&bytes);
             stays_calm::<BlobRecord>(&bytes);
-            stays_calm::<BucketRecord>(&bytes);
             stays_calm::<u64>(&bytes);
+            if let Some(first) = bytes.first_mut() {
+                *first = BUCKET_VERSION;
+            }
+            stays_calm::<BucketRecord>(&bytes);
         }
+    }
+
+    #[test]
+    fn a_bucket_of_version_1_keeps_no_versions() {
+        let mut writer = Writer::default();
+        writer.u8(1);
+        writer.u32(7);
+        writer.u64(9);
+        let bytes = writer.finish();
+        assert_eq!(BucketRecord::decode(bytes), Ok(BucketRecord::new(AccountId(7), 9)));
     }
 
     #[test]

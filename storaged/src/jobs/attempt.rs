@@ -271,7 +271,7 @@ fn put_output(
         .and_then(|name| name.object(job.head.account()).ok())
         .expect("names of outputs are bounded by those of inputs");
     let meta = Metadata {
-        md5: sealed.md5(),
+        etag: sealed.md5().into(),
         modified_ms: now_ms(),
         content_type: Some(content_type.to_owned()),
         ..Metadata::default()

@@ -5,7 +5,7 @@ use super::name::Name;
 use super::record::{Bytes, Head, Input};
 use super::verdict::{Code, Failure};
 use crate::index::View;
-use crate::store::{ContentRef, ObjectRecord, object};
+use crate::store::{BlobId, ContentRef, Metadata, ObjectRecord, Version, object};
 
 /// What a line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn note(name: String, p0: Option<String>, record: &ObjectRecord) -> Input {
         ContentRef::Blob(blob) => Bytes::Blob(blob.0),
         ContentRef::Inline(_) => Bytes::Inline,
     };
-    Input { name, p0, bytes, size: record.size, md5: record.meta.md5 }
+    Input { name, p0, bytes, size: record.size, md5: record.meta.etag.md5 }
 }
 
 /// The record to open for an input: the bytes that it had when it became one, or none if they are gone.
@@ -70,19 +70,18 @@ pub fn to_open(
     let path = name.object(head.account()).expect("inputs are no top directories");
     let current = object(view, &path)?;
     if let Some(record) = current {
-        let same = (record.size, record.meta.md5) == (input.size, input.md5);
+        let same = (record.size, record.meta.etag.md5) == (input.size, input.md5);
         if same {
             return Ok(Some(record));
         }
     }
     // The object was replaced or removed; the job's own hold keeps the blobs of its inputs.
     Ok(match input.bytes {
-        Bytes::Blob(blob) if phase == 0 => Some(ObjectRecord {
-            version: crate::store::Version(0),
-            size: input.size,
-            content: ContentRef::Blob(crate::store::BlobId(blob)),
-            meta: crate::store::Metadata { md5: input.md5, ..Default::default() },
-        }),
+        Bytes::Blob(blob) if phase == 0 => {
+            let content = ContentRef::Blob(BlobId(blob));
+            let meta = Metadata { etag: input.md5.into(), ..Metadata::default() };
+            Some(ObjectRecord::new(Version(0), content, input.size, meta))
+        }
         Bytes::Blob(_) | Bytes::Inline => None,
     })
 }

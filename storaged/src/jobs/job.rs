@@ -6,9 +6,10 @@ use super::key::{self, List};
 use super::name::Name;
 use super::progress::{Effect, Event, Progress, Refusal, Shape, step};
 use super::record::{Bytes, ErrorRecord, Head, Input, NameRecord, Record, TaskRecord, TaskState};
+use super::time::now_ms;
 use super::verdict::Failure;
 use crate::index::View;
-use crate::store::{BlobId, Txn};
+use crate::store::{BlobId, Deleter, Txn};
 use wire::job::{JobId, JobView, Phase};
 
 /// A job as a transaction holds it.
@@ -96,7 +97,7 @@ impl Job {
         event: Event,
         hand: &Hand<'_>,
     ) -> Result<(), JobsError> {
-        let (progress, effects) = step(&self.progress, event, super::time::now_ms())?;
+        let (progress, effects) = step(&self.progress, event, now_ms())?;
         self.progress = progress;
         for effect in effects {
             self.act(txn, effect, hand)?;
@@ -174,7 +175,7 @@ impl Job {
         if phase > 0 {
             let name = Name::parse_long(&input.name).expect("storaged made this name");
             let path = name.object(self.head.account()).expect("it is below a job's directory");
-            txn.delete_object(&path)?;
+            txn.delete_object(&path, None, Deleter::plain(now_ms()))?;
         } else if let Bytes::Blob(blob) = input.bytes {
             txn.release_blob(BlobId(blob))?;
         }

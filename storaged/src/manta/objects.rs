@@ -7,8 +7,10 @@ use super::reply::{CONTENT_MD5, Ours, empty, md5_header};
 use super::route::ObjectCall;
 use crate::front::FileRange;
 use crate::jobs::name::Name;
-use crate::jobs::time::http_date;
-use crate::store::{ContentRef, ObjectFile, ObjectPath, ObjectRecord, TransactError, TxnError};
+use crate::jobs::time::{http_date, now_ms};
+use crate::store::{
+    ContentRef, Deleted, Deleter, ObjectFile, ObjectPath, ObjectRecord, TransactError, TxnError,
+};
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH,
     LAST_MODIFIED, RANGE,
@@ -58,10 +60,22 @@ impl Caller<'_> {
     }
 
     async fn delete(&self, name: &str, path: ObjectPath) -> Result<Response<Body>, MantaError> {
-        let deleted = self.jobs.store().transact(move |txn| txn.delete_object(&path)).await;
-        match deleted {
-            Ok(true) => Ok(empty(StatusCode::NO_CONTENT)),
-            Ok(false) => Err(MantaError::not_found(name)),
+        let deleter = Deleter::plain(now_ms());
+        let deleted = self.jobs.store().transact(move |txn| {
+            // Behind a delete marker there is nothing to delete, and no second marker to make.
+            match txn.object(&path)? {
+                None => Ok(Deleted::Nothing),
+                Some(_) => txn.delete_object(&path, None, deleter),
+            }
+        });
+        match deleted.await {
+            Ok(Deleted::Removed { .. } | Deleted::Marked { .. }) => {
+                Ok(empty(StatusCode::NO_CONTENT))
+            }
+            Ok(Deleted::Nothing) => Err(MantaError::not_found(name)),
+            Err(TransactError::Refused(error @ TxnError::Locked)) => {
+                Err(MantaError::new(StatusCode::FORBIDDEN, "Locked", error.to_string()))
+            }
             Err(TransactError::Full | TransactError::Refused(TxnError::Full { .. })) => {
                 Err(MantaError::full())
             }
@@ -75,9 +89,9 @@ impl Caller<'_> {
     }
 }
 
-/// The MD5 in hexadecimal, bare, as Manta has its etags.
+/// The entity tag, bare, as Manta has it.
 fn etag(record: &ObjectRecord) -> String {
-    record.meta.md5.iter().map(|byte| format!("{byte:02x}")).collect()
+    record.meta.etag.to_string()
 }
 
 /// Whether a list of etags, quoted or not, has this one.
@@ -157,7 +171,10 @@ fn content(
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     match part {
         None => {
-            headers.insert(CONTENT_MD5, md5_header(&record.meta.md5));
+            // The tag of an upload in parts is no MD5 of the content.
+            if record.meta.etag.parts.is_none() {
+                headers.insert(CONTENT_MD5, md5_header(&record.meta.etag.md5));
+            }
             headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         }
         Some(_) => {

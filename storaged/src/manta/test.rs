@@ -141,7 +141,8 @@ impl Face {
 
     fn put(&self, path: &str, bytes: &[u8]) {
         let path = ObjectPath::new(self.account, Area::Stor, path).unwrap();
-        let meta = Metadata { md5: Md5::digest(bytes).into(), ..Metadata::default() };
+        let meta =
+            Metadata { etag: <[u8; 16]>::from(Md5::digest(bytes)).into(), ..Metadata::default() };
         let mut staging = wait(self.store.stage(None, None)).unwrap();
         wait(staging.write(bytes.to_vec().into())).unwrap();
         let content = Content::Blob(wait(self.store.seal(staging)).unwrap());

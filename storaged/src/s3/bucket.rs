@@ -28,7 +28,7 @@ pub(super) async fn create(
     if input.acl.as_ref().is_some_and(|acl| acl.as_str() != "private") {
         return Err(s3_error!(NotImplemented, "a bucket is private"));
     }
-    let record = BucketRecord { owner: account.id, created_ms: super::now_ms() };
+    let record = BucketRecord::new(account.id, super::now_ms());
     let name = input.bucket.clone();
     let made = api.store.transact(move |txn| txn.make_bucket(&name, &record));
     match made.await.map_err(|e| error::transact(e, |e| error::txn(&e)))? {

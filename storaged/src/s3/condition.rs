@@ -1,5 +1,6 @@
 //! Conditions of a request (RFC 9110, 13): whether an object is to be read or written. Pure.
 
+use crate::store::ETagValue;
 use s3s::dto::{ETag, ETagCondition, Timestamp};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -29,10 +30,10 @@ pub enum Outcome {
 
 impl Conditions {
     /// Whether they hold for an object.
-    pub fn check(&self, md5: &[u8; 16], modified_ms: u64) -> Outcome {
+    pub fn check(&self, tag: &ETagValue, modified_ms: u64) -> Outcome {
         let modified = seconds(modified_ms);
         let passes = match (&self.matches, &self.unmodified_since) {
-            (Some(condition), _) => holds(condition, md5),
+            (Some(condition), _) => holds(condition, tag),
             (None, Some(since)) => modified <= *since,
             (None, None) => true,
         };
@@ -40,7 +41,7 @@ impl Conditions {
             return Outcome::Failed;
         }
         let is_news = match (&self.none_match, &self.modified_since) {
-            (Some(condition), _) => !holds(condition, md5),
+            (Some(condition), _) => !holds(condition, tag),
             (None, Some(since)) => modified > *since,
             (None, None) => true,
         };
@@ -49,29 +50,21 @@ impl Conditions {
 }
 
 /// Whether a condition names this object.
-pub fn holds(condition: &ETagCondition, md5: &[u8; 16]) -> bool {
+pub fn holds(condition: &ETagCondition, current: &ETagValue) -> bool {
     match condition {
         ETagCondition::Any => true,
-        ETagCondition::ETag(tag) => tag.value() == hex(md5),
+        ETagCondition::ETag(tag) => tag.value() == current.to_string(),
     }
 }
 
 /// An object's ETag.
-pub fn etag(md5: &[u8; 16]) -> ETag {
-    ETag::Strong(hex(md5))
+pub fn etag(tag: &ETagValue) -> ETag {
+    ETag::Strong(tag.to_string())
 }
 
 /// The time of an object as headers tell it: whole seconds.
 pub fn seconds(modified_ms: u64) -> Timestamp {
     Timestamp::from(UNIX_EPOCH + Duration::from_secs(modified_ms / 1000))
-}
-
-fn hex(md5: &[u8; 16]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    md5.iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(DIGITS[usize::from(digit)]))
-        .collect()
 }
 
 #[cfg(test)]
@@ -85,7 +78,7 @@ mod test {
     }
 
     fn check(conditions: &Conditions) -> Outcome {
-        conditions.check(&MD5, 5_999)
+        conditions.check(&MD5.into(), 5_999)
     }
 
     fn ours() -> String {

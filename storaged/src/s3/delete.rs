@@ -66,12 +66,12 @@ fn remove(
 ) -> Result<(), Refused> {
     if let Some(condition) = condition {
         let found = txn.object(path).map_err(TxnError::from)?;
-        if found.is_some_and(|record| !holds(condition, &record.meta.md5)) {
+        if found.is_some_and(|record| !holds(condition, &record.meta.etag)) {
             return Err(Refused::Precondition);
         }
     }
     // What is not there is as good as deleted.
-    txn.delete_object(path)?;
+    txn.delete_object(path, None, crate::store::Deleter::plain(super::now_ms()))?;
     Ok(())
 }
 

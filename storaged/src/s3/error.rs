@@ -55,6 +55,12 @@ pub fn txn(error: &TxnError) -> S3Error {
             s3_error!(NoSuchBucket, "the specified bucket does not exist")
         }
         TxnError::ConfigTooLong { .. } => s3_error!(InvalidRequest, "{error}"),
+        TxnError::Locked => {
+            s3_error!(AccessDenied, "Access Denied because object protected by object lock.")
+        }
+        TxnError::NoObjectLock => {
+            s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration")
+        }
         TxnError::Index(_) | TxnError::TooLong { .. } | TxnError::NoBlob(_) => internal(error),
     }
 }

@@ -115,13 +115,13 @@ fn missing(api: &Api, bucket: &str) -> S3Error {
 }
 
 fn check_conditions(conditions: &Conditions, record: &ObjectRecord) -> S3Result<()> {
-    match conditions.check(&record.meta.md5, record.meta.modified_ms) {
+    match conditions.check(&record.meta.etag, record.meta.modified_ms) {
         Outcome::Proceed => Ok(()),
         Outcome::Failed => Err(precondition_failed()),
         Outcome::NotModified => {
             let mut error = S3Error::new(S3ErrorCode::NotModified);
             let mut headers = HeaderMap::new();
-            let tag = etag(&record.meta.md5).to_http_header();
+            let tag = etag(&record.meta.etag).to_http_header();
             let date = crate::front::response::http_date(record.meta.modified_ms / 1000);
             headers.extend(tag.ok().map(|tag| (ETAG, tag)));
             headers.extend(HeaderValue::try_from(date).ok().map(|date| (LAST_MODIFIED, date)));
@@ -191,7 +191,7 @@ fn head_of(record: &ObjectRecord, wants_sums: bool) -> GetObjectOutput {
         content_type: Some(
             meta.content_type.clone().unwrap_or_else(|| CONTENT_TYPE_DEFAULT.to_owned()),
         ),
-        e_tag: Some(etag(&meta.md5)),
+        e_tag: Some(etag(&meta.etag)),
         expires: header("expires")
             .and_then(|text| Timestamp::parse(TimestampFormat::HttpDate, &text).ok()),
         last_modified: Some(seconds(meta.modified_ms)),

@@ -136,7 +136,7 @@ impl Found {
                     found.prefixes.push(CommonPrefix { prefix });
                 }
                 ListEntry::Object { path, summary } => found.objects.push(Object {
-                    e_tag: Some(etag(&summary.md5)),
+                    e_tag: Some(etag(&summary.etag)),
                     key: Some(encoding.text(key_of(path, bucket))),
                     last_modified: Some(time(summary.modified_ms)),
                     owner: with_owner.then(|| bucket::owner(owner)),

@@ -57,20 +57,20 @@ pub(super) async fn put(
     let mut expected = Expected::of(&headers)?;
     let mut meta = metadata(&input)?;
     let mut body = Reader { body: input.body, read: 0 };
-    let content = receive(api, &mut body, length, &mut expected, &mut meta.md5).await?;
+    let content = receive(api, &mut body, length, &mut expected, &mut meta.etag.md5).await?;
     if length.is_some_and(|length| length != body.read) {
         return Err(s3_error!(IncompleteBody, "the body has {} bytes", body.read));
     }
     let trailers = trailing_headers.and_then(|trailers| trailers.take());
-    let sum = expected.check(meta.md5, trailers.as_ref())?;
+    let sum = expected.check(meta.etag.md5, trailers.as_ref())?;
     meta.checksums = vec![(sum.0.name().to_owned(), sum.1.clone())];
-    let md5 = meta.md5;
+    let tag = meta.etag;
     meta.modified_ms = super::now_ms();
     let conditions = (input.if_match, input.if_none_match);
     let name = input.bucket;
     let done = api.store.transact(move |txn| commit(txn, &name, &path, content, meta, &conditions));
     done.await.map_err(|e| error::transact(e, refusal))?;
-    let mut output = PutObjectOutput { e_tag: Some(etag(&md5)), ..PutObjectOutput::default() };
+    let mut output = PutObjectOutput { e_tag: Some(etag(&tag)), ..PutObjectOutput::default() };
     let (algorithm, value) = sum;
     let place = match algorithm {
         Algorithm::Crc32 => &mut output.checksum_crc32,
@@ -249,13 +249,13 @@ fn commit(
         let found = txn.object(path).map_err(TxnError::from)?;
         match (matches, &found) {
             (Some(_), None) => return Err(Refused::NoKey),
-            (Some(tag), Some(record)) if !holds(tag, &record.meta.md5) => {
+            (Some(tag), Some(record)) if !holds(tag, &record.meta.etag) => {
                 return Err(Refused::Precondition);
             }
             (Some(_) | None, _) => {}
         }
         if let (Some(tag), Some(record)) = (none_match, &found)
-            && holds(tag, &record.meta.md5)
+            && holds(tag, &record.meta.etag)
         {
             return Err(Refused::Precondition);
         }

@@ -190,7 +190,7 @@ mod test {
         let mut index = MemoryIndex::default();
         run(&mut index, Room::Enough, |txn| {
             for name in ["b", "b2"] {
-                let record = BucketRecord { owner: AccountId(1), created_ms: 0 };
+                let record = BucketRecord::new(AccountId(1), 0);
                 txn.make_bucket(name, &record).unwrap();
             }
         });
@@ -261,7 +261,7 @@ mod test {
         let options = crate::store::Options { kept_bytes: Some(0), ..options };
         let store = crate::store::Store::open(options).unwrap();
         let start = store.settings_generation();
-        let record = BucketRecord { owner: AccountId(1), created_ms: 0 };
+        let record = BucketRecord::new(AccountId(1), 0);
         store.transact_wait(move |txn| txn.make_bucket("b", &record)).unwrap();
         let made = store.settings_generation();
         assert!(made > start);

@@ -12,18 +12,27 @@ pub(crate) mod errno;
 mod home;
 mod list;
 mod reaper;
+mod record;
 mod txn;
 mod types;
+mod versions;
 mod view;
 
 pub use self::config::{BUCKET_CONFIG_BYTES_MAX, BucketConfig, bucket_config, buckets_with};
+pub use self::record::{
+    BucketRecord, ChecksumType, DefaultRetention, ETagValue, Metadata, ObjectKind, ObjectRecord,
+    PartRecord, Period, Retention, RetentionMode, VersionRef, Versioning,
+};
 pub(crate) use self::txn::{Effects, OBJECT_BYTES, OBJECTS, Tally};
 pub use self::txn::{Made, Removed, Room, Txn, TxnError};
 pub use self::types::{
-    AccountId, Area, BlobId, BlobRecord, BlobState, BucketRecord, Content, ContentRef, Digest,
-    INLINE_BYTES_MAX, Metadata, ObjectPath, ObjectRecord, PATH_BYTES_MAX, PathError, Version,
+    AccountId, Area, BlobId, BlobRecord, BlobState, Content, ContentRef, Digest, INLINE_BYTES_MAX,
+    ObjectPath, PATH_BYTES_MAX, PathError, Version,
 };
-pub use self::view::{ViewExt, account, blob, bucket, buckets, object};
+pub use self::versions::{Deleted, Deleter, Written};
+pub use self::view::{
+    ViewExt, account, blob, bucket, buckets, newest, object, object_version, versioning,
+};
 pub use crate::committer::TransactError;
 pub use crate::files::{
     FilesError, ObjectFile, OpenBlobError, SealError, Sealed, StageError, Staging, ViewFile,
@@ -284,9 +293,28 @@ impl Store {
     /// # Errors
     /// When the index fails or the file can't be opened or is not what the index says.
     pub fn open_object(&self, path: &ObjectPath) -> Result<Option<OpenObject>, OpenBlobError> {
+        let found = self.open_version(path, None)?;
+        Ok(found.filter(|(record, _)| !record.is_marker()))
+    }
+
+    /// A version of an object, the newest one if none is named, and its file if it has one: delete
+    /// markers too.
+    ///
+    /// # Errors
+    /// As [`Store::open_object`].
+    pub fn open_version(
+        &self,
+        path: &ObjectPath,
+        version: Option<VersionRef>,
+    ) -> Result<Option<OpenObject>, OpenBlobError> {
         let mut gone = None;
         loop {
-            let Some(record) = self.object(path)? else { return Ok(None) };
+            let view = self.read()?;
+            let found = match version {
+                None => view::newest(&view, path)?,
+                Some(version) => view::object_version(&view, path, version)?,
+            };
+            let Some(record) = found else { return Ok(None) };
             let ContentRef::Blob(blob) = record.content else { return Ok(Some((record, None))) };
             match self.open_blob(blob) {
                 Ok(file) => return Ok(Some((record, Some(file)))),

@@ -21,13 +21,14 @@ fn path(key: &str) -> ObjectPath {
 }
 
 fn meta(bytes: &[u8]) -> Metadata {
-    Metadata { md5: Md5::digest(bytes).into(), modified_ms: 5, ..Metadata::default() }
+    let etag = <[u8; 16]>::from(Md5::digest(bytes)).into();
+    Metadata { etag, modified_ms: 5, ..Metadata::default() }
 }
 
 fn put(store: &Store, key: &str, bytes: &'static [u8]) -> Version {
     let (path, meta) = (path(key), meta(bytes));
     let content = Content::Inline(Bytes::from_static(bytes));
-    store.transact_wait(move |txn| txn.put_object(&path, content, meta)).unwrap()
+    store.transact_wait(move |txn| txn.put_object(&path, content, meta)).unwrap().version
 }
 
 fn seal(store: &Store, bytes: &[u8]) -> Sealed {
@@ -49,7 +50,8 @@ fn put_blob(store: &Store, key: &str, bytes: &[u8]) -> BlobId {
 
 fn delete(store: &Store, key: &str) -> bool {
     let path = path(key);
-    store.transact_wait(move |txn| txn.delete_object(&path)).unwrap()
+    let delete = move |txn: &mut Txn<'_>| txn.delete_object(&path, None, Deleter::plain(0));
+    store.transact_wait(delete).unwrap() != Deleted::Nothing
 }
 
 fn read_all(file: impl std::os::fd::AsFd) -> Vec<u8> {
@@ -283,11 +285,11 @@ fn accounts_and_buckets_keep_their_names_and_numbers() {
     let (alice, bob) = accounts(&store);
     assert_ne!(alice, bob);
     let make = move |store: &Store, name: &'static str, owner| {
-        let record = BucketRecord { owner, created_ms: 3 };
+        let record = BucketRecord::new(owner, 3);
         store.transact_wait(move |txn| txn.make_bucket(name, &record)).unwrap()
     };
     assert_eq!(make(&store, "b", alice), Made::New);
-    let existing = BucketRecord { owner: alice, created_ms: 3 };
+    let existing = BucketRecord::new(alice, 3);
     assert_eq!(make(&store, "b", bob), Made::Existed(existing.clone()));
     assert_eq!(make(&store, "c", alice), Made::New);
     drop(store);
@@ -375,7 +377,7 @@ proptest! {
         let mut index = crate::index::MemoryIndex::default();
         let object = |(key, size): (&Vec<u8>, &u64)| {
             let path = ObjectPath::new(ALICE, Area::Stor, key.clone()).unwrap();
-            let record = ObjectRecord { version: Version(1), size: *size, content: ContentRef::Blob(BlobId(1)), meta: Metadata::default() };
+            let record = ObjectRecord::new(Version(1), ContentRef::Blob(BlobId(1)), *size, Metadata::default());
             (crate::format::object_key(&path, Some(Version(1))), Some(crate::format::Value::encode(&record)))
         };
         let mut changes: crate::index::Changes = keys.iter().map(object).collect();

@@ -3,15 +3,13 @@
 //! All its changes go into the journal together with those of its batch, or none do. It must not wait
 //! for anything: everyone's commits wait for it.
 
-use super::types::{
-    AccountId, BlobId, BlobRecord, BlobState, BucketRecord, Content, ContentRef, Metadata,
-    ObjectPath, ObjectRecord, Version,
-};
+use super::record::{BucketRecord, ObjectRecord};
+use super::types::{AccountId, BlobId, BlobRecord, ObjectPath};
 use super::view::{self, ViewExt};
 use crate::files::Pending;
 use crate::format::{
-    Keyspace, Value, account_key, blob_key, bucket_key, bucket_owner_key, object_key,
-    object_prefix, prefix_end, state_key, to_unlink_key,
+    Keyspace, Value, account_key, blob_key, bucket_key, bucket_owner_key, object_prefix,
+    prefix_end, state_key, to_unlink_key,
 };
 use crate::index::{Changes, IndexError, Layer, View, Visitor};
 use std::ops::{Bound, ControlFlow};
@@ -64,6 +62,14 @@ pub enum TxnError {
         /// Its bytes.
         got: usize,
     },
+    /// A version that is kept until a time, or until a hold on it ends.
+    #[error(
+        "the version is protected by object lock: wait for the end of its retention, or end its legal hold"
+    )]
+    Locked,
+    /// A lock for a version of a bucket that has none.
+    #[error("the bucket has no object lock configuration")]
+    NoObjectLock,
 }
 
 /// What became of a request to make a bucket.
@@ -113,8 +119,8 @@ pub struct Txn<'a> {
     changes: Changes,
     sequence: &'a mut u64,
     room: Room,
-    tally: Tally,
-    pending: Vec<Pending>,
+    pub(super) tally: Tally,
+    pub(super) pending: Vec<Pending>,
 }
 
 /// What a transaction leaves when its closure succeeded.
@@ -176,85 +182,6 @@ impl<'a> Txn<'a> {
     /// When the index fails.
     pub fn object(&self, path: &ObjectPath) -> Result<Option<ObjectRecord>, IndexError> {
         view::object(self, path)
-    }
-
-    /// Makes `content` the current version of an object, and lets go of what was.
-    ///
-    /// # Errors
-    /// When the index fails, the disk is too full for an inline content, or that is too long.
-    pub fn put_object(
-        &mut self,
-        path: &ObjectPath,
-        content: Content,
-        meta: Metadata,
-    ) -> Result<Version, TxnError> {
-        let (content, size) = match content {
-            Content::Inline(bytes) if bytes.len() > super::INLINE_BYTES_MAX => {
-                return Err(TxnError::TooLong { got: bytes.len() });
-            }
-            Content::Inline(bytes) => {
-                self.check_room()?;
-                let size = bytes.len() as u64;
-                (ContentRef::Inline(bytes), size)
-            }
-            Content::Blob(sealed) => {
-                let (blob, size) = (sealed.blob(), sealed.size());
-                let state = BlobState::Sealed(sealed.digest());
-                self.put_value(blob_key(blob), &BlobRecord { size, references: 1, state });
-                self.pending.push(sealed.into_pending());
-                (ContentRef::Blob(blob), size)
-            }
-        };
-        self.put_record(path, content, size, meta)
-    }
-
-    /// Makes an existing content the current version of an object: a copy that shares the bytes.
-    ///
-    /// # Errors
-    /// When the index fails or the blob has no record.
-    pub fn put_shared(
-        &mut self,
-        path: &ObjectPath,
-        content: ContentRef,
-        size: u64,
-        meta: Metadata,
-    ) -> Result<Version, TxnError> {
-        match &content {
-            ContentRef::Inline(_) => self.check_room()?,
-            ContentRef::Blob(blob) => self.hold_blob(*blob)?,
-        }
-        self.put_record(path, content, size, meta)
-    }
-
-    fn put_record(
-        &mut self,
-        path: &ObjectPath,
-        content: ContentRef,
-        size: u64,
-        meta: Metadata,
-    ) -> Result<Version, TxnError> {
-        self.delete_object(path)?;
-        let version = Version(self.next_sequence());
-        let record = ObjectRecord { version, size, content, meta };
-        self.put_value(object_key(path, Some(version)), &record);
-        self.tally.objects += 1;
-        self.tally.bytes += size.cast_signed();
-        Ok(version)
-    }
-
-    /// Removes an object; whether there was one.
-    ///
-    /// # Errors
-    /// When the index fails.
-    pub fn delete_object(&mut self, path: &ObjectPath) -> Result<bool, TxnError> {
-        let Some(record) = self.object(path)? else { return Ok(false) };
-        self.delete(object_key(path, Some(record.version)));
-        if let ContentRef::Blob(blob) = record.content {
-            self.release_blob(blob)?;
-        }
-        self.tally.objects -= 1;
-        self.tally.bytes -= record.size.cast_signed();
-        Ok(true)
     }
 
     /// Adds a reference to a blob, so that it outlives its objects.
@@ -323,9 +250,14 @@ impl<'a> Txn<'a> {
             return Ok(Made::Existed(existing));
         }
         self.check_room()?;
+        self.change_bucket(name, record);
+        Ok(Made::New)
+    }
+
+    /// Changes the record of a bucket that there is; its owner and name stay.
+    pub fn change_bucket(&mut self, name: &str, record: &BucketRecord) {
         self.put_value(bucket_key(name), record);
         self.put_value(bucket_owner_key(record.owner, name), record);
-        Ok(Made::New)
     }
 
     /// Removes a bucket, if nothing is in it.

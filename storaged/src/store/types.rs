@@ -180,36 +180,6 @@ pub enum ContentRef {
     Blob(BlobId),
 }
 
-/// What the writer of an object says about it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Metadata {
-    /// MD5 of the content: the ETag.
-    pub md5: [u8; 16],
-    /// Milliseconds since 1970, for people; nothing is ordered by it.
-    pub modified_ms: u64,
-    /// The content type, if one was given.
-    pub content_type: Option<String>,
-    /// Further headers to give back as they came (`cache-control`, `content-encoding`, …).
-    pub headers: Vec<(String, String)>,
-    /// The user's own metadata, names without their protocol's prefix.
-    pub user: Vec<(String, String)>,
-    /// Checksums that the writer gave and that held: algorithm and value as it was written.
-    pub checksums: Vec<(String, String)>,
-}
-
-/// An object as the index knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectRecord {
-    /// Which version this is.
-    pub version: Version,
-    /// Bytes of content.
-    pub size: u64,
-    /// Where they are.
-    pub content: ContentRef,
-    /// What the writer said.
-    pub meta: Metadata,
-}
-
 /// Whether a blob's file is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobState {
@@ -228,13 +198,4 @@ pub struct BlobRecord {
     pub references: u32,
     /// Whether it is sealed.
     pub state: BlobState,
-}
-
-/// A bucket as the index knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BucketRecord {
-    /// Whose it is.
-    pub owner: AccountId,
-    /// When it was made, milliseconds since 1970.
-    pub created_ms: u64,
 }

@@ -1,6 +1,7 @@
 //! Typed reading: from a snapshot or from inside a transaction alike.
 
-use super::types::{AccountId, BlobId, BlobRecord, BucketRecord, ObjectPath, ObjectRecord};
+use super::record::{BucketRecord, ObjectRecord, VersionRef, Versioning};
+use super::types::{AccountId, Area, BlobId, BlobRecord, ObjectPath, Version};
 use crate::format::{
     DecodeError, Value, account_key, blob_key, bucket_key, bucket_owner_key, object_key, prefix_end,
 };
@@ -38,11 +39,11 @@ pub(crate) fn damaged(what: &'static str) -> impl Fn(DecodeError) -> IndexError 
     move |source| IndexError::Damaged { what, source }
 }
 
-/// The current version of an object.
+/// The newest version of an object, be it a delete marker.
 ///
 /// # Errors
 /// When the index fails.
-pub fn object(
+pub fn newest(
     view: &(impl View + ?Sized),
     path: &ObjectPath,
 ) -> Result<Option<ObjectRecord>, IndexError> {
@@ -52,6 +53,80 @@ pub fn object(
         ControlFlow::Break(())
     })?;
     found.map(decoded).transpose()
+}
+
+/// The current version of an object: none if the newest is a delete marker.
+///
+/// # Errors
+/// When the index fails.
+pub fn object(
+    view: &(impl View + ?Sized),
+    path: &ObjectPath,
+) -> Result<Option<ObjectRecord>, IndexError> {
+    Ok(newest(view, path)?.filter(|record| !record.is_marker()))
+}
+
+/// One version of an object, be it a delete marker.
+///
+/// # Errors
+/// When the index fails.
+pub fn object_version(
+    view: &(impl View + ?Sized),
+    path: &ObjectPath,
+    version: VersionRef,
+) -> Result<Option<ObjectRecord>, IndexError> {
+    match version {
+        VersionRef::Id(version) => Ok(numbered(view, path, version)?.filter(|record| !record.null)),
+        VersionRef::Null => match newest(view, path)? {
+            Some(record) => null_version(view, path, record),
+            None => Ok(None),
+        },
+    }
+}
+
+/// The version with this number, whatever clients call it.
+pub(crate) fn numbered(
+    view: &(impl View + ?Sized),
+    path: &ObjectPath,
+    version: Version,
+) -> Result<Option<ObjectRecord>, IndexError> {
+    view.get_value(&object_key(path, Some(version)))
+}
+
+/// The null version of an object, given its newest one.
+pub(crate) fn null_version(
+    view: &(impl View + ?Sized),
+    path: &ObjectPath,
+    newest: ObjectRecord,
+) -> Result<Option<ObjectRecord>, IndexError> {
+    match (newest.null, newest.null_below) {
+        (true, _) => Ok(Some(newest)),
+        (false, None) => Ok(None),
+        (false, Some(below)) => numbered(view, path, below),
+    }
+}
+
+/// What the bucket that an object is in makes of old contents: nothing where there is no bucket.
+///
+/// # Errors
+/// When the index fails.
+pub fn versioning(
+    view: &(impl View + ?Sized),
+    path: &ObjectPath,
+) -> Result<Versioning, IndexError> {
+    Ok(bucket_of(view, path)?.map_or(Versioning::Unversioned, |record| record.versioning))
+}
+
+/// The bucket that an object is in.
+pub(crate) fn bucket_of(
+    view: &(impl View + ?Sized),
+    path: &ObjectPath,
+) -> Result<Option<BucketRecord>, IndexError> {
+    let slash = path.bytes().iter().position(|&byte| byte == b'/');
+    let (Area::Stor, Some(slash)) = (path.area, slash) else { return Ok(None) };
+    // A directory whose name no bucket can have is none.
+    let Ok(name) = std::str::from_utf8(&path.bytes()[..slash]) else { return Ok(None) };
+    Ok(bucket(view, name)?.filter(|record| record.owner == path.account))
 }
 
 /// The number of an account, if it has one.

@@ -79,7 +79,7 @@ mod test {
     use super::*;
 
     fn facts(name: &str, created_ms: u64) -> Arc<Facts> {
-        let record = BucketRecord { owner: AccountId(1), created_ms };
+        let record = BucketRecord::new(AccountId(1), created_ms);
         Arc::new(Facts { name: name.to_owned(), record })
     }
 

@@ -69,8 +69,8 @@ impl House {
 
     fn put(&self, path: &str, bytes: &[u8]) {
         let path = ObjectPath::new(self.account, Area::Stor, path).unwrap();
-        let md5 = md5::Md5::digest(bytes).into();
-        let meta = Metadata { md5, ..Metadata::default() };
+        let md5: [u8; 16] = md5::Md5::digest(bytes).into();
+        let meta = Metadata { etag: md5.into(), ..Metadata::default() };
         let content = if bytes.len() < 1000 {
             Content::Inline(bytes.to_vec().into())
         } else {
