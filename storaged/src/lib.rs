@@ -19,6 +19,7 @@ pub mod journal;
 pub mod manta;
 pub mod prefetch;
 pub mod s3;
+pub mod snapshot;
 pub mod store;
 pub mod wire_server;
 

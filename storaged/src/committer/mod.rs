@@ -95,25 +95,32 @@ pub(crate) struct Committer {
 
 enum Message {
     Work(Box<dyn Work>),
+    Persist(oneshot::Sender<()>),
     Stop,
 }
 
 /// What the committer's thread shows to the others.
 struct Shared {
-    view: RwLock<SharedView>,
-    sequence: AtomicU64,
+    /// What is committed, and the last sequence in it.
+    view: RwLock<(SharedView, u64)>,
+    /// The sequence up to which the index is on disk.
+    persisted: AtomicU64,
     /// Grows with each batch that changed a bucket or a configuration, once that can be read.
     settings: AtomicU64,
 }
 
 impl Shared {
     fn view(&self) -> SharedView {
-        Arc::clone(&self.view.read().expect("no holder of this lock panics"))
+        self.view_at().0
+    }
+
+    fn view_at(&self) -> (SharedView, u64) {
+        let published = self.view.read().expect("no holder of this lock panics");
+        (Arc::clone(&published.0), published.1)
     }
 
     fn publish(&self, view: SharedView, sequence: u64) {
-        *self.view.write().expect("no holder of this lock panics") = view;
-        self.sequence.store(sequence, Ordering::Release);
+        *self.view.write().expect("no holder of this lock panics") = (view, sequence);
     }
 }
 
@@ -126,11 +133,10 @@ impl Committer {
     ) -> Result<Self, IndexError> {
         let (queue, messages) = bounded(QUEUE_MAX);
         let (view, sequence) = (index.view()?, journal.sequence());
-        let shared = Arc::new(Shared {
-            view: RwLock::new(view),
-            sequence: sequence.into(),
-            settings: 0.into(),
-        });
+        // Whoever opened the index has persisted what was replayed.
+        let view = RwLock::new((view, sequence));
+        let (persisted, settings) = (sequence.into(), 0.into());
+        let shared = Arc::new(Shared { view, persisted, settings });
         let thread = Loop::new(index, journal, surroundings, messages, Arc::clone(&shared))?;
         let thread = std::thread::Builder::new()
             .name("committer".into())
@@ -162,9 +168,29 @@ impl Committer {
         self.shared.view()
     }
 
+    /// What is committed, and the last sequence in it.
+    pub(crate) fn view_at(&self) -> (SharedView, u64) {
+        self.shared.view_at()
+    }
+
     /// The last sequence that is committed.
     pub(crate) fn sequence(&self) -> u64 {
-        self.shared.sequence.load(Ordering::Acquire)
+        self.shared.view_at().1
+    }
+
+    /// The sequence up to which the index, and so the journal, is on disk.
+    pub(crate) fn persisted(&self) -> u64 {
+        self.shared.persisted.load(Ordering::Acquire)
+    }
+
+    /// Persists the index now; the sequence up to which it is on disk then.
+    pub(crate) fn persist(&self) -> u64 {
+        let (reply, answer) = oneshot::channel();
+        // A queue that is closed, or a committer that ends, answers nothing: then it is what it was.
+        if self.queue.send(Message::Persist(reply)).is_ok() {
+            let (Ok(()) | Err(_)) = wait(answer);
+        }
+        self.persisted()
     }
 
     /// See [`crate::store::Store::settings_generation`].

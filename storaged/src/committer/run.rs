@@ -11,6 +11,7 @@ use crate::index::{Changes, Index, IndexError, Layer, Persist, View};
 use crate::journal::{AppendError, Journal};
 use crate::store::{Effects, OBJECT_BYTES, OBJECTS, Room, Tally, Txn, ViewExt};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
+use futures_channel::oneshot;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -28,6 +29,13 @@ pub(super) struct Loop {
     /// When the oldest change was made that the index has not persisted.
     behind_since: Option<Instant>,
     behind_bytes: u64,
+}
+
+/// What is to be done once a batch is answered.
+enum After {
+    GoOn,
+    Persist(oneshot::Sender<()>),
+    Stop,
 }
 
 /// A batch in the making.
@@ -70,39 +78,47 @@ impl Loop {
                 None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(since) => self.messages.recv_deadline(since + CHECKPOINT_INTERVAL),
             };
-            let stop = match message {
+            let after = match message {
                 Ok(Message::Work(first)) => self.batch(first),
-                Err(RecvTimeoutError::Timeout) => false,
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => true,
+                Err(RecvTimeoutError::Timeout) => After::GoOn,
+                Ok(Message::Persist(reply)) => After::Persist(reply),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => After::Stop,
             };
             let due = self.behind_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_INTERVAL);
-            if stop || due || self.behind_bytes >= CHECKPOINT_BYTES {
+            if due || self.behind_bytes >= CHECKPOINT_BYTES || !matches!(after, After::GoOn) {
                 self.checkpoint();
             }
-            if stop {
-                return;
+            match after {
+                After::GoOn => {}
+                // Whoever asked may have gone away.
+                After::Persist(reply) => drop(reply.send(())),
+                After::Stop => return,
             }
         }
     }
 
-    /// Gathers, commits and answers one batch; whether the loop is to stop after it.
-    fn batch(&mut self, first: Box<dyn Work>) -> bool {
+    /// Gathers, commits and answers one batch; what to do after it.
+    fn batch(&mut self, first: Box<dyn Work>) -> After {
         if let Some(why) = self.surroundings.latch.closed() {
             first.done(Some(Failure::ReadOnly(why)));
-            return false;
+            return After::GoOn;
         }
         let base = self.shared.view();
         let room = (self.surroundings.room)();
         let mut batch = Batch::default();
-        let mut stop = false;
+        let mut after = After::GoOn;
         let mut next = Some(first);
         while let Some(work) = next.take() {
             self.run_one(work, &*base, room, &mut batch);
             if batch.works.len() < BATCH_TRANSACTIONS_MAX && batch.bytes < BATCH_BYTES_MAX {
                 next = match self.messages.try_recv() {
                     Ok(Message::Work(work)) => Some(work),
+                    Ok(Message::Persist(reply)) => {
+                        after = After::Persist(reply);
+                        None
+                    }
                     Ok(Message::Stop) => {
-                        stop = true;
+                        after = After::Stop;
                         None
                     }
                     Err(_) => None,
@@ -121,7 +137,7 @@ impl Loop {
         for (work, own) in batch.works {
             work.done(own.or_else(|| failure.clone()));
         }
-        stop
+        after
     }
 
     fn run_one(&mut self, mut work: Box<dyn Work>, base: &dyn View, room: Room, batch: &mut Batch) {
@@ -200,8 +216,9 @@ impl Loop {
             return;
         }
         let sequence = self.journal.sequence();
-        if let Err(error) = self.index.apply(&Changes::new(), sequence, Persist::Now) {
-            self.latch(&error);
+        match self.index.apply(&Changes::new(), sequence, Persist::Now) {
+            Ok(()) => self.shared.persisted.store(sequence, Ordering::Release),
+            Err(error) => drop(self.latch(&error)),
         }
     }
 

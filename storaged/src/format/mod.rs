@@ -10,6 +10,7 @@ mod file;
 mod key;
 mod object;
 mod record;
+mod snapshot;
 mod value;
 
 pub use codec::{DecodeError, Reader, Writer};
@@ -23,5 +24,9 @@ pub use object::{Summary, is_marker};
 pub use record::{
     Batch, Found, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
     SegmentHeader, encode_record, find_record, read_record,
+};
+pub use snapshot::{
+    CHUNK_BYTES, CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, ChunkHead, ChunkWriter,
+    SNAPSHOT_HEADER_BYTES, SnapshotDamage, SnapshotHeader, SnapshotReader, parse_snapshot,
 };
 pub use value::Value;

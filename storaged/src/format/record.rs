@@ -28,7 +28,7 @@ const UNSYNCED: u32 = 1;
 const DELETE: u8 = 0;
 const PUT: u8 = 1;
 
-fn crc32c(parts: &[&[u8]]) -> u32 {
+pub(super) fn crc32c(parts: &[&[u8]]) -> u32 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
     parts.iter().for_each(|part| digest.update(part));
     u32::try_from(digest.finalize()).expect("CRC-32C has 32 bits")

@@ -39,6 +39,17 @@ pub enum IndexError {
     },
 }
 
+impl IndexError {
+    /// Whether the index itself is damaged, so that a new one helps; not the disk, or the machine.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Engine { source, .. } => self::redb::is_damage(&**source),
+            Self::Damaged { .. } => true,
+        }
+    }
+}
+
 /// What is shown keys and values until it breaks.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 

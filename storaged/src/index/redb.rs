@@ -4,8 +4,12 @@
 //! is made durable, with redb's quick repair, so that opening after a crash does not walk the file.
 
 use super::{Changes, Index, IndexError, Persist, SharedView, View, Visitor};
-use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use redb::{
+    Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, StorageError,
+    TableDefinition, TableError, TransactionError,
+};
 use std::fs::File;
+use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +35,40 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     move |source| IndexError::Engine { doing, source: Box::new(source) }
+}
+
+/// Whether redb found its own file damaged, at once or as the cause of something else.
+pub(super) fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let damaged = |storage: &StorageError| match storage {
+        StorageError::Corrupted(_) => true,
+        StorageError::Io(error) => {
+            matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+        }
+        _ => false,
+    };
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let found = match error.downcast_ref::<DatabaseError>() {
+            Some(DatabaseError::Storage(storage)) => damaged(storage),
+            Some(DatabaseError::RepairAborted | DatabaseError::UpgradeRequired(_)) => true,
+            Some(_) => false,
+            None => match error.downcast_ref::<TableError>() {
+                Some(TableError::Storage(storage)) => damaged(storage),
+                // Our tables, with other types: not what we wrote.
+                Some(_) => true,
+                None => match error.downcast_ref::<TransactionError>() {
+                    Some(TransactionError::Storage(storage)) => damaged(storage),
+                    Some(_) => false,
+                    None => error.downcast_ref::<StorageError>().is_some_and(damaged),
+                },
+            },
+        };
+        if found {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 impl RedbIndex {

@@ -1,11 +1,12 @@
-//! What the journal needs of a disk: few enough operations that a test can be one.
+//! What the journal and the snapshots need of a disk: few enough operations that a test can be one.
 
+use nix::fcntl::{AT_FDCWD, PosixFadviseAdvice, RenameFlags, posix_fadvise, renameat2};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Where segments are, named by their first sequence.
+/// Where numbered files are: segments of the journal, snapshots.
 pub trait Disk: Send {
     /// The names that are there, in any order.
     ///
@@ -27,6 +28,11 @@ pub trait Disk: Send {
     /// # Errors
     /// When it is not there or the disk fails.
     fn remove(&mut self, name: u64) -> io::Result<()>;
+    /// Gives a file another name, under which none may be; after a crash it has one of the two.
+    ///
+    /// # Errors
+    /// When it is not there, the other is, or the disk fails.
+    fn rename(&mut self, from: u64, to: u64) -> io::Result<()>;
     /// Brings the names to disk.
     ///
     /// # Errors
@@ -41,6 +47,16 @@ pub trait SegmentFile: Send {
     /// # Errors
     /// When the disk fails.
     fn read(&mut self) -> io::Result<Vec<u8>>;
+    /// Its bytes' number.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn length(&mut self) -> io::Result<u64>;
+    /// Some of it, from that byte on; fewer than asked for only at its end.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes bytes; what an error leaves of them is unknown.
     ///
     /// # Errors
@@ -56,6 +72,11 @@ pub trait SegmentFile: Send {
     /// # Errors
     /// When the disk fails; what is on it is unknown from then on.
     fn sync(&mut self) -> io::Result<()>;
+    /// Lets the memory go that holds what is on disk, so that the next read asks the disk.
+    ///
+    /// # Errors
+    /// When the kernel does not know the file.
+    fn forget(&mut self) -> io::Result<()>;
 }
 
 /// A directory of a file system.
@@ -63,26 +84,29 @@ pub trait SegmentFile: Send {
 pub struct RealDisk {
     path: PathBuf,
     directory: File,
+    suffix: &'static str,
 }
 
-/// What a segment's file name ends with.
-const SUFFIX: &str = ".journal";
+/// What the file name of a journal's segment ends with.
+pub const SEGMENT_SUFFIX: &str = ".journal";
+/// What a snapshot's file name ends with.
+pub const SNAPSHOT_SUFFIX: &str = ".snapshot";
 
 impl RealDisk {
-    /// The journal in this directory, made if missing.
+    /// The files in this directory, made if missing, whose names end so.
     ///
     /// # Errors
     /// When it can't be made or opened.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, suffix: &'static str) -> io::Result<Self> {
         if !path.exists() {
             fs::create_dir(path)?;
             File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
         }
-        Ok(Self { path: path.to_owned(), directory: File::open(path)? })
+        Ok(Self { path: path.to_owned(), directory: File::open(path)?, suffix })
     }
 
     fn file(&self, name: u64) -> PathBuf {
-        self.path.join(format!("{name:016x}{SUFFIX}"))
+        self.path.join(format!("{name:016x}{}", self.suffix))
     }
 }
 
@@ -91,10 +115,14 @@ impl Disk for RealDisk {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let file = entry?.file_name();
-            let name = file.to_str().and_then(|text| text.strip_suffix(SUFFIX));
+            let name = file.to_str().and_then(|text| text.strip_suffix(self.suffix));
             match name.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
                 Some(name) => names.push(name),
-                None => log::warn!("journal: {} is no segment and is left alone", file.display()),
+                None => log::warn!(
+                    "{}: {} is none of the store's and is left alone",
+                    self.path.display(),
+                    file.display()
+                ),
             }
         }
         Ok(names)
@@ -114,6 +142,11 @@ impl Disk for RealDisk {
         fs::remove_file(self.file(name))
     }
 
+    fn rename(&mut self, from: u64, to: u64) -> io::Result<()> {
+        let (from, to) = (self.file(from), self.file(to));
+        Ok(renameat2(AT_FDCWD, &from, AT_FDCWD, &to, RenameFlags::RENAME_NOREPLACE)?)
+    }
+
     fn sync_names(&mut self) -> io::Result<()> {
         self.directory.sync_all()
     }
@@ -121,10 +154,27 @@ impl Disk for RealDisk {
 
 impl SegmentFile for File {
     fn read(&mut self) -> io::Result<Vec<u8>> {
-        let length = self.metadata()?.len();
+        let length = self.length()?;
         let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
         self.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
+    }
+
+    fn length(&mut self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match FileExt::read_at(self, &mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -137,5 +187,9 @@ impl SegmentFile for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn forget(&mut self) -> io::Result<()> {
+        Ok(posix_fadvise(&*self, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?)
     }
 }

@@ -8,13 +8,13 @@
 //!              broken and nothing follows: torn, cut off     broken and a record follows: damage, refused
 //! ```
 //! A batch is one record, written only when the one before is on disk, so what a crash leaves is a whole
-//! number of batches and at most one torn record at the very end. Segments are all kept for now.
+//! number of batches and at most one torn record at the very end. Segments are kept until a snapshot covers them.
 
 mod disk;
 #[cfg(test)]
 pub(crate) mod simulation;
 
-pub use disk::{Disk, RealDisk, SegmentFile};
+pub use disk::{Disk, RealDisk, SEGMENT_SUFFIX, SNAPSHOT_SUFFIX, SegmentFile};
 
 use crate::format::{
     Batch, DecodeError, Found, SEGMENT_HEADER_BYTES, SegmentHeader, encode_record, find_record,
@@ -106,6 +106,7 @@ pub struct Journal {
     end: u64,
     sequence: u64,
     synced: bool,
+    segment_bytes: u64,
     buffer: Vec<u8>,
 }
 
@@ -120,13 +121,18 @@ impl Journal {
         self.sequence
     }
 
+    /// Begins new segments after so many bytes.
+    pub fn set_segment_bytes(&mut self, bytes: u64) {
+        self.segment_bytes = bytes.min(SEGMENT_BYTES_MAX);
+    }
+
     /// Appends a batch that ends with `sequence`, and syncs it if the store is durable; the bytes it took.
     ///
     /// # Errors
     /// [`AppendError::Full`] leaves the journal as it was; after [`AppendError::Failed`] it must not be used.
     pub fn append(&mut self, sequence: u64, changes: &Changes) -> Result<u64, AppendError> {
         assert!(sequence > self.sequence, "sequences only grow");
-        if self.end > SEGMENT_BYTES_MAX {
+        if self.end > self.segment_bytes {
             self.begin_segment()?;
         }
         self.buffer.clear();
@@ -215,7 +221,8 @@ impl Journal {
             }
         };
         let buffer = Vec::new();
-        Ok(Self { disk, durability, header, file, end, sequence, synced: true, buffer })
+        let (synced, segment_bytes) = (true, SEGMENT_BYTES_MAX);
+        Ok(Self { disk, durability, header, file, end, sequence, synced, segment_bytes, buffer })
     }
 }
 

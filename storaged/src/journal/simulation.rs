@@ -1,4 +1,4 @@
-//! A disk that crashes on demand: what was not synced is lost, torn, or there, as a seed decides.
+//! A disk of numbered files that crashes on demand: what was not synced is lost, torn, or there, as a seed decides.
 //!
 //! It models a page cache over a disk with a volatile cache, sector by sector: each sector written since
 //! the last sync is on disk after a crash or is not, independently; a length that was changed too, and a
@@ -47,6 +47,8 @@ struct Segment {
     now: Vec<u8>,
     on_disk: Vec<u8>,
     name_synced: bool,
+    /// Its name on disk, if that is another.
+    was: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +118,8 @@ impl SimulatedDisk {
         for (&name, file) in &state.files {
             if file.name_synced || dice.below(2) == 0 {
                 files.insert(name, file.crashed(dice));
+            } else if let Some(was) = file.was {
+                files.insert(was, file.crashed(dice));
             }
         }
         for (&name, file) in &state.removed {
@@ -145,7 +149,7 @@ impl Segment {
                 bytes[start..end].copy_from_slice(&from[start..end]);
             }
         }
-        Self { now: bytes.clone(), on_disk: bytes, name_synced: true }
+        Self { now: bytes.clone(), on_disk: bytes, name_synced: true, was: None }
     }
 }
 
@@ -189,13 +193,33 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    fn rename(&mut self, from: u64, to: u64) -> io::Result<()> {
+        let mut state = self.state();
+        let go = state.step();
+        if let Go::No(error) = go {
+            return Err(error);
+        }
+        if state.files.contains_key(&to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let mut file = state.files.remove(&from).ok_or(io::ErrorKind::NotFound)?;
+        if file.name_synced {
+            (file.name_synced, file.was) = (false, Some(from));
+        }
+        state.files.insert(to, file);
+        match go {
+            Go::Half(error) => Err(error),
+            Go::Whole | Go::No(_) => Ok(()),
+        }
+    }
+
     fn sync_names(&mut self) -> io::Result<()> {
         let mut state = self.state();
         let go = state.step();
         if let Go::No(error) = go {
             return Err(error);
         }
-        state.files.values_mut().for_each(|file| file.name_synced = true);
+        state.files.values_mut().for_each(|file| (file.name_synced, file.was) = (true, None));
         state.removed.clear();
         match go {
             Go::Half(error) => Err(error),
@@ -221,6 +245,20 @@ impl SimulatedFile {
 impl SegmentFile for SimulatedFile {
     fn read(&mut self) -> io::Result<Vec<u8>> {
         Ok(self.disk.state().files[&self.name].now.clone())
+    }
+
+    fn length(&mut self) -> io::Result<u64> {
+        Ok(self.disk.state().files[&self.name].now.len() as u64)
+    }
+
+    fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.state();
+        let rest =
+            usize::try_from(offset).ok().and_then(|at| state.files[&self.name].now.get(at..));
+        let rest = rest.unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -250,5 +288,9 @@ impl SegmentFile for SimulatedFile {
                 file.on_disk.clone_from(&file.now);
             }
         })
+    }
+
+    fn forget(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod home;
 mod list;
 mod reaper;
 mod record;
+pub(crate) mod recover;
 mod txn;
 mod types;
 mod versions;
@@ -45,10 +46,11 @@ pub use list::{After, ListEntry, ListPage, ListQuery, list};
 
 use crate::committer::{Committer, Latch, Surroundings};
 use crate::files::{Files, SweepError};
-use crate::index::{Index, Persist, RedbIndex, SharedView};
-use crate::journal::{Journal, RealDisk};
+use crate::index::SharedView;
+use crate::snapshot::{self, Keeper, SnapshotError};
 use home::Home;
 use reaper::{Bell, Reaper};
+use recover::{Ground, RealPlace};
 use std::io;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -81,6 +83,10 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Threads that write, seal and sync files.
     pub disk_threads: usize,
+    /// Bytes of journal after which a snapshot is made.
+    pub snapshot_journal_bytes: u64,
+    /// Bytes after which the journal begins a new segment.
+    pub segment_bytes: u64,
 }
 
 /// Threads that write, seal and sync files, unless told otherwise: enough that fsyncs of several
@@ -108,6 +114,8 @@ impl Options {
             kept_bytes: None,
             cache_bytes: cache_bytes(),
             disk_threads: DISK_THREADS,
+            snapshot_journal_bytes: snapshot::JOURNAL_BYTES,
+            segment_bytes: crate::journal::SEGMENT_BYTES_MAX,
         }
     }
 }
@@ -124,6 +132,9 @@ pub enum OpenError {
     /// The journal is damaged.
     #[error(transparent)]
     Journal(#[from] RecoverError),
+    /// A snapshot failed.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The files' directories failed.
     #[error(transparent)]
     Files(#[from] FilesError),
@@ -154,6 +165,7 @@ pub struct Store {
 }
 
 struct Inner {
+    keeper: Keeper,
     reaper: Reaper,
     committer: Arc<Committer>,
     files: Files,
@@ -165,6 +177,14 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Inner {
+    /// Ends the threads, those that use others first.
+    fn stop(&self) {
+        self.keeper.stop();
         self.reaper.stop();
         self.committer.shutdown();
     }
@@ -202,7 +222,17 @@ impl Store {
         let home = Home::open(&options.data)?;
         let latch = Arc::new(Latch::default());
         let files = Files::open(&options, Arc::clone(&latch))?;
-        let (index, journal) = recover(&options, home.format.store)?;
+        let mut place = RealPlace::new(&options.data, options.cache_bytes);
+        let mut snapshots = place.snapshots()?;
+        let ground = Ground {
+            store: home.format.store,
+            durability: options.durability,
+            journal: place.journal()?,
+            snapshots: &mut *snapshots,
+            place: &mut place,
+        };
+        let (index, mut journal) = recover::recover(ground, false)?;
+        journal.set_segment_bytes(options.segment_bytes);
         files.sweep(&*index.view()?)?;
         let (bell, end) = Bell::new();
         let surroundings = Surroundings {
@@ -220,6 +250,20 @@ impl Store {
         let reaper = Reaper::start(Arc::clone(&committer), files.clone(), &bell, end)
             .map_err(|source| OpenError::Io { doing: "start the reaper's thread", source })?;
         let id = home.format.store;
+        let keeper = Keeper::start(snapshot::Surroundings {
+            store: id,
+            committer: Arc::clone(&committer),
+            journal: place.journal()?,
+            snapshots,
+            room: Box::new({
+                let files = files.clone();
+                move || files.room(0)
+            }),
+            latch: Arc::clone(&latch),
+            journal_bytes: options.snapshot_journal_bytes,
+        });
+        let keeper = keeper
+            .map_err(|source| OpenError::Io { doing: "start the snapshots' thread", source })?;
         if !files.abilities().verity {
             log::warn!(
                 "no fs-verity here: storaged keeps digests of its own, and nothing checks pages as they are read"
@@ -228,7 +272,7 @@ impl Store {
         if !files.abilities().project {
             log::warn!("no project quotas here: what tasks write is not held to their disk limits");
         }
-        let inner = Inner { reaper, committer, files, latch, id, _home: home };
+        let inner = Inner { keeper, reaper, committer, files, latch, id, _home: home };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -368,8 +412,15 @@ impl Store {
 
     /// Stops taking transactions, and persists what was taken.
     pub fn shutdown(&self) {
-        self.inner.reaper.stop();
-        self.inner.committer.shutdown();
+        self.inner.stop();
+    }
+
+    /// Makes a snapshot now, instead of when the journal has grown; the journal that it covers goes.
+    ///
+    /// # Errors
+    /// When the disk is full or fails, or the store takes no changes.
+    pub fn make_snapshot(&self) -> Result<(), SnapshotError> {
+        self.inner.keeper.make()
     }
 
     /// How the store is.
@@ -390,28 +441,6 @@ impl Store {
             read_only: self.inner.latch.closed().map(|why| why.to_string()),
         }
     }
-}
-
-/// Opens the index and brings it up to the end of the journal.
-fn recover(options: &Options, store: Uuid) -> Result<(Box<dyn Index>, Journal), OpenError> {
-    let disk = RealDisk::open(&options.data.join("journal"))
-        .map_err(|source| OpenError::Io { doing: "open the journal's directory", source })?;
-    let mut index = RedbIndex::open(&options.data.join("index.redb"), options.cache_bytes)?;
-    let applied = index.applied()?;
-    let mut batches = 0_u64;
-    let replay = &mut |batch: &crate::format::Batch| {
-        batches += 1;
-        index.apply(&batch.changes, batch.sequence, Persist::Later)
-    };
-    let journal = Journal::recover(Box::new(disk), store, applied, options.durability, replay)?;
-    if batches > 0 {
-        index.apply(&crate::index::Changes::new(), journal.sequence(), Persist::Now)?;
-        log::info!(
-            "replayed {batches} batches of the journal, up to sequence {}",
-            journal.sequence()
-        );
-    }
-    Ok((Box::new(index), journal))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::committer::wait;
+use crate::index::{Index as _, Persist};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use proptest::prelude::*;
