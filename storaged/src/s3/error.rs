@@ -25,6 +25,11 @@ pub fn coded(code: &'static str, status: StatusCode, message: impl Into<String>)
     error
 }
 
+/// A request that makes no sense.
+pub fn bad_request(message: impl Into<String>) -> S3Error {
+    coded("BadRequest", StatusCode::BAD_REQUEST, message)
+}
+
 /// The store failed, and its log says how.
 pub fn internal(error: &(dyn std::error::Error + 'static)) -> S3Error {
     log::error!("{}", chain(error));

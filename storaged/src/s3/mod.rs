@@ -7,17 +7,22 @@
 
 pub mod access;
 mod bucket;
+mod bucket_tagging;
 pub mod checksum;
 mod condition;
+pub mod cors;
 mod delete;
+mod document;
 mod error;
 mod get;
 mod list;
 mod put;
 mod screen;
+mod settings;
 
 pub use error::chain;
 pub use screen::screen;
+pub use settings::{BucketSettings, Settings};
 
 use crate::accounts::Accounts;
 use crate::front::{Answer, FileRange, Service};
@@ -27,12 +32,15 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::{
-    CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
+    CreateBucketInput, CreateBucketOutput, DeleteBucketCorsInput, DeleteBucketCorsOutput,
+    DeleteBucketInput, DeleteBucketOutput, DeleteBucketTaggingInput, DeleteBucketTaggingOutput,
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
-    GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput, GetObjectOutput,
+    GetBucketCorsInput, GetBucketCorsOutput, GetBucketLocationInput, GetBucketLocationOutput,
+    GetBucketTaggingInput, GetBucketTaggingOutput, GetObjectInput, GetObjectOutput,
     HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
     ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, PutObjectInput, PutObjectOutput,
+    ListObjectsV2Output, PutBucketCorsInput, PutBucketCorsOutput, PutBucketTaggingInput,
+    PutBucketTaggingOutput, PutObjectInput, PutObjectOutput,
 };
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
@@ -51,12 +59,14 @@ enum Payload {
 
 /// The S3 port's service.
 pub fn service(store: Store, accounts: Arc<Accounts>) -> Arc<dyn Service> {
+    let settings = Arc::new(Settings::new(store.clone()));
     let guard = Arc::new(Guard::new(store.clone(), Arc::clone(&accounts)));
     let api = Api { store, accounts: Arc::clone(&accounts), guard: Arc::clone(&guard) };
     let mut builder = S3ServiceBuilder::new(api);
     builder.set_auth(Auth(accounts));
     builder.set_access(access::Hook(guard));
-    Arc::new(Screened(builder.build()))
+    let screened = Arc::new(Screened(builder.build()));
+    Arc::new(cors::Gate::new(screened, settings))
 }
 
 /// A service of the protocol library as the front wants it, with what the library lets through and
@@ -159,6 +169,48 @@ impl S3 for Api {
         req: S3Request<DeleteBucketInput>,
     ) -> S3Result<S3Response<DeleteBucketOutput>> {
         bucket::delete(self, req).await
+    }
+
+    async fn put_bucket_tagging(
+        &self,
+        req: S3Request<PutBucketTaggingInput>,
+    ) -> S3Result<S3Response<PutBucketTaggingOutput>> {
+        bucket_tagging::put(self, req).await
+    }
+
+    async fn get_bucket_tagging(
+        &self,
+        req: S3Request<GetBucketTaggingInput>,
+    ) -> S3Result<S3Response<GetBucketTaggingOutput>> {
+        bucket_tagging::get(self, &req)
+    }
+
+    async fn delete_bucket_tagging(
+        &self,
+        req: S3Request<DeleteBucketTaggingInput>,
+    ) -> S3Result<S3Response<DeleteBucketTaggingOutput>> {
+        bucket_tagging::delete(self, req).await
+    }
+
+    async fn put_bucket_cors(
+        &self,
+        req: S3Request<PutBucketCorsInput>,
+    ) -> S3Result<S3Response<PutBucketCorsOutput>> {
+        cors::put(self, req).await
+    }
+
+    async fn get_bucket_cors(
+        &self,
+        req: S3Request<GetBucketCorsInput>,
+    ) -> S3Result<S3Response<GetBucketCorsOutput>> {
+        cors::get(self, &req)
+    }
+
+    async fn delete_bucket_cors(
+        &self,
+        req: S3Request<DeleteBucketCorsInput>,
+    ) -> S3Result<S3Response<DeleteBucketCorsOutput>> {
+        cors::delete(self, req).await
     }
 
     async fn put_object(

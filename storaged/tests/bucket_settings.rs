@@ -1,0 +1,82 @@
+//! What buckets are set to, over HTTP: tags, rules for web pages of other origins.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{BUCKET, Server, talk};
+use tests::s3::{Answer, Ask};
+
+fn bucket(server: &Server, method: &str, what: &str, body: Option<&str>) -> Answer {
+    let path = format!("/{BUCKET}");
+    let body = body.map(str::as_bytes);
+    let ask = Ask { query: &[(what, "")], body, ..Ask::new(method, &path) };
+    server.client.request(&ask).unwrap()
+}
+
+#[test]
+fn a_bucket_keeps_its_tags() {
+    let server = Server::start();
+    let ask = |method: &str, body| bucket(&server, method, "tagging", body);
+    assert_eq!(ask("GET", None).elements("Code"), ["NoSuchTagSet"]);
+    let tags = "<Tagging><TagSet><Tag><Key>a&amp;b</Key><Value>1</Value></Tag></TagSet></Tagging>";
+    assert_eq!(ask("PUT", Some(tags)).elements("Code"), ["InvalidTag"]);
+    let tags = tags.replace("a&amp;b", "team");
+    assert_eq!(ask("PUT", Some(&tags)).status, 200);
+    let shown = ask("GET", None);
+    assert_eq!(
+        (shown.elements("Key"), shown.elements("Value")),
+        (vec!["team".into()], vec!["1".into()])
+    );
+    assert_eq!(ask("PUT", Some("<Tagging>")).elements("Code"), ["MalformedXML"]);
+    assert_eq!(ask("DELETE", None).status, 204);
+    assert_eq!(ask("GET", None).elements("Code"), ["NoSuchTagSet"]);
+    assert_eq!(ask("DELETE", None).status, 204);
+}
+
+const RULES: &str = "<CORSConfiguration>\
+    <CORSRule><ID>pages</ID><AllowedOrigin>https://*.example.org</AllowedOrigin>\
+    <AllowedMethod>GET</AllowedMethod><AllowedMethod>PUT</AllowedMethod>\
+    <AllowedHeader>*</AllowedHeader><ExposeHeader>ETag</ExposeHeader>\
+    <MaxAgeSeconds>3000</MaxAgeSeconds></CORSRule></CORSConfiguration>";
+
+fn preflight(server: &Server, origin: &str, method: &str) -> String {
+    let head = format!(
+        "OPTIONS /{BUCKET}/k HTTP/1.1\r\nhost: h\r\nconnection: close\r\norigin: {origin}\r\n\
+         access-control-request-method: {method}\r\n\
+         access-control-request-headers: Authorization, x-amz-date\r\n\r\n"
+    );
+    talk(server.address, head.as_bytes()).to_ascii_lowercase()
+}
+
+#[test]
+fn a_browser_is_told_what_pages_may_do() {
+    let server = Server::start();
+    let ask = |method: &str, body| bucket(&server, method, "cors", body);
+    assert_eq!(ask("GET", None).elements("Code"), ["NoSuchCORSConfiguration"]);
+    let origin = "https://a.example.org";
+    let none = preflight(&server, origin, "PUT");
+    assert!(none.starts_with("http/1.1 403") && none.contains("not enabled"), "{none}");
+    assert_eq!(ask("PUT", Some(RULES)).status, 200);
+    assert_eq!(ask("GET", None).elements("ID"), ["pages"]);
+    let yes = preflight(&server, origin, "PUT");
+    assert!(yes.starts_with("http/1.1 200"), "{yes}");
+    assert!(yes.contains("access-control-allow-origin: https://a.example.org"), "{yes}");
+    assert!(yes.contains("access-control-allow-headers: authorization, x-amz-date"), "{yes}");
+    assert!(yes.contains("access-control-max-age: 3000"), "{yes}");
+    assert!(preflight(&server, origin, "DELETE").starts_with("http/1.1 403"));
+    assert!(preflight(&server, "https://example.com", "PUT").starts_with("http/1.1 403"));
+    assert_eq!(server.put("k", &[("origin", origin)], b"x").status, 200);
+    let read = server.get("k", &[("origin", origin)]);
+    assert_eq!(read.header("access-control-allow-origin"), origin);
+    assert_eq!(read.header("access-control-expose-headers"), "etag");
+    assert_eq!(read.body, b"x");
+    let foreign = server.get("k", &[("origin", "https://example.com")]);
+    assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (200, ""));
+    // Pages see refusals too.
+    let missing = server.get("none", &[("origin", origin)]);
+    assert_eq!((missing.status, missing.header("access-control-allow-origin")), (404, origin));
+    assert_eq!(ask("DELETE", None).status, 204);
+    assert_eq!(server.get("k", &[("origin", origin)]).header("access-control-allow-origin"), "");
+    let bad = RULES.replace("GET", "PATCH");
+    assert_eq!(ask("PUT", Some(&bad)).elements("Code"), ["InvalidRequest"]);
+}
