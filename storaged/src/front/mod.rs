@@ -23,7 +23,9 @@ pub mod response;
 mod sending;
 mod worker;
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
 use mailbox::Mailbox;
 pub use origin::Origin;
 use places::Places;
@@ -46,6 +48,33 @@ pub type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 pub trait Service: Send + Sync {
     /// Answers a request. The future is polled on a ring thread and must not block it.
     fn call(&self, request: Request<Body>) -> Answer;
+
+    /// Answers a request that has no body, if that takes neither waiting nor much work; none: it is to
+    /// be called. On a ring thread.
+    fn quick(&self, _head: &Parts) -> Option<Quick> {
+        None
+    }
+}
+
+/// An answer that was there at once.
+pub struct Quick {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its status line and its fields, each with its line end, but for those that are the front's:
+    /// server, date, connection.
+    pub head: Vec<u8>,
+    /// What follows; its length is said in the head.
+    pub body: QuickBody,
+}
+
+/// The body of an answer that was there at once.
+pub enum QuickBody {
+    /// There is none, whatever the head says of its length.
+    None,
+    /// These bytes.
+    Bytes(Bytes),
+    /// A part of a file.
+    File(FileRange),
 }
 
 /// An extension of a response: its body is this part of a file, which the ring sends by itself.

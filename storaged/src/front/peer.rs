@@ -289,7 +289,7 @@ impl Peer {
     fn next_request(&mut self, hands: &mut Hands) -> Next {
         match self.input.step() {
             Event::Request(head) => {
-                self.call(*head);
+                self.call(*head, hands);
                 Next::Again
             }
             Event::Refused(refusal) => match self.refuse(refusal, hands) {
@@ -305,14 +305,25 @@ impl Peer {
         }
     }
 
-    fn call(&mut self, head: Head) {
+    fn call(&mut self, head: Head, hands: &mut Hands) {
         self.touched = Instant::now();
         self.keep_alive = head.keep_alive;
         self.owes_continue = false;
         let (method, version) = (head.request.method().clone(), head.request.version());
         self.asked = Some(Asked { method, version });
+        let (parts, ()) = head.request.into_parts();
         let body = match self.input.whole_body() {
-            Some(bytes) if bytes.is_empty() => Body::empty(),
+            Some(bytes) if bytes.is_empty() => {
+                // A panic there leaves the request to the long way, which catches its own.
+                let quick = catch_unwind(AssertUnwindSafe(|| self.service.quick(&parts)));
+                if let Ok(Some(quick)) = quick {
+                    self.keep_alive &= !hands.draining;
+                    let sending = Sending::quick(self.name, quick, self.keep_alive, hands);
+                    self.work = Work::Sending(Box::new(sending));
+                    return;
+                }
+                Body::empty()
+            }
             Some(bytes) => Body::from(bytes),
             None => {
                 self.owes_continue = head.expects_continue;
@@ -325,7 +336,7 @@ impl Peer {
                 Body::http_body(body)
             }
         };
-        let mut request: Request<Body> = head.request.map(|()| body);
+        let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(self.origin);
         let service = Arc::clone(&self.service);
         // Called within the future, so that a panic there is caught where all are.

@@ -97,6 +97,15 @@ pub fn encode_head(
     out.freeze()
 }
 
+/// Ends a head that was written elsewhere with the fields that are the front's.
+pub fn finish_head(mut head: Vec<u8>, keep_alive: bool, date: &str) -> Bytes {
+    let connection = if keep_alive { "keep-alive" } else { "close" };
+    let rest = ["server: ", SERVER_NAME, "\r\ndate: ", date, "\r\nconnection: ", connection];
+    rest.iter().for_each(|part| head.extend_from_slice(part.as_bytes()));
+    head.extend_from_slice(b"\r\n\r\n");
+    head.into()
+}
+
 /// A whole response for a request that is refused.
 pub fn encode_refusal(refusal: Refusal, asked: Option<&Asked>, date: &str) -> Bytes {
     let status = refusal.status();
@@ -145,6 +154,13 @@ impl Clock {
 
 /// A Unix time as RFC 9110 wants it: `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn http_date(seconds: u64) -> String {
+    let mut text = Vec::with_capacity(29);
+    put_http_date(&mut text, seconds);
+    String::from_utf8(text).expect("a date is ASCII")
+}
+
+/// Appends a Unix time as RFC 9110 wants it.
+pub fn put_http_date(out: &mut Vec<u8>, seconds: u64) {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -160,14 +176,21 @@ pub fn http_date(seconds: u64) -> String {
     let day = day_of_year - (153 * from_march + 2) / 5 + 1;
     let month = (from_march + 2) % 12;
     let year = era * 400 + year_of_era + u64::from(month < 2);
-    format!(
-        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
-        DAYS[(days % 7) as usize],
-        MONTHS[month as usize],
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    )
+    let two = |number: u64| [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8];
+    let time = [second / 3_600, second / 60 % 60, second % 60].map(two);
+    out.extend_from_slice(DAYS[(days % 7) as usize].as_bytes());
+    out.extend_from_slice(b", ");
+    out.extend_from_slice(&two(day));
+    out.push(b' ');
+    out.extend_from_slice(MONTHS[month as usize].as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(&two(year / 100));
+    out.extend_from_slice(&two(year));
+    for (before, number) in [b' ', b':', b':'].into_iter().zip(time) {
+        out.push(before);
+        out.extend_from_slice(&number);
+    }
+    out.extend_from_slice(b" GMT");
 }
 
 #[cfg(test)]

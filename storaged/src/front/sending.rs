@@ -4,12 +4,12 @@
 //! first and joins it; a longer one is sent by sendfile(2) in slices while its pages are in memory, and
 //! read ahead by a thread that may wait where they are not. A stream goes out as it comes.
 
-use super::FileRange;
 use super::limits::{ONE_SEND_BYTES_MAX, READ_AHEAD_BYTES, SLICE_BYTES};
 use super::mailbox::Waker;
 use super::read_ahead::Outcome;
 use super::response::{self, Asked, CHUNK_END, Framing, LAST_CHUNK, Length};
 use super::worker::{For, Hands, token};
+use super::{FileRange, Quick, QuickBody};
 use bytes::Bytes;
 use http::Response;
 use http_body::Body as _;
@@ -109,11 +109,7 @@ impl Sending {
         let mut sending = Sending { name, state: State::Done, small: None };
         sending.state = match (framing, file) {
             (Framing::None, _) | (Framing::Length(0), _) => State::Ready(vec![head], Then::Finish),
-            (_, Some(range)) if range.length <= ONE_SEND_BYTES_MAX => {
-                sending.small = Some(range);
-                State::Reading(head, 0)
-            }
-            (_, Some(range)) => State::Ready(vec![head], Then::File(File::new(range))),
+            (_, Some(range)) => sending.file(head, range),
             (_, None) => match body.bytes() {
                 Some(bytes) => State::Ready(vec![head, bytes], Then::Finish),
                 None => State::Stream(Stream {
@@ -128,6 +124,28 @@ impl Sending {
             },
         };
         sending
+    }
+
+    /// An answer that was there at once.
+    pub(super) fn quick(name: u64, quick: Quick, keep_alive: bool, hands: &mut Hands) -> Sending {
+        let head = response::finish_head(quick.head, keep_alive, hands.clock.date());
+        let mut sending = Sending { name, state: State::Done, small: None };
+        sending.state = match quick.body {
+            QuickBody::None => State::Ready(vec![head], Then::Finish),
+            QuickBody::Bytes(bytes) => State::Ready(vec![head, bytes], Then::Finish),
+            QuickBody::File(range) => sending.file(head, range),
+        };
+        sending
+    }
+
+    /// A head and a part of a file.
+    fn file(&mut self, head: Bytes, range: FileRange) -> State {
+        if range.length <= ONE_SEND_BYTES_MAX {
+            self.small = Some(range);
+            State::Reading(head, 0)
+        } else {
+            State::Ready(vec![head], Then::File(File::new(range)))
+        }
     }
 
     /// Whether it is the client's turn.

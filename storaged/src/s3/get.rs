@@ -15,7 +15,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use std::sync::Arc;
 
 /// What an object without a type is said to be.
-const CONTENT_TYPE_DEFAULT: &str = "binary/octet-stream";
+pub(super) const CONTENT_TYPE_DEFAULT: &str = "binary/octet-stream";
 
 pub(super) fn get(
     api: &Api,

@@ -14,11 +14,13 @@ pub mod cors;
 mod delete;
 mod document;
 mod error;
+pub mod fast;
 mod get;
 mod list;
 mod put;
 mod screen;
 mod settings;
+pub mod signature;
 
 pub use error::chain;
 pub use screen::screen;
@@ -61,12 +63,13 @@ enum Payload {
 pub fn service(store: Store, accounts: Arc<Accounts>) -> Arc<dyn Service> {
     let settings = Arc::new(Settings::new(store.clone()));
     let guard = Arc::new(Guard::new(store.clone(), Arc::clone(&accounts)));
+    let lane = fast::Lane::new(store.clone(), Arc::clone(&accounts), Arc::clone(&guard));
     let api = Api { store, accounts: Arc::clone(&accounts), guard: Arc::clone(&guard) };
     let mut builder = S3ServiceBuilder::new(api);
     builder.set_auth(Auth(accounts));
     builder.set_access(access::Hook(guard));
     let screened = Arc::new(Screened(builder.build()));
-    Arc::new(cors::Gate::new(screened, settings))
+    Arc::new(fast::Faster { lane, long: cors::Gate::new(screened, settings) })
 }
 
 /// A service of the protocol library as the front wants it, with what the library lets through and

@@ -26,6 +26,13 @@ impl Facts {
         self.record.owner
     }
 
+    /// Whether its owner may read every object in it and nothing else has to be looked at: then requests
+    /// are answered the short way. Whatever can deny the owner, or change an answer, must say no here.
+    #[must_use]
+    pub const fn owner_reads_all(&self) -> bool {
+        true
+    }
+
     /// Where a key of it is: among the objects of the bucket's owner, whoever asks.
     ///
     /// # Errors
