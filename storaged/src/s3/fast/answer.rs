@@ -3,7 +3,7 @@
 use crate::front::response::put_http_date;
 use crate::front::{FileRange, Quick, QuickBody};
 use crate::s3::get::CONTENT_TYPE_DEFAULT;
-use crate::store::{ContentRef, ObjectFile, ObjectRecord};
+use crate::store::{ContentRef, ObjectFile, ObjectKind, ObjectRecord};
 use http::StatusCode;
 use std::io::Write;
 use std::sync::Arc;
@@ -39,11 +39,15 @@ pub fn without_body(record: &ObjectRecord, sums: bool) -> Option<Quick> {
 /// The head; none if the record holds anything unusual.
 fn head(record: &ObjectRecord, sums: bool) -> Option<Vec<u8>> {
     let meta = &record.meta;
+    if !is_plain(record) {
+        return None;
+    }
     let mut out = Vec::with_capacity(HEAD_BYTES);
     out.extend_from_slice(b"HTTP/1.1 200 OK\r\naccept-ranges: bytes\r\ncontent-length: ");
-    put_number(&mut out, record.size);
+    // A Vec takes all bytes, here and below.
+    write!(out, "{}", record.size).ok()?;
     out.extend_from_slice(b"\r\netag: \"");
-    put_hex(&mut out, &meta.md5);
+    write!(out, "{}", meta.etag).ok()?;
     out.extend_from_slice(b"\"\r\nlast-modified: ");
     put_http_date(&mut out, meta.modified_ms / 1000);
     out.extend_from_slice(b"\r\n");
@@ -67,6 +71,15 @@ fn head(record: &ObjectRecord, sums: bool) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Whether there is nothing about an object that its answer tells or its reader may be denied for, beside
+/// what is written here.
+fn is_plain(record: &ObjectRecord) -> bool {
+    let meta = &record.meta;
+    let is_bare = meta.tags.is_empty() && meta.parts.is_empty() && meta.acl.is_none();
+    let is_free = meta.retention.is_none() && !meta.legal_hold;
+    record.kind == ObjectKind::Object && is_bare && is_free
+}
+
 /// A field, if it is of the kind that goes out as it is: a token, and printable ASCII.
 fn put_field(out: &mut Vec<u8>, prefix: &str, name: &str, value: &str) -> Option<()> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -79,17 +92,4 @@ fn put_field(out: &mut Vec<u8>, prefix: &str, name: &str, value: &str) -> Option
         out.extend_from_slice(part.as_bytes());
     }
     Some(())
-}
-
-fn put_number(out: &mut Vec<u8>, number: u64) {
-    // A Vec takes all.
-    write!(out, "{number}").expect("a Vec takes all bytes");
-}
-
-fn put_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
 }

@@ -17,7 +17,7 @@ use super::access::Guard;
 use super::signature::{self, Verifier};
 use crate::accounts::Accounts;
 use crate::front::{Answer, Quick, Service};
-use crate::store::Store;
+use crate::store::{Store, Versioning};
 use http::Request;
 use http::request::Parts;
 use s3s::Body;
@@ -46,7 +46,8 @@ impl Lane {
         let account = self.verifier.signer(&claim, head, signature::now(), account)?;
         // What goes wrong from here on goes wrong again the long way, which has the words for it.
         let facts = self.guard.facts(wanted.bucket).ok()?;
-        if facts.owner() != account.id || !facts.owner_reads_all() {
+        let is_versioned = facts.record.versioning != Versioning::Unversioned;
+        if facts.owner() != account.id || !facts.owner_reads_all() || is_versioned {
             return None;
         }
         let path = facts.path(&wanted.key).ok()?;
