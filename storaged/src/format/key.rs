@@ -174,6 +174,15 @@ pub fn path_of_key(key: &[u8]) -> Result<Vec<u8>, DecodeError> {
     }
 }
 
+/// An object's key but for the version: the same for all versions of one object, and for no other.
+///
+/// # Errors
+/// When it is too short to be such a key.
+pub fn stem_of_key(key: &[u8]) -> Result<&[u8], DecodeError> {
+    let end = key.len().checked_sub(8).ok_or(DecodeError::Key)?;
+    Ok(&key[..end])
+}
+
 /// The version in an object's key.
 ///
 /// # Errors

@@ -173,8 +173,16 @@ const RECOVERY_PAGE: usize = 256;
 
 /// Whether any object lies below `name`, so that it is like a directory.
 fn is_directory(view: &dyn View, path: &crate::store::ObjectPath) -> Result<bool, IndexError> {
-    let mut inside = path.bytes().to_vec();
-    inside.push(b'/');
-    let prefix = crate::format::object_prefix(path.account, path.area, &inside);
-    Ok(!key::page(view, &prefix, None, 1)?.is_empty())
+    let mut prefix = path.bytes().to_vec();
+    prefix.push(b'/');
+    // A listing: what is hidden behind a delete marker makes no directory.
+    let query = crate::store::ListQuery {
+        account: path.account,
+        area: path.area,
+        prefix,
+        delimiter: Vec::new(),
+        after: None,
+        max: 1,
+    };
+    Ok(!crate::store::list(view, &query)?.entries.is_empty())
 }

@@ -11,6 +11,7 @@ mod config;
 pub(crate) mod errno;
 mod home;
 mod list;
+mod list_versions;
 mod reaper;
 mod record;
 pub(crate) mod recover;
@@ -43,6 +44,7 @@ pub use crate::index::{IndexError, View, Visitor};
 pub use crate::journal::RecoverError;
 pub use home::HomeError;
 pub use list::{After, ListEntry, ListPage, ListQuery, list};
+pub use list_versions::{AfterVersion, VersionEntry, VersionsPage, VersionsQuery, list_versions};
 
 use crate::committer::{Committer, Latch, Surroundings};
 use crate::files::{Files, SweepError};
@@ -445,3 +447,5 @@ impl Store {
 
 #[cfg(test)]
 mod test;
+#[cfg(test)]
+mod versions_test;
