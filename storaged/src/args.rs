@@ -23,6 +23,11 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub manta: SocketAddr,
 
+    /// Where to serve numbers for Prometheus, unsigned: an address that only you reach. Not at all if
+    /// it is not given.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+
     /// The one account there is.
     #[arg(long, value_name = "NAME", requires_all = ["access_key", "secret_key"])]
     account: Option<String>,

@@ -7,7 +7,7 @@
 
 use crate::accounts::{Accounts, AccountsError};
 use crate::args::{Args, ArgsError, Durability};
-use crate::front::{Front, FrontError, Port};
+use crate::front::{Front, FrontError, Kinds, Port};
 use crate::jobs::{Jobs, JobsError};
 use crate::prefetch::Prefetcher;
 use crate::store::{self, OpenError, Options, Store};
@@ -94,24 +94,42 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let s3 = listener(handed.remove("s3"), args.s3, "S3")?;
     let manta = listener(handed.remove("manta"), args.manta, "Manta")?;
     let ports = vec![
-        Port { listener: s3, service: crate::s3::service(store.clone(), Arc::clone(&accounts)) },
-        Port { listener: manta, service: crate::manta::service(jobs.clone(), accounts) },
+        Port {
+            listener: s3,
+            service: crate::s3::service(store.clone(), Arc::clone(&accounts)),
+            kinds: crate::s3::KINDS,
+        },
+        Port {
+            listener: manta,
+            service: crate::manta::service(jobs.clone(), accounts),
+            kinds: crate::manta::KINDS,
+        },
     ];
     for name in handed.keys() {
         log::warn!("the socket {name:?} was handed over and is not served");
     }
     let front = Front::start(ports, threads(args))?;
+    let numbers = numbers(args, &front, &store)?;
     tell("READY=1");
     wait_for_end(&signals)?;
     log::info!("ending: requests in progress have {} s", DRAIN_TIME_MAX.as_secs());
     tell("STOPPING=1");
     front.drain(DRAIN_TIME_MAX);
+    drop(numbers);
     if let Some(wire) = wire {
         wire.stop();
     }
     store.shutdown();
     log::info!("ended");
     Ok(())
+}
+
+/// The front of the numbers: a thread of its own, so that whoever reads them holds up no request.
+fn numbers(args: &Args, front: &Front, store: &Store) -> Result<Option<Front>, DaemonError> {
+    let Some(address) = args.metrics else { return Ok(None) };
+    let listener = listener(None, address, "metrics")?;
+    let service = crate::metrics::service(front.counts(), store.clone(), Vec::new());
+    Ok(Some(Front::start(vec![Port { listener, service, kinds: Kinds::one("metrics") }], 1)?))
 }
 
 fn options(args: &Args) -> Options {

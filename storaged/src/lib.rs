@@ -17,6 +17,7 @@ pub mod index;
 pub mod jobs;
 pub mod journal;
 pub mod manta;
+pub mod metrics;
 pub mod prefetch;
 pub mod s3;
 pub mod snapshot;

@@ -110,3 +110,56 @@ fn the_daemon_ends_when_what_it_does_is_done() {
     let again = Daemon::start(data.path(), &[], 2);
     assert!(again.client().get(BUCKET, "k").unwrap().unwrap() == body);
 }
+
+/// The value of one line of the numbers; 0 if there is none.
+fn number(text: &str, line: &str) -> f64 {
+    let found = text.lines().find_map(|l| l.strip_prefix(line));
+    found.map_or(0.0, |value| value.trim().parse().unwrap())
+}
+
+#[test]
+fn requests_are_counted_by_operation_and_status() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(data.path(), &["--metrics", "127.0.0.1:0"], 3);
+    daemon.create_bucket();
+    let client = daemon.client();
+    let body = noise(300_000);
+    client.put(BUCKET, "k", &body).unwrap();
+    for _ in 0..3 {
+        client.get(BUCKET, "k").unwrap();
+    }
+    client.get(BUCKET, "none").unwrap();
+    talk(daemon.ports["S3"], b"nonsense\r\n\r\n");
+    let scrape = "GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    // An answer is counted when the kernel has all of it: a client may be a moment faster.
+    let until = Instant::now() + Duration::from_secs(5);
+    let running = "mobula_http_requests_running{port=\"s3\"}";
+    let text = std::iter::repeat_with(|| talk(daemon.ports["metrics"], scrape.as_bytes()))
+        .find(|text| number(text, running) == 0.0 || Instant::now() > until)
+        .unwrap();
+    let total = |operation: &str, status: &str| {
+        number(
+            &text,
+            &format!(
+                "mobula_http_requests_total{{port=\"s3\",operation=\"{operation}\",status=\"{status}\"}}"
+            ),
+        )
+    };
+    assert_eq!(total("CreateBucket", "2xx"), 1.0, "{text}");
+    assert_eq!(total("PutObject", "2xx"), 1.0);
+    assert_eq!(total("GetObject", "2xx"), 3.0);
+    assert_eq!(total("GetObject", "4xx"), 1.0);
+    let of_gets = "{port=\"s3\",operation=\"GetObject\",status=\"2xx\"";
+    let last = format!("mobula_http_request_seconds_bucket{of_gets},le=\"+Inf\"}}");
+    assert_eq!(number(&text, &last), 3.0);
+    assert!(number(&text, &format!("mobula_http_request_seconds_sum{of_gets}}}")) > 0.0);
+    assert_eq!(number(&text, "mobula_http_refused_total{port=\"s3\"}"), 1.0);
+    assert_eq!(number(&text, running), 0.0);
+    assert!(number(&text, "mobula_http_received_bytes_total{port=\"s3\"}") > 300_000.0);
+    assert!(number(&text, "mobula_http_sent_bytes_total{port=\"s3\"}") > 900_000.0);
+    assert_eq!(number(&text, "mobula_store_objects"), 1.0);
+    assert_eq!(number(&text, "mobula_store_read_only"), 0.0);
+    assert!(number(&text, "process_resident_memory_bytes") > 0.0);
+    let other = talk(daemon.ports["metrics"], scrape.replace("/metrics", "/").as_bytes());
+    assert!(other.starts_with("HTTP/1.1 404 "));
+}

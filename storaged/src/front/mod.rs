@@ -9,6 +9,7 @@
 //!                              request_body, mailbox       FileRange: sendfile
 //! ```
 
+pub mod counts;
 pub mod head;
 pub mod input;
 pub mod limits;
@@ -24,6 +25,7 @@ mod sending;
 mod worker;
 
 use bytes::Bytes;
+pub use counts::Counts;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use mailbox::Mailbox;
@@ -77,6 +79,25 @@ pub enum QuickBody {
     File(FileRange),
 }
 
+/// What the requests of a port are called where they are counted.
+#[derive(Clone, Copy)]
+pub struct Kinds {
+    /// The port itself.
+    pub port: &'static str,
+    /// The kinds of its requests; one at least.
+    pub names: &'static [&'static str],
+    /// Of which kind a request is, as an index of the names. Asked once a request: it must be quick.
+    pub of: fn(&Request<()>) -> usize,
+}
+
+impl Kinds {
+    /// All requests are of one kind.
+    #[must_use]
+    pub const fn one(port: &'static str) -> Kinds {
+        Kinds { port, names: &["Request"], of: |_| 0 }
+    }
+}
+
 /// An extension of a response: its body is this part of a file, which the ring sends by itself.
 #[derive(Clone)]
 pub struct FileRange {
@@ -94,6 +115,8 @@ pub struct Port {
     pub listener: OwnedFd,
     /// Answers what comes in there.
     pub service: Arc<dyn Service>,
+    /// How it is counted.
+    pub kinds: Kinds,
 }
 
 /// Why there is no front.
@@ -127,6 +150,7 @@ pub struct Front {
     threads: Vec<JoinHandle<()>>,
     mailboxes: Vec<Arc<Mailbox>>,
     control: Arc<Control>,
+    counts: Counts,
 }
 
 impl Front {
@@ -148,9 +172,14 @@ impl Front {
         times: limits::Times,
     ) -> Result<Front, FrontError> {
         let system = |action| move |source| FrontError::System { action, source };
+        let counts = Counts::new(ports.iter().map(|port| port.kinds), threads.max(1));
         let ports: Vec<_> = ports
             .into_iter()
-            .map(|port| (Arc::new(port.listener) as Descriptor, port.service))
+            .map(|port| worker::Door {
+                listener: Arc::new(port.listener),
+                service: port.service,
+                kind_of: port.kinds.of,
+            })
             .collect();
         let control = Arc::new(Control { drain_until: OnceLock::new() });
         let ahead = ReadAhead::start(limits::READ_AHEAD_THREADS)
@@ -159,13 +188,14 @@ impl Front {
             .map(|_| Mailbox::new().map(Arc::new).map_err(system("make an eventfd")))
             .collect::<Result<Vec<_>, _>>()?;
         let places = Arc::new(Places::new(&mailboxes));
-        let mut front = Front { threads: Vec::new(), mailboxes, control };
+        let mut front = Front { threads: Vec::new(), mailboxes, control, counts };
         for number in 0..threads.max(1) {
             let setup = worker::Setup {
                 number,
                 ports: ports.clone(),
                 mailbox: Arc::clone(&front.mailboxes[number]),
                 places: Arc::clone(&places),
+                counts: Arc::clone(&front.counts.rings[number]),
                 ahead: ahead.clone(),
                 control: Arc::clone(&front.control),
                 times,
@@ -179,6 +209,12 @@ impl Front {
             result.recv().map_err(|_| FrontError::Panicked)??;
         }
         Ok(front)
+    }
+
+    /// What is counted while it serves.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
     }
 
     /// Accepts no more, lets every request in progress finish, for at most this long, and ends.

@@ -9,6 +9,7 @@
 //!
 //! The request's body is fed to the handler beside all this. What is sent is in `sending`.
 
+use super::counts::{Class, PortCounts};
 use super::head::{Framing, Head};
 use super::input::{Event, Input};
 use super::limits::{BODY_WINDOW_BYTES, DISCARD_BYTES_MAX};
@@ -19,7 +20,7 @@ use super::response::{self, Asked};
 use super::sending::{Progress, Sending};
 use super::worker::{For, Hands, token};
 use super::{Answer, Origin, Service};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use s3s::Body;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,16 +78,34 @@ enum Next {
     Close,
 }
 
+/// The port a connection came in at.
+pub(super) struct Entrance {
+    /// Its number.
+    pub(super) port: usize,
+    pub(super) service: Arc<dyn Service>,
+    pub(super) kind_of: fn(&Request<()>) -> usize,
+}
+
+/// A request until it is counted.
+struct Running {
+    kind: usize,
+    since: Instant,
+    /// Of the answer that is on its way.
+    status: Option<StatusCode>,
+}
+
 pub(super) struct Peer {
     name: u64,
     socket: Descriptor,
-    service: Arc<dyn Service>,
+    entrance: Entrance,
     waker: Arc<Waker>,
     input: Input,
     receive: Receive,
     feed: Option<Feed>,
     work: Work,
     asked: Option<Asked>,
+    /// The request that is being answered, as it will be counted.
+    running: Option<Running>,
     /// Whether the client wants another request on this connection, and we too.
     keep_alive: bool,
     /// Where the other end is.
@@ -105,7 +124,7 @@ impl Peer {
     pub(super) fn new(
         name: u64,
         socket: Descriptor,
-        service: Arc<dyn Service>,
+        entrance: Entrance,
         waker: Arc<Waker>,
     ) -> Peer {
         let now = Instant::now();
@@ -113,13 +132,14 @@ impl Peer {
         Peer {
             name,
             socket,
-            service,
+            entrance,
             waker,
             input: Input::default(),
             receive: Receive::Off,
             feed: None,
             work: Work::Idle,
             asked: None,
+            running: None,
             keep_alive: true,
             origin,
             owes_continue: false,
@@ -143,8 +163,9 @@ impl Peer {
     }
 
     /// Takes received bytes.
-    pub(super) fn take_in(&mut self, bytes: &[u8], more: bool) -> Verdict {
+    pub(super) fn take_in(&mut self, bytes: &[u8], more: bool, hands: &Hands) -> Verdict {
         self.touch();
+        self.counts(hands).received.add(bytes.len() as u64);
         if matches!(self.work, Work::Idle) && !self.input.is_inside() {
             self.head_since = Instant::now();
         }
@@ -182,6 +203,9 @@ impl Peer {
         hands: &mut Hands,
     ) -> Verdict {
         self.touched = Instant::now();
+        if let Ok(&sent) = result {
+            self.counts(hands).sent.add(sent as u64);
+        }
         if self.sending_continue.take().is_some() {
             return match result {
                 Ok(&sent) if sent == response::CONTINUE.len() => self.advance(hands),
@@ -220,6 +244,8 @@ impl Peer {
 
     /// Lets go of everything: the ring's operations end soon after.
     pub(super) fn abandon(&mut self, hands: &mut Hands) {
+        self.counts(hands).closed.add(1);
+        self.count_request(Class::Cut, hands);
         if let Receive::Armed(operation) = self.receive {
             hands.ring.cancel(operation);
         }
@@ -253,14 +279,18 @@ impl Peer {
             Work::Idle => self.next_request(hands),
             Work::Answering(_) => self.poll_answer(hands),
             Work::Answered(_) => self.start_sending(hands),
-            Work::Sending(sending) => match sending.go_on(&self.socket, &self.waker, hands) {
-                Progress::Waits => Next::Wait,
-                Progress::Done => {
-                    self.finish_response();
-                    Next::Again
+            Work::Sending(sending) => {
+                let progress = sending.go_on(&self.socket, &self.waker, hands);
+                hands.counts[self.entrance.port].sent.add(sending.take_moved());
+                match progress {
+                    Progress::Waits => Next::Wait,
+                    Progress::Done => {
+                        self.finish_response(hands);
+                        Next::Again
+                    }
+                    Progress::Failed => Next::Close,
                 }
-                Progress::Failed => Next::Close,
-            },
+            }
             Work::Discarding(_) => self.discard(),
             Work::Lingering => match self.receive {
                 Receive::Ended => Next::Close,
@@ -307,6 +337,9 @@ impl Peer {
 
     fn call(&mut self, head: Head, hands: &mut Hands) {
         self.touched = Instant::now();
+        let kind = (self.entrance.kind_of)(&head.request);
+        self.running = Some(Running { kind, since: self.touched, status: None });
+        self.counts(hands).begun.add(1);
         self.keep_alive = head.keep_alive;
         self.owes_continue = false;
         let (method, version) = (head.request.method().clone(), head.request.version());
@@ -315,9 +348,10 @@ impl Peer {
         let body = match self.input.whole_body() {
             Some(bytes) if bytes.is_empty() => {
                 // A panic there leaves the request to the long way, which catches its own.
-                let quick = catch_unwind(AssertUnwindSafe(|| self.service.quick(&parts)));
+                let quick = catch_unwind(AssertUnwindSafe(|| self.entrance.service.quick(&parts)));
                 if let Ok(Some(quick)) = quick {
                     self.keep_alive &= !hands.draining;
+                    self.answered(quick.status);
                     let sending = Sending::quick(self.name, quick, self.keep_alive, hands);
                     self.work = Work::Sending(Box::new(sending));
                     return;
@@ -338,7 +372,7 @@ impl Peer {
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(self.origin);
-        let service = Arc::clone(&self.service);
+        let service = Arc::clone(&self.entrance.service);
         // Called within the future, so that a panic there is caught where all are.
         self.work = Work::Answering(Box::pin(async move { service.call(request).await }));
     }
@@ -392,6 +426,7 @@ impl Peer {
         let small_rest =
             self.input.body_left().is_some_and(|left| left <= DISCARD_BYTES_MAX as u64);
         self.keep_alive &= !hands.draining && !self.owes_continue && small_rest;
+        self.answered(response.status());
         let asked = self.asked.clone().expect("a request was made");
         let sending = Sending::response(self.name, &asked, *response, &mut self.keep_alive, hands);
         self.work = Work::Sending(Box::new(sending));
@@ -404,6 +439,10 @@ impl Peer {
             return Verdict::Close;
         }
         self.touched = Instant::now();
+        match &mut self.running {
+            Some(running) => running.status = Some(refusal.status()),
+            None => self.counts(hands).refused.add(1),
+        }
         self.keep_alive = false;
         self.feed = None;
         let bytes = response::encode_refusal(refusal, self.asked.as_ref(), hands.clock.date());
@@ -411,8 +450,29 @@ impl Peer {
         Verdict::Keep
     }
 
-    fn finish_response(&mut self) {
+    fn counts<'a>(&self, hands: &'a Hands) -> &'a PortCounts {
+        &hands.counts[self.entrance.port]
+    }
+
+    /// The request that is running has its answer.
+    fn answered(&mut self, status: StatusCode) {
+        if let Some(running) = &mut self.running {
+            running.status = Some(status);
+        }
+    }
+
+    /// Counts the request that is over, if there is one.
+    fn count_request(&mut self, class: Class, hands: &Hands) {
+        if let Some(running) = self.running.take() {
+            let time = self.touched.saturating_duration_since(running.since);
+            self.counts(hands).request(running.kind, class, time);
+        }
+    }
+
+    fn finish_response(&mut self, hands: &Hands) {
         self.touched = Instant::now();
+        let status = self.running.as_ref().and_then(|running| running.status);
+        self.count_request(status.map_or(Class::Cut, Class::of), hands);
         // The handler is done with the body, whatever is left of it.
         self.feed = None;
         self.work = Work::Discarding(0);

@@ -80,12 +80,14 @@ pub(super) struct Sending {
     state: State,
     /// What a file read by the ring is a part of, should it come out short.
     small: Option<FileRange>,
+    /// Bytes that went straight from a file to the socket and are not counted yet.
+    moved: u64,
 }
 
 impl Sending {
     /// A response that is ready as it is.
     pub(super) fn bytes(name: u64, bytes: Bytes) -> Sending {
-        Sending { name, state: State::Ready(vec![bytes], Then::Finish), small: None }
+        Sending { name, state: State::Ready(vec![bytes], Then::Finish), small: None, moved: 0 }
     }
 
     /// A handler's response. Clears `keep_alive` if only the connection's end can tell its own.
@@ -106,7 +108,7 @@ impl Sending {
         *keep_alive &= framing != Framing::Close;
         let date = hands.clock.date();
         let head = response::encode_head(parts.status, &parts.headers, framing, *keep_alive, date);
-        let mut sending = Sending { name, state: State::Done, small: None };
+        let mut sending = Sending { name, state: State::Done, small: None, moved: 0 };
         sending.state = match (framing, file) {
             (Framing::None, _) | (Framing::Length(0), _) => State::Ready(vec![head], Then::Finish),
             (_, Some(range)) => sending.file(head, range),
@@ -129,7 +131,7 @@ impl Sending {
     /// An answer that was there at once.
     pub(super) fn quick(name: u64, quick: Quick, keep_alive: bool, hands: &mut Hands) -> Sending {
         let head = response::finish_head(quick.head, keep_alive, hands.clock.date());
-        let mut sending = Sending { name, state: State::Done, small: None };
+        let mut sending = Sending { name, state: State::Done, small: None, moved: 0 };
         sending.state = match quick.body {
             QuickBody::None => State::Ready(vec![head], Then::Finish),
             QuickBody::Bytes(bytes) => State::Ready(vec![head, bytes], Then::Finish),
@@ -159,6 +161,11 @@ impl Sending {
             | State::Done
             | State::Failed => false,
         }
+    }
+
+    /// Bytes sent by other means than the ring since this was last asked.
+    pub(super) fn take_moved(&mut self) -> u64 {
+        std::mem::take(&mut self.moved)
     }
 
     /// Cancels what is in flight.
@@ -234,11 +241,16 @@ impl Sending {
                     Ok(state) => state,
                     Err(stream) => return self.stay(State::Stream(stream), Progress::Waits),
                 },
-                State::File(mut file) => match file.go_on(self.name, socket, waker, hands) {
-                    Progress::Waits => return self.stay(State::File(file), Progress::Waits),
-                    Progress::Done => State::Done,
-                    Progress::Failed => State::Failed,
-                },
+                State::File(mut file) => {
+                    let left = file.left;
+                    let progress = file.go_on(self.name, socket, waker, hands);
+                    self.moved += left - file.left;
+                    match progress {
+                        Progress::Waits => return self.stay(State::File(file), Progress::Waits),
+                        Progress::Done => State::Done,
+                        Progress::Failed => State::Failed,
+                    }
+                }
             };
         }
     }

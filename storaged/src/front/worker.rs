@@ -1,14 +1,16 @@
 //! The loop of a ring thread: completions and wakes in, connections advanced, one wait.
 
+use super::counts::RingCounts;
 use super::limits::{
     CONNECTIONS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES, SWEEP_INTERVAL, Times,
 };
 use super::mailbox::{Mailbox, Waker};
-use super::peer::{Peer, Verdict};
+use super::peer::{Entrance, Peer, Verdict};
 use super::places::{Arrival, Places};
 use super::read_ahead::ReadAhead;
 use super::response::Clock;
 use super::{Control, FrontError, Service};
+use http::Request;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
@@ -42,13 +44,22 @@ pub(super) fn token(what: For, name: u64) -> u64 {
     (what as u64) << NAME_BITS | name
 }
 
+/// A port as a ring thread gets it.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) listener: Descriptor,
+    pub(super) service: Arc<dyn Service>,
+    pub(super) kind_of: fn(&Request<()>) -> usize,
+}
+
 pub(super) struct Setup {
     pub(super) number: usize,
     pub(super) places: Arc<Places>,
-    pub(super) ports: Vec<(Descriptor, Arc<dyn Service>)>,
+    pub(super) ports: Vec<Door>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) ahead: ReadAhead,
     pub(super) control: Arc<Control>,
+    pub(super) counts: RingCounts,
     pub(super) times: Times,
 }
 
@@ -58,6 +69,7 @@ pub(super) struct Hands {
     pub(super) clock: Clock,
     pub(super) ahead: ReadAhead,
     pub(super) times: Times,
+    pub(super) counts: RingCounts,
     /// Whether connections end with their current response.
     pub(super) draining: bool,
 }
@@ -72,6 +84,7 @@ struct Port {
     /// client is refused at once instead of waiting for nobody.
     listener: Option<Descriptor>,
     service: Arc<dyn Service>,
+    kind_of: fn(&Request<()>) -> usize,
     accepting: Option<Operation>,
 }
 
@@ -120,12 +133,14 @@ impl Worker {
                 clock: Clock::default(),
                 ahead: setup.ahead,
                 times: setup.times,
+                counts: setup.counts,
                 draining: false,
             },
             ports: ports
-                .map(|(listener, service)| Port {
+                .map(|Door { listener, service, kind_of }| Port {
                     listener: Some(listener),
                     service,
+                    kind_of,
                     accepting: None,
                 })
                 .collect(),
@@ -305,7 +320,11 @@ impl Worker {
 
     /// Takes a connection that is counted here already.
     fn welcome(&mut self, Arrival { socket, port }: Arrival) {
-        let service = Arc::clone(&self.ports[port].service);
+        let entrance = Entrance {
+            port,
+            service: Arc::clone(&self.ports[port].service),
+            kind_of: self.ports[port].kind_of,
+        };
         if let Err(e) = sys::listen::send_at_once(&socket) {
             log::debug!("can't set TCP_NODELAY: {e}");
         }
@@ -316,7 +335,8 @@ impl Worker {
         let slot = &mut self.slots[index as usize];
         let name = name(index, slot.generation);
         let waker = Arc::new(Waker::new(Arc::clone(&self.mailbox), name));
-        slot.peer = Some(Box::new(Peer::new(name, Arc::new(socket), service, waker)));
+        slot.peer = Some(Box::new(Peer::new(name, Arc::new(socket), entrance, waker)));
+        self.hands.counts[port].opened.add(1);
         self.with_peer(name, Peer::advance);
     }
 
@@ -325,7 +345,7 @@ impl Worker {
         match result {
             Ok(Some(filled)) => {
                 self.with_peer(name, |peer, hands| {
-                    let verdict = peer.take_in(hands.ring.bytes(&filled), more);
+                    let verdict = peer.take_in(hands.ring.bytes(&filled), more, hands);
                     hands.ring.recycle(filled);
                     verdict.and(|| peer.advance(hands))
                 });

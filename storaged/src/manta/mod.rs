@@ -20,7 +20,7 @@ mod reply;
 mod route;
 
 use crate::accounts::Accounts;
-use crate::front::{Answer, Service};
+use crate::front::{Answer, Kinds, Service};
 use crate::jobs::Jobs;
 use crate::s3::screen;
 use error::MantaError;
@@ -32,6 +32,26 @@ use s3s::validation::NameValidation;
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// How requests of Manta's port are counted.
+pub const KINDS: Kinds = Kinds {
+    port: "manta",
+    names: &["GetObject", "HeadObject", "DeleteObject", "ReadJob", "ChangeJob", "Other"],
+    of: kind,
+};
+
+/// A request's place in those names, by `/login/area/…`: an object below a job is counted with its job.
+fn kind(head: &Request<()>) -> usize {
+    let jobs = head.uri().path().split('/').nth(2) == Some("jobs");
+    match (jobs, head.method().as_str()) {
+        (false, "GET") => 0,
+        (false, "HEAD") => 1,
+        (false, "DELETE") => 2,
+        (true, "GET" | "HEAD") => 3,
+        (true, _) => 4,
+        (false, _) => 5,
+    }
+}
 
 /// The service behind Manta's port.
 #[must_use]

@@ -17,6 +17,7 @@ mod error;
 pub mod fast;
 mod get;
 mod list;
+pub mod operation;
 mod put;
 mod screen;
 mod settings;
@@ -27,7 +28,7 @@ pub use screen::screen;
 pub use settings::{BucketSettings, Settings};
 
 use crate::accounts::Accounts;
-use crate::front::{Answer, FileRange, Service};
+use crate::front::{Answer, FileRange, Kinds, Service};
 use crate::store::Store;
 use access::Guard;
 use bytes::Bytes;
@@ -58,6 +59,10 @@ enum Payload {
     Bytes(Bytes),
     File(FileRange),
 }
+
+/// How requests of the S3 port are counted.
+pub const KINDS: Kinds =
+    Kinds { port: "s3", names: operation::NAMES, of: |head| operation::of(head) as usize };
 
 /// The S3 port's service.
 pub fn service(store: Store, accounts: Arc<Accounts>) -> Arc<dyn Service> {

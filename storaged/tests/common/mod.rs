@@ -54,7 +54,8 @@ impl Server {
         let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = sys::listen::local_address(&listener).unwrap().unwrap();
         let service = storaged::s3::service(store, Arc::new(accounts));
-        let front = Front::start(vec![Port { listener, service }], 2).unwrap();
+        let front =
+            Front::start(vec![Port { listener, service, kinds: storaged::s3::KINDS }], 2).unwrap();
         let client = Client::new(&address.to_string(), keys(ADA));
         client.create_bucket(BUCKET).unwrap();
         Server { address, client, _front: front, _data: data }

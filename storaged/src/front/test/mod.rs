@@ -113,7 +113,11 @@ fn serve(file: Descriptor, times: limits::Times) -> (Front, SocketAddr) {
     let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = sys::listen::local_address(&listener).unwrap().unwrap();
     let service = Arc::new(Toy { file });
-    (Front::start_with(vec![Port { listener, service }], 2, times).unwrap(), address)
+    (
+        Front::start_with(vec![Port { listener, service, kinds: Kinds::one("toy") }], 2, times)
+            .unwrap(),
+        address,
+    )
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
