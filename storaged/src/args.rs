@@ -7,6 +7,8 @@ use thiserror::Error;
 use wire::machine::{Account, Accounts, ConfigError};
 
 /// Serves objects over S3 and the Manta API.
+///
+/// `storaged check --help` and `storaged rebuild --help` tell of the tools for a store that is not served.
 #[derive(Debug, Parser)]
 #[command(version)]
 #[command(group = ArgGroup::new("who").required(true).args(["account", "accounts"]))]

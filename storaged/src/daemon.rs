@@ -11,6 +11,7 @@ use crate::front::{Front, FrontError, Kinds, Port};
 use crate::jobs::{Jobs, JobsError};
 use crate::prefetch::Prefetcher;
 use crate::store::{self, OpenError, Options, Store};
+use crate::tools::Tools;
 use crate::wire_server::{Wire, WireError, WireServer};
 use clap::Parser;
 use std::collections::HashMap;
@@ -58,6 +59,10 @@ enum DaemonError {
 
 /// Runs `storaged` until it is told to stop.
 pub fn run() -> ExitCode {
+    if let Some(tools) = Tools::named() {
+        start_log(tools.log);
+        return tools.run();
+    }
     let args = Args::parse();
     start_log(args.log);
     match serve(&args) {

@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod args;
+pub mod check;
 pub mod committer;
 mod daemon;
 pub mod files;
@@ -22,6 +23,7 @@ pub mod prefetch;
 pub mod s3;
 pub mod snapshot;
 pub mod store;
+pub mod tools;
 pub mod wire_server;
 
 pub use daemon::run;

@@ -11,7 +11,7 @@ pub const BLOCK_IDS: u64 = 1 << super::DIRECTORY_BITS;
 /// The state key of the end of all that is reserved.
 pub(super) const RESERVED: &str = "blob-reserved";
 /// The state key of the lowest id that may be without a record.
-pub(super) const FLOOR: &str = "blob-floor";
+pub(crate) const FLOOR: &str = "blob-floor";
 
 /// The ids of this run of the store.
 #[derive(Debug, Clone, Default)]

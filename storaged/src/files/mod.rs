@@ -9,6 +9,7 @@
 //! No file is left without a record: what is staged is swept at start, and of the objects those whose ids
 //! are at or above the lowest that may have been without a record (`blob-floor`) are looked at.
 
+pub(crate) mod audit;
 mod cache;
 mod digest;
 mod error;
@@ -20,6 +21,7 @@ mod staging;
 mod sweep;
 
 pub use error::{FilesError, OpenBlobError, SealError, StageError};
+pub(crate) use ids::FLOOR;
 pub use object::{ObjectFile, ViewFile};
 pub(crate) use seal::Pending;
 pub use seal::Sealed;
@@ -55,7 +57,7 @@ const PROBE_PROJECT: u32 = u32::MAX - 1;
 /// The extended attribute: format, then id, little-endian.
 const XATTR_NAME: &std::ffi::CStr = c"user.mobula";
 /// The directory, among those of objects, of small contents shown to zones.
-const INLINE_DIRECTORY: &str = "inline";
+pub(crate) const INLINE_DIRECTORY: &str = "inline";
 
 /// What the file system under the store can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,6 +36,26 @@ pub enum Keyspace {
 }
 
 impl Keyspace {
+    /// The keyspace with this byte, if there is one.
+    #[must_use]
+    pub fn of(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|keyspace| keyspace.byte() == byte)
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::State,
+        Self::Accounts,
+        Self::Buckets,
+        Self::BucketsOfOwner,
+        Self::Objects,
+        Self::Blobs,
+        Self::ToUnlink,
+        Self::Jobs,
+        Self::Settings,
+        Self::BucketConfigs,
+    ];
+
     /// The byte.
     #[must_use]
     pub const fn byte(self) -> u8 {

@@ -78,4 +78,8 @@ impl Index for MemoryIndex {
     fn applied(&self) -> Result<u64, IndexError> {
         Ok(self.applied)
     }
+
+    fn is_sound(&mut self) -> Result<bool, IndexError> {
+        Ok(true)
+    }
 }

@@ -109,4 +109,10 @@ pub trait Index: Send {
     /// # Errors
     /// When the engine fails.
     fn applied(&self) -> Result<u64, IndexError>;
+
+    /// Whether the engine finds its own structure sound; it may mend what it finds.
+    ///
+    /// # Errors
+    /// When the engine fails, or somebody still reads from it.
+    fn is_sound(&mut self) -> Result<bool, IndexError>;
 }

@@ -141,6 +141,10 @@ impl Index for RedbIndex {
         let applied = state.get(APPLIED).map_err(engine("read the sequence"))?;
         Ok(applied.map_or(0, |guard| guard.value()))
     }
+
+    fn is_sound(&mut self) -> Result<bool, IndexError> {
+        self.database.check_integrity().map_err(engine("check itself"))
+    }
 }
 
 struct RedbView {

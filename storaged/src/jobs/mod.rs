@@ -16,6 +16,7 @@
 
 pub mod attempt;
 pub mod claim;
+mod held;
 mod input;
 mod janitor;
 mod job;
@@ -28,6 +29,7 @@ pub mod record;
 pub mod time;
 pub mod verdict;
 
+pub use held::held_blob;
 pub use job::Job;
 pub use owner::{JobFilter, LINES_MAX, Listed};
 

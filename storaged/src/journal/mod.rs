@@ -226,6 +226,34 @@ impl Journal {
     }
 }
 
+/// What can't be read of the journal, segment by segment; the end of the last one may be torn, and is not
+/// looked for here.
+pub(crate) fn damages(disk: &mut dyn Disk, store: Uuid) -> Vec<RecoverError> {
+    let mut names = match disk.list() {
+        Ok(names) => names,
+        Err(source) => return vec![RecoverError::Io { doing: "list", segment: 0, source }],
+    };
+    names.sort_unstable();
+    names.iter().filter_map(|&name| damage(disk, store, name).err()).collect()
+}
+
+fn damage(disk: &mut dyn Disk, store: Uuid, name: u64) -> Result<(), RecoverError> {
+    let version = |source| RecoverError::Version { segment: name, source };
+    let read = disk.open(name).and_then(|mut file| file.read());
+    let bytes = read.map_err(|source| RecoverError::Io { doing: "read", segment: name, source })?;
+    let header = SegmentHeader::decode(&bytes).map_err(version)?;
+    let header = header.filter(|header| header.store == store && header.after == name - 1);
+    let header = header.ok_or(RecoverError::Damaged { segment: name, offset: 0 })?;
+    let mut offset = SEGMENT_HEADER_BYTES;
+    loop {
+        match read_record(&header, &bytes, offset).map_err(version)? {
+            Found::Record(_, next) => offset = next,
+            Found::End => return Ok(()),
+            Found::Broken => return Err(RecoverError::Damaged { segment: name, offset }),
+        }
+    }
+}
+
 /// Makes the segment that follows `after`, on disk with its name.
 fn make(
     disk: &mut dyn Disk,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use uuid::Uuid;
 
-const FORMAT: &str = "FORMAT";
+pub(super) const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const LOCK: &str = "LOCK";
 /// What may be in a directory that is to become a store.
@@ -48,6 +48,12 @@ pub enum HomeError {
         path: PathBuf,
         /// One thing that is in it.
         found: String,
+    },
+    /// There is none.
+    #[error("{} is no store: it has no file FORMAT", .path.display())]
+    NoStore {
+        /// The directory.
+        path: PathBuf,
     },
     /// Its `FORMAT` can't be read by this release.
     #[error("{} can't be opened", .path.display())]

@@ -12,6 +12,7 @@ pub(crate) mod errno;
 mod home;
 mod list;
 mod list_versions;
+pub(crate) mod offline;
 mod reaper;
 mod record;
 pub(crate) mod recover;

@@ -99,6 +99,19 @@ pub(crate) fn recover(
     Ok(recovered)
 }
 
+/// A second index, beside the first, from snapshot and journal alone; it is not installed.
+pub(crate) fn rebuilt(
+    place: &mut dyn IndexPlace,
+    snapshots: &mut dyn Disk,
+    journal: Box<dyn Disk>,
+    store: Uuid,
+) -> Result<Box<dyn Index>, OpenError> {
+    let there = snapshot::list(snapshots);
+    let there = there.map_err(|source| OpenError::Io { doing: "list the snapshots", source })?;
+    let index = load(place, snapshots, store, &there)?;
+    Ok(replay(index, journal, store, Durability::Fsync)?.0)
+}
+
 /// A new index, filled from the newest snapshot that is whole; without one it is empty.
 fn load(
     place: &mut dyn IndexPlace,
@@ -179,6 +192,18 @@ impl RealPlace {
         Ok(Box::new(disk))
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Removes an index that was begun and not installed.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        match fs::remove_file(self.new_path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.join("index.redb")
     }
@@ -199,13 +224,10 @@ impl IndexPlace for RealPlace {
 
     fn begin(&mut self) -> Result<Box<dyn Index>, IndexError> {
         let path = self.new_path();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let doing = "remove an unfinished index";
-                return Err(IndexError::Engine { doing, source: Box::new(error) });
-            }
-            Ok(()) | Err(_) => {}
-        }
+        self.forget().map_err(|source| IndexError::Engine {
+            doing: "remove an unfinished index",
+            source: Box::new(source),
+        })?;
         Ok(Box::new(RedbIndex::open(&path, self.cache_bytes)?))
     }
 
