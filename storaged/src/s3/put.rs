@@ -103,6 +103,9 @@ fn refuse_unserved(input: &PutObjectInput) -> S3Result<()> {
     if input.tagging.is_some() {
         return refused("tagging");
     }
+    if input.storage_class.as_ref().is_some_and(|class| class.as_str() != "STANDARD") {
+        return refused("a storage class other than STANDARD");
+    }
     if input.website_redirect_location.is_some() {
         return refused("website redirection");
     }
