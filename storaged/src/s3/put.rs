@@ -7,9 +7,9 @@
 use super::checksum::{Algorithm, Expected};
 use super::condition::{etag, holds};
 use super::get::precondition_failed;
-use super::{Api, error};
+use super::{Api, error, lock};
 use crate::store::{
-    Content, INLINE_BYTES_MAX, Metadata, ObjectPath, Staging, Txn, TxnError, bucket,
+    Content, INLINE_BYTES_MAX, Metadata, ObjectPath, Staging, Txn, TxnError, Written, bucket,
 };
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
@@ -44,6 +44,7 @@ pub(super) async fn put(
     req: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
     let admitted = api.admitted(&req)?;
+    let wish = lock::Wish::of_put(api, &req)?;
     let S3Request { input, headers, trailing_headers, .. } = req;
     refuse_unserved(&input)?;
     let path = admitted.path(&input.key)?;
@@ -66,11 +67,16 @@ pub(super) async fn put(
     meta.checksums = vec![(sum.0.name().to_owned(), sum.1.clone())];
     let tag = meta.etag;
     meta.modified_ms = super::now_ms();
+    wish.grant(admitted.bucket()?, meta.modified_ms, &mut meta)?;
     let conditions = (input.if_match, input.if_none_match);
     let name = input.bucket;
     let done = api.store.transact(move |txn| commit(txn, &name, &path, content, meta, &conditions));
-    done.await.map_err(|e| error::transact(e, refusal))?;
-    let mut output = PutObjectOutput { e_tag: Some(etag(&tag)), ..PutObjectOutput::default() };
+    let written = done.await.map_err(|e| error::transact(e, refusal))?;
+    let mut output = PutObjectOutput {
+        e_tag: Some(etag(&tag)),
+        version_id: written.shown().map(|version| version.to_string()),
+        ..PutObjectOutput::default()
+    };
     let (algorithm, value) = sum;
     let place = match algorithm {
         Algorithm::Crc32 => &mut output.checksum_crc32,
@@ -93,12 +99,6 @@ fn refuse_unserved(input: &PutObjectInput) -> S3Result<()> {
         || input.ssekms_key_id.is_some()
     {
         return refused("server-side encryption");
-    }
-    if input.object_lock_mode.is_some()
-        || input.object_lock_legal_hold_status.is_some()
-        || input.object_lock_retain_until_date.is_some()
-    {
-        return refused("object lock");
     }
     if input.tagging.is_some() {
         return refused("tagging");
@@ -242,7 +242,7 @@ fn commit(
     content: Content,
     meta: Metadata,
     (matches, none_match): &(Option<ETagCondition>, Option<ETagCondition>),
-) -> Result<(), Refused> {
+) -> Result<Written, Refused> {
     // The bucket may have gone while the body came.
     let owned = bucket(txn, name).map_err(TxnError::from)?;
     if owned.is_none_or(|record| record.owner != path.account) {
@@ -263,8 +263,7 @@ fn commit(
             return Err(Refused::Precondition);
         }
     }
-    txn.put_object(path, content, meta)?;
-    Ok(())
+    Ok(txn.put_object(path, content, meta)?)
 }
 
 fn refusal(refused: Refused) -> S3Error {
