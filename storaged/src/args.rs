@@ -59,6 +59,14 @@ pub struct Args {
     #[arg(long, env = "MOBULA_DURABILITY", value_enum, default_value_t = Durability::Fsync)]
     pub durability: Durability,
 
+    /// Bytes of journal after which a snapshot is made: small ones for tests.
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub snapshot_after: Option<u64>,
+
+    /// Bytes after which the journal begins a new segment: small ones for tests.
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub segment_bytes: Option<u64>,
+
     /// Where other daemons connect, unless a supervisor handed over a socket named "wire".
     #[arg(long, value_name = "PATH")]
     pub wire: Option<PathBuf>,

@@ -138,13 +138,16 @@ fn numbers(args: &Args, front: &Front, store: &Store) -> Result<Option<Front>, D
 }
 
 fn options(args: &Args) -> Options {
+    let usual = Options::new(&args.data);
     Options {
+        snapshot_journal_bytes: args.snapshot_after.unwrap_or(usual.snapshot_journal_bytes),
+        segment_bytes: args.segment_bytes.unwrap_or(usual.segment_bytes),
         objects_view: args.objects_view.clone(),
         durability: match args.durability {
             Durability::Fsync => store::Durability::Fsync,
             Durability::None => store::Durability::None,
         },
-        ..Options::new(&args.data)
+        ..usual
     }
 }
 

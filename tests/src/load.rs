@@ -69,6 +69,13 @@ pub struct History {
 }
 
 impl History {
+    /// Adds what was done later.
+    pub fn extend(&mut self, later: Self) {
+        for (key, operations) in later.keys {
+            self.keys.entry(key).or_default().extend(operations);
+        }
+    }
+
     /// Operations that were acknowledged by `position`.
     #[must_use]
     pub fn acknowledged(&self, position: u64) -> usize {

@@ -82,6 +82,8 @@ pub(crate) struct Surroundings {
     pub(crate) room: Box<dyn Fn() -> Room + Send>,
     /// Called after each batch that left files to unlink.
     pub(crate) unlink: Box<dyn Fn() + Send>,
+    /// Called after each batch that began a segment of the journal.
+    pub(crate) segment: Box<dyn Fn() + Send>,
     /// Where the end of all writing is noted.
     pub(crate) latch: Arc<Latch>,
 }

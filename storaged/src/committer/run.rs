@@ -177,6 +177,7 @@ impl Loop {
         }
         // A batch needs a number of its own, even if none of its transactions asked for one.
         self.sequence += 1;
+        let segment = self.journal.segment();
         let written = match self.journal.append(self.sequence, &batch.changes) {
             Ok(written) => written,
             Err(AppendError::Full) => return Err(Failure::Full),
@@ -194,6 +195,9 @@ impl Loop {
         (self.objects, self.object_bytes) = (objects, object_bytes);
         self.behind_since.get_or_insert_with(Instant::now);
         self.behind_bytes += written;
+        if self.journal.segment() != segment {
+            (self.surroundings.segment)();
+        }
         let unlinks = batch.changes.range(vec![Keyspace::ToUnlink.byte()]..);
         let unlink = unlinks
             .take_while(|(key, _)| key.first() == Some(&Keyspace::ToUnlink.byte()))

@@ -121,6 +121,12 @@ impl Journal {
         self.sequence
     }
 
+    /// The name of the segment that is written to.
+    #[must_use]
+    pub fn segment(&self) -> u64 {
+        self.header.after + 1
+    }
+
     /// Begins new segments after so many bytes.
     pub fn set_segment_bytes(&mut self, bytes: u64) {
         self.segment_bytes = bytes.min(SEGMENT_BYTES_MAX);

@@ -6,15 +6,14 @@ use crate::format::SnapshotHeader;
 use crate::journal::Disk;
 use crate::store::Room;
 use crate::store::errno::{Doing, Verdict, verdict};
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// Between two looks at how much journal there is.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// After a snapshot that failed, how long until the next try: what failed rarely mends itself at once.
 const RETRY: Duration = Duration::from_secs(600);
 
@@ -35,8 +34,8 @@ pub(crate) struct Snapshots {
     around: Surroundings,
     /// The newest one that was read back, if any was.
     verified: Option<u64>,
-    /// The sequence at the last look: a store at rest is left at rest.
-    looked: Option<u64>,
+    /// Set when the store ends: a snapshot can wait, whoever ends it can't.
+    ending: Arc<AtomicBool>,
 }
 
 /// What a look at the disk shows.
@@ -58,18 +57,14 @@ fn due(seen: &Seen, committed: u64, journal_bytes: u64) -> bool {
 }
 
 impl Snapshots {
-    pub(crate) fn new(around: Surroundings) -> Self {
-        Self { around, verified: None, looked: None }
+    pub(crate) fn new(around: Surroundings, ending: Arc<AtomicBool>) -> Self {
+        Self { around, verified: None, ending }
     }
 
     /// Makes a snapshot if it is time, and drops what a verified one covers.
     pub(crate) fn look(&mut self) -> Result<(), SnapshotError> {
         let committed = self.around.committer.sequence();
-        if self.looked == Some(committed) {
-            return Ok(());
-        }
         let seen = self.see().map_err(|error| self.failed("look for", Doing::Read, error))?;
-        self.looked = Some(committed);
         if due(&seen, committed, self.around.journal_bytes) {
             return self.make();
         }
@@ -89,10 +84,11 @@ impl Snapshots {
         let there = there.map_err(|error| self.failed("look for", Doing::Read, error))?;
         if there.last() != Some(&sequence) {
             let (room, latch) = (&self.around.room, &self.around.latch);
-            let go_on = || match (latch.closed(), room()) {
-                (Some(_), _) => Err(SnapshotError::Ending),
-                (None, Room::Short { .. }) => Err(SnapshotError::Full),
-                (None, Room::Enough) => Ok(()),
+            let ending = &self.ending;
+            let go_on = || match room() {
+                _ if latch.closed().is_some() || is_set(ending) => Err(SnapshotError::Ending),
+                Room::Short { .. } => Err(SnapshotError::Full),
+                Room::Enough => Ok(()),
             };
             let written = write(&mut *self.around.snapshots, &*view, &header, &go_on);
             drop(view);
@@ -139,7 +135,10 @@ impl Snapshots {
     fn settle(&mut self, newest: u64) -> Result<(), SnapshotError> {
         let header = SnapshotHeader { store: self.around.store, sequence: newest };
         if self.verified != Some(newest) {
-            let entries = read(&mut *self.around.snapshots, header, &mut |_| Ok(()))?;
+            let ending = Arc::clone(&self.ending);
+            let entries = read(&mut *self.around.snapshots, header, &mut |_| {
+                if is_set(&ending) { Err(SnapshotError::Ending) } else { Ok(()) }
+            })?;
             self.verified = Some(newest);
             log::info!("snapshot {newest:016x}: {entries} entries, read back");
         }
@@ -197,36 +196,66 @@ impl Snapshots {
     }
 }
 
+fn is_set(ending: &AtomicBool) -> bool {
+    ending.load(Ordering::Relaxed)
+}
+
 enum Message {
+    Look,
     Make(Sender<Result<(), SnapshotError>>),
     Stop,
 }
 
-/// The thread's handle.
+/// The thread's handle: it looks when it starts, and whenever the journal begins a segment.
 pub(crate) struct Keeper {
     queue: Sender<Message>,
+    messages: Receiver<Message>,
+    ending: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Keeper {
-    pub(crate) fn start(around: Surroundings) -> io::Result<Self> {
+    pub(crate) fn new() -> Self {
+        // One look waiting is as good as many.
         let (queue, messages) = bounded(1);
+        let ending = Arc::new(AtomicBool::new(false));
+        Self { queue, messages, ending, thread: Mutex::new(None) }
+    }
+
+    /// What has it look.
+    pub(crate) fn bell(&self) -> impl Fn() + Send + use<> {
+        let queue = self.queue.clone();
+        move || match queue.try_send(Message::Look) {
+            // It rings already, or nobody is there to hear it.
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    pub(crate) fn start(&self, around: Surroundings) -> io::Result<()> {
+        let messages = self.messages.clone();
+        self.bell()();
+        let snapshots = Snapshots::new(around, Arc::clone(&self.ending));
         let thread = std::thread::Builder::new()
             .name("snapshots".into())
-            .spawn(move || run(Snapshots::new(around), &messages))?;
-        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+            .spawn(move || run(snapshots, &messages))?;
+        *self.thread.lock().expect("no holder of this lock panics") = Some(thread);
+        Ok(())
     }
 
     /// Makes a snapshot now and waits for it.
     pub(crate) fn make(&self) -> Result<(), SnapshotError> {
+        if self.thread.lock().expect("no holder of this lock panics").is_none() {
+            return Err(SnapshotError::Ending);
+        }
         let (reply, answer) = bounded(1);
         let sent = self.queue.send(Message::Make(reply));
         sent.map_err(|_| SnapshotError::Ending)?;
         answer.recv().unwrap_or(Err(SnapshotError::Ending))
     }
 
-    /// Ends the thread; a snapshot that it is at is finished first.
+    /// Ends the thread; a snapshot that it is at stays unfinished.
     pub(crate) fn stop(&self) {
+        self.ending.store(true, Ordering::Relaxed);
         let thread = self.thread.lock().expect("no holder of this lock panics").take();
         if let Some(thread) = thread {
             // Fails if the thread is gone already, which is what is wanted.
@@ -239,25 +268,31 @@ impl Keeper {
 }
 
 fn run(mut snapshots: Snapshots, messages: &Receiver<Message>) {
-    let mut pause = LOOK_INTERVAL;
+    let mut not_before = None;
     loop {
-        let result = match messages.recv_timeout(pause) {
+        let message = match not_before {
+            Some(time) => messages.recv_deadline(time),
+            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let result = match message {
             Ok(Message::Make(reply)) => {
                 // Whoever asked may have gone away.
                 drop(reply.send(snapshots.make()));
                 continue;
             }
-            Err(RecvTimeoutError::Timeout) => snapshots.look(),
+            // A failure is not repeated with every segment.
+            Ok(Message::Look) if not_before.is_some() => continue,
+            Ok(Message::Look) | Err(RecvTimeoutError::Timeout) => snapshots.look(),
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
         };
-        pause = match result {
-            Ok(()) => LOOK_INTERVAL,
-            Err(error) => {
-                let error = crate::s3::chain(&error);
-                log::warn!("no snapshot was made, and the whole journal is kept: {error}");
-                RETRY
+        not_before = result.err().map(|error| {
+            if matches!(error, SnapshotError::Ending) {
+                return Instant::now() + RETRY;
             }
-        };
+            let error = crate::s3::chain(&error);
+            log::warn!("no snapshot was made, and the whole journal is kept: {error}");
+            Instant::now() + RETRY
+        });
     }
 }
 

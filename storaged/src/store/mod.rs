@@ -238,6 +238,7 @@ impl Store {
         journal.set_segment_bytes(options.segment_bytes);
         files.sweep(&*index.view()?)?;
         let (bell, end) = Bell::new();
+        let keeper = Keeper::new();
         let surroundings = Surroundings {
             room: Box::new({
                 let files = files.clone();
@@ -247,13 +248,14 @@ impl Store {
                 let bell = bell.clone();
                 move || bell.ring()
             }),
+            segment: Box::new(keeper.bell()),
             latch: Arc::clone(&latch),
         };
         let committer = Arc::new(Committer::start(index, journal, surroundings)?);
         let reaper = Reaper::start(Arc::clone(&committer), files.clone(), &bell, end)
             .map_err(|source| OpenError::Io { doing: "start the reaper's thread", source })?;
         let id = home.format.store;
-        let keeper = Keeper::start(snapshot::Surroundings {
+        let started = keeper.start(snapshot::Surroundings {
             store: id,
             committer: Arc::clone(&committer),
             journal: place.journal()?,
@@ -265,8 +267,7 @@ impl Store {
             latch: Arc::clone(&latch),
             journal_bytes: options.snapshot_journal_bytes,
         });
-        let keeper = keeper
-            .map_err(|source| OpenError::Io { doing: "start the snapshots' thread", source })?;
+        started.map_err(|source| OpenError::Io { doing: "start the snapshots' thread", source })?;
         if !files.abilities().verity {
             log::warn!(
                 "no fs-verity here: storaged keeps digests of its own, and nothing checks pages as they are read"
