@@ -1,5 +1,6 @@
 //! What `storaged` is told on its command line, and what that amounts to.
 
+use crate::events::Webhook;
 use clap::{ArgGroup, Parser, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -78,6 +79,11 @@ pub struct Args {
     /// The socket of the process that reads objects ahead.
     #[arg(long, value_name = "PATH")]
     pub prefetcher: Option<PathBuf>,
+
+    /// Where events of buckets may be delivered, as often as there are webhooks. A bucket's notification
+    /// configuration calls it arn:mobula:sqs::webhook:NAME.
+    #[arg(long, value_name = "NAME=URL")]
+    pub webhook: Vec<Webhook>,
 
     /// How much to log: error, warn, info, debug.
     #[arg(long, value_name = "LEVEL", env = "MOBULA_LOG", default_value = "info")]
@@ -167,6 +173,13 @@ mod test {
             parse(&["--account", "ada", "--access-key", "AKA", "--secret-key", "s3cret-key"]);
         let accounts = args.unwrap().accounts().unwrap().accounts;
         assert_eq!((accounts.len(), accounts[0].name.as_str()), (1, "ada"));
+    }
+
+    #[test]
+    fn webhooks_are_named_and_may_be_several() {
+        let one = ["--accounts", "f", "--webhook", "a=http://a/", "--webhook", "b=http://b/"];
+        assert_eq!(parse(&one).unwrap().webhook[1].name, "b");
+        assert!(parse(&["--accounts", "f", "--webhook", "http://a/"]).is_err());
     }
 
     #[test]

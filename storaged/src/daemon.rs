@@ -7,9 +7,11 @@
 
 use crate::accounts::{Accounts, AccountsError};
 use crate::args::{Args, ArgsError, Durability};
+use crate::events::{Events, EventsError};
 use crate::front::{Front, FrontError, Kinds, Port};
 use crate::jobs::{Jobs, JobsError};
 use crate::prefetch::Prefetcher;
+use crate::s3::Settings;
 use crate::store::{self, OpenError, Options, Store};
 use crate::tools::Tools;
 use crate::wire_server::{Wire, WireError, WireServer};
@@ -43,6 +45,8 @@ enum DaemonError {
     Accounts(#[from] AccountsError),
     #[error("can't take up the jobs")]
     Jobs(#[from] JobsError),
+    #[error(transparent)]
+    Events(#[from] EventsError),
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error("can't serve")]
@@ -98,10 +102,17 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let wire = wire.map(|wire| WireServer::start(wire, jobs.clone(), prefetcher)).transpose()?;
     let s3 = listener(handed.remove("s3"), args.s3, "S3")?;
     let manta = listener(handed.remove("manta"), args.manta, "Manta")?;
+    let settings = Arc::new(Settings::new(store.clone()));
+    let events = Events::start(&store, &settings, args.webhook.clone())?;
     let ports = vec![
         Port {
             listener: s3,
-            service: crate::s3::service(store.clone(), Arc::clone(&accounts)),
+            service: crate::s3::service_telling(
+                store.clone(),
+                Arc::clone(&accounts),
+                settings,
+                events,
+            ),
             kinds: crate::s3::KINDS,
         },
         Port {

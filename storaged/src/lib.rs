@@ -11,6 +11,7 @@ pub mod args;
 pub mod check;
 pub mod committer;
 mod daemon;
+pub mod events;
 pub mod files;
 pub mod format;
 pub mod front;

@@ -1,9 +1,13 @@
-//! What buckets are set to, over HTTP: tags, rules for web pages of other origins.
+//! What buckets are set to, over HTTP: tags, rules for web pages of other origins, whom their events are
+//! told.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
 use common::{BUCKET, Server, talk};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 use tests::s3::{Answer, Ask};
 
 fn bucket(server: &Server, method: &str, what: &str, body: Option<&str>) -> Answer {
@@ -79,4 +83,65 @@ fn a_browser_is_told_what_pages_may_do() {
     assert_eq!(server.get("k", &[("origin", origin)]).header("access-control-allow-origin"), "");
     let bad = RULES.replace("GET", "PATCH");
     assert_eq!(ask("PUT", Some(&bad)).elements("Code"), ["InvalidRequest"]);
+}
+
+/// Takes one event of a webhook, and what it is.
+fn event(listener: &TcpListener) -> serde_json::Value {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut reader = BufReader::new(&stream);
+    let (mut line, mut length) = (String::new(), 0);
+    while line != "\r\n" {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let answer = "HTTP/1.1 204 Fine\r\nconnection: close\r\n\r\n";
+    (&stream).write_all(answer.as_bytes()).unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[test]
+fn a_webhook_hears_of_changes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("hook=http://{}/in", listener.local_addr().unwrap());
+    let server = Server::start_telling(vec![hook.parse().unwrap()]);
+    let ask = |method: &str, body| bucket(&server, method, "notification", body);
+    assert_eq!(ask("GET", None).elements("QueueConfiguration").len(), 0);
+    let wanted = "<NotificationConfiguration><QueueConfiguration><Id>pictures</Id>\
+        <Queue>arn:mobula:sqs::webhook:hook</Queue><Event>s3:ObjectCreated:*</Event>\
+        <Filter><S3Key><FilterRule><Name>suffix</Name><Value>.jpg</Value></FilterRule></S3Key>\
+        </Filter></QueueConfiguration></NotificationConfiguration>";
+    let unknown = wanted.replace("webhook:hook", "webhook:other");
+    assert_eq!(ask("PUT", Some(&unknown)).elements("Code"), ["InvalidArgument"]);
+    assert_eq!(ask("PUT", Some(wanted)).status, 200);
+    assert_eq!(event(&listener)["Event"], "s3:TestEvent");
+    assert_eq!(ask("GET", None).elements("Id"), ["pictures"]);
+    assert_eq!(server.put("a.txt", &[], b"x").status, 200);
+    assert_eq!(server.put("a b.jpg", &[], b"abc").status, 200);
+    let told = event(&listener);
+    let record = &told["Records"][0];
+    assert_eq!(record["eventName"], "ObjectCreated:Put");
+    assert_eq!(record["userIdentity"]["principalId"], "ada");
+    assert_eq!(record["requestParameters"]["sourceIPAddress"], "127.0.0.1");
+    assert_eq!(
+        (&record["s3"]["bucket"]["name"], &record["s3"]["object"]["key"]),
+        (&BUCKET.into(), &"a+b.jpg".into())
+    );
+    assert_eq!(record["s3"]["object"]["eTag"], "900150983cd24fb0d6963f7d28e17f72");
+    assert_eq!(record["s3"]["object"]["size"], 3);
+    assert_eq!(ask("PUT", Some("<NotificationConfiguration/>")).status, 200);
+    assert_eq!(ask("GET", None).elements("Id").len(), 0);
+    assert_eq!(server.put("b.jpg", &[], b"abc").status, 200);
+    // What was taken is forgotten a moment later, and nothing more has come.
+    let end = Instant::now() + Duration::from_secs(20);
+    while server.events.counters()[0].queued > 0 {
+        assert!(Instant::now() < end, "an event is left");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(server.events.counters()[0].delivered, 2);
 }

@@ -1,6 +1,7 @@
 //! The records: each is read, and what they say of each other is summed and compared.
 
 use super::{Finding, Report};
+use crate::events::Queued;
 use crate::format::{
     DecodeError, Keyspace, Value, blob_of_key, bucket_key, bucket_owner_key, config_of_key,
     path_of_key, state_key, to_unlink_key, version_of_key,
@@ -108,6 +109,7 @@ fn entry(
             sums.references.extend(held);
             Ok(())
         }
+        Keyspace::Events => Queued::decode(value.to_vec()).map(drop).map_err(said),
         Keyspace::Settings => Ok(()),
     }
 }

@@ -33,6 +33,8 @@ pub enum Keyspace {
     Settings = 9,
     /// Configurations of buckets by name and kind.
     BucketConfigs = 10,
+    /// Events that wait for webhooks, by webhook and sequence.
+    Events = 16,
 }
 
 impl Keyspace {
@@ -43,7 +45,7 @@ impl Keyspace {
     }
 
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::State,
         Self::Accounts,
         Self::Buckets,
@@ -54,6 +56,7 @@ impl Keyspace {
         Self::Jobs,
         Self::Settings,
         Self::BucketConfigs,
+        Self::Events,
     ];
 
     /// The byte.
@@ -117,6 +120,22 @@ pub fn config_of_key(key: &[u8]) -> Result<(&str, u8), DecodeError> {
     let [_, name @ .., 0, kind] = key else { return Err(DecodeError::Key) };
     let name = std::str::from_utf8(name).map_err(|_| DecodeError::Key)?;
     Ok((name, *kind))
+}
+
+/// The start of the keys of all events that wait for a webhook, whose name holds no zero byte.
+#[must_use]
+pub fn event_prefix(webhook: &str) -> Vec<u8> {
+    let mut key = Keyspace::Events.key(webhook.as_bytes());
+    key.push(0);
+    key
+}
+
+/// An event that waits for a webhook.
+#[must_use]
+pub fn event_key(webhook: &str, sequence: u64) -> Vec<u8> {
+    let mut key = event_prefix(webhook);
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key
 }
 
 /// A blob.

@@ -17,8 +17,8 @@ pub use codec::{DecodeError, Reader, Writer};
 pub use file::{FORMAT_VERSION, Format, FormatError, LEAST_READER};
 pub use key::{
     Keyspace, account_key, blob_key, blob_of_key, bucket_config_key, bucket_key, bucket_owner_key,
-    config_of_key, object_key, object_prefix, path_of_key, prefix_end, state_key, stem_of_key,
-    to_unlink_key, version_of_key,
+    config_of_key, event_key, event_prefix, object_key, object_prefix, path_of_key, prefix_end,
+    state_key, stem_of_key, to_unlink_key, version_of_key,
 };
 pub use object::{Summary, is_marker};
 pub use record::{

@@ -2,6 +2,7 @@
 
 use super::cors::Rules as CorsRules;
 use super::error;
+use crate::events::Rules as EventRules;
 use crate::store::{BucketConfig, Snapshot, Store, bucket_config};
 use s3s::S3Result;
 use std::collections::HashMap;
@@ -15,6 +16,8 @@ const BUCKETS_MAX: usize = 4096;
 pub struct BucketSettings {
     /// Its rules for web pages of other origins.
     pub cors: Option<Arc<CorsRules>>,
+    /// Whom its events are told; nothing when there is nobody.
+    pub notification: Option<Arc<EventRules>>,
 }
 
 /// The settings of all buckets.
@@ -62,5 +65,11 @@ impl Settings {
 fn read(view: &Snapshot, bucket: &str) -> S3Result<BucketSettings> {
     let document = |kind| bucket_config(view, bucket, kind).map_err(|e| error::index(&e));
     let cors = document(BucketConfig::Cors)?.map(|document| CorsRules::parse(&document));
-    Ok(BucketSettings { cors: cors.transpose()?.map(Arc::new) })
+    let notification =
+        document(BucketConfig::Notification)?.map(|document| EventRules::parse(&document));
+    let notification = notification.transpose().map_err(|e| error::internal(&e))?;
+    Ok(BucketSettings {
+        cors: cors.transpose()?.map(Arc::new),
+        notification: notification.filter(|rules| !rules.is_empty()).map(Arc::new),
+    })
 }

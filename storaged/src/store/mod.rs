@@ -33,6 +33,7 @@ pub use self::types::{
     ObjectPath, PATH_BYTES_MAX, PathError, Version,
 };
 pub use self::versions::{Deleted, Deleter, Written};
+pub(crate) use self::view::decoded;
 pub use self::view::{
     ViewExt, account, blob, bucket, buckets, newest, object, object_version, versioning,
 };
@@ -336,22 +337,6 @@ impl Store {
         view::object(&self.read()?, path)
     }
 
-    /// A version of an object, the newest one if none is named: delete markers too.
-    ///
-    /// # Errors
-    /// When the index fails.
-    pub fn version(
-        &self,
-        path: &ObjectPath,
-        version: Option<VersionRef>,
-    ) -> Result<Option<ObjectRecord>, IndexError> {
-        let view = self.read()?;
-        match version {
-            None => view::newest(&view, path),
-            Some(version) => view::object_version(&view, path, version),
-        }
-    }
-
     /// The current version of an object and, if it is not inline, its file.
     ///
     /// # Errors
@@ -373,7 +358,12 @@ impl Store {
     ) -> Result<Option<OpenObject>, OpenBlobError> {
         let mut gone = None;
         loop {
-            let Some(record) = self.version(path, version)? else { return Ok(None) };
+            let view = self.read()?;
+            let found = match version {
+                None => view::newest(&view, path)?,
+                Some(version) => view::object_version(&view, path, version)?,
+            };
+            let Some(record) = found else { return Ok(None) };
             let ContentRef::Blob(blob) = record.content else { return Ok(Some((record, None))) };
             match self.open_blob(blob) {
                 Ok(file) => return Ok(Some((record, Some(file)))),

@@ -10,7 +10,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use storaged::accounts::Accounts;
+use storaged::events::{Events, Webhook};
 use storaged::front::{Front, Port};
+use storaged::s3::Settings;
 use storaged::store::{Options, Store};
 use tests::s3::{Answer, Ask, Client};
 use tests::sigv4::{self, Keys, Parts};
@@ -20,6 +22,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Signs as [`ADA`], whose bucket [`BUCKET`] is.
     pub client: Client,
+    pub store: Store,
+    pub events: Events,
     _front: Front,
     _data: tempfile::TempDir,
 }
@@ -37,6 +41,11 @@ pub fn keys((access, secret): (&str, &str)) -> Keys {
 
 impl Server {
     pub fn start() -> Server {
+        Server::start_telling(Vec::new())
+    }
+
+    /// One that may tell these webhooks of events.
+    pub fn start_telling(webhooks: Vec<Webhook>) -> Server {
         let data = tempfile::tempdir().unwrap();
         let options = Options { kept_bytes: Some(0), ..Options::new(data.path()) };
         let store = Store::open(options).unwrap();
@@ -53,12 +62,16 @@ impl Server {
         let accounts = Accounts::enter(&store, wire::machine::Accounts { accounts }).unwrap();
         let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = sys::listen::local_address(&listener).unwrap().unwrap();
-        let service = storaged::s3::service(store, Arc::new(accounts));
+        let settings = Arc::new(Settings::new(store.clone()));
+        let events = Events::start(&store, &settings, webhooks).unwrap();
+        let accounts = Arc::new(accounts);
+        let told = events.clone();
+        let service = storaged::s3::service_telling(store.clone(), accounts, settings, told);
         let front =
             Front::start(vec![Port { listener, service, kinds: storaged::s3::KINDS }], 2).unwrap();
         let client = Client::new(&address.to_string(), keys(ADA));
         client.create_bucket(BUCKET).unwrap();
-        Server { address, client, _front: front, _data: data }
+        Server { address, client, store, events, _front: front, _data: data }
     }
 
     pub fn ask(&self, method: &str, key: &str, more: Ask<'_>) -> Answer {

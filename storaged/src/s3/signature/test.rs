@@ -3,8 +3,7 @@
 use super::*;
 use crate::accounts::Accounts;
 use crate::front::Service;
-use crate::s3::Auth;
-use crate::s3::door::Door;
+use crate::s3::{Auth, Screened};
 use crate::store::{Options, Store};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
@@ -29,7 +28,7 @@ impl S3 for Nothing {}
 
 struct World {
     accounts: Arc<Accounts>,
-    library: Door,
+    library: Screened,
     verifier: Verifier,
     _data: tempfile::TempDir,
 }
@@ -48,8 +47,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let mut builder = S3ServiceBuilder::new(Nothing);
     builder.set_auth(Auth(Arc::clone(&accounts)));
     World {
-        accounts: Arc::clone(&accounts),
-        library: Door { library: builder.build(), accounts },
+        accounts,
+        library: Screened(builder.build()),
         verifier: Verifier::default(),
         _data: data,
     }
