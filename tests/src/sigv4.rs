@@ -122,6 +122,12 @@ fn key(secret: &str, date: &str) -> Vec<u8> {
         .fold(secret.into_bytes(), |key, part| hmac(&key, part.as_bytes()))
 }
 
+/// The signature over a form's policy, as of this time.
+#[must_use]
+pub fn sign_policy(keys: &Keys, policy: &str, time: SystemTime) -> String {
+    hex(&hmac(&key(&keys.secret, &timestamp(time)[..8]), policy.as_bytes()))
+}
+
 /// Signs a request.
 #[must_use]
 pub fn sign(keys: &Keys, parts: &Parts<'_>) -> Signature {

@@ -2,7 +2,7 @@
 //! names are global.
 
 use super::{Api, error};
-use crate::store::{BucketRecord, Made, Removed, TxnError, bucket, buckets};
+use crate::store::{BucketRecord, Made, Removed, TxnError, Versioning, bucket, buckets};
 use s3s::dto::{
     Bucket, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
     GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput,
@@ -22,13 +22,15 @@ pub(super) async fn create(
 ) -> S3Result<S3Response<CreateBucketOutput>> {
     let account = Arc::clone(api.admitted(&req)?.account()?);
     let input = req.input;
-    if input.object_lock_enabled_for_bucket == Some(true) {
-        return Err(s3_error!(NotImplemented, "object lock is not served"));
-    }
     if input.acl.as_ref().is_some_and(|acl| acl.as_str() != "private") {
         return Err(s3_error!(NotImplemented, "a bucket is private"));
     }
-    let record = BucketRecord::new(account.id, super::now_ms());
+    let mut record = BucketRecord::new(account.id, super::now_ms());
+    if input.object_lock_enabled_for_bucket == Some(true) {
+        // Locks are of versions.
+        record.object_lock = true;
+        record.versioning = Versioning::Enabled;
+    }
     let name = input.bucket.clone();
     let made = api.store.transact(move |txn| txn.make_bucket(&name, &record));
     match made.await.map_err(|e| error::transact(e, |e| error::txn(&e)))? {

@@ -3,8 +3,8 @@
 use super::access::Action;
 use super::condition::holds;
 use super::get::precondition_failed;
-use super::{Api, error};
-use crate::store::{ObjectPath, Txn, TxnError, bucket};
+use super::{Api, error, lock, version};
+use crate::store::{Deleted, Deleter, ObjectPath, Txn, TxnError, VersionRef, bucket};
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
     ETagCondition, Error, ObjectIdentifier,
@@ -45,63 +45,84 @@ pub(super) async fn one(
     req: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
     let admitted = api.admitted(&req)?;
+    let asked = req.input.bypass_governance_retention;
+    let bypass_governance = lock::bypasses(api, &req, asked, &req.input.bucket, &req.input.key)?;
     let input = req.input;
-    if input.version_id.as_deref().is_some_and(|version| version != "null") {
-        return Err(s3_error!(NoSuchVersion, "versions are not kept"));
-    }
+    let version = version::named(input.version_id.as_deref())?;
     let path = admitted.path(&input.key)?;
-    let (name, condition) = (input.bucket, input.if_match);
+    let target = Target { path, version, condition: input.if_match };
+    let deleter = Deleter { now_ms: super::now_ms(), bypass_governance };
+    let name = input.bucket;
     let done = api.store.transact(move |txn| {
-        check_bucket(txn, &name, &path)?;
-        remove(txn, &path, condition.as_ref())
+        check_bucket(txn, &name, &target.path)?;
+        target.remove(txn, deleter)
     });
-    done.await.map_err(|e| error::transact(e, refusal))?;
-    Ok(S3Response::new(DeleteObjectOutput::default()))
+    let deleted = done.await.map_err(|e| error::transact(e, refusal))?;
+    let (marker, id) = match deleted {
+        // Of a version that is not there, nothing is known but that it is gone.
+        Deleted::Nothing => (false, version),
+        // Of the only version there is, nobody wants to know the id.
+        Deleted::Removed { marker, version: removed } => (marker, version.map(|_| removed)),
+        Deleted::Marked { version } => (true, Some(version)),
+    };
+    Ok(S3Response::new(DeleteObjectOutput {
+        delete_marker: marker.then_some(true),
+        version_id: id.map(|version| version.to_string()),
+        ..DeleteObjectOutput::default()
+    }))
 }
 
-fn remove(
-    txn: &mut Txn<'_>,
-    path: &ObjectPath,
-    condition: Option<&ETagCondition>,
-) -> Result<(), Refused> {
-    if let Some(condition) = condition {
-        let found = txn.object(path).map_err(TxnError::from)?;
-        if found.is_some_and(|record| !holds(condition, &record.meta.etag)) {
-            return Err(Refused::Precondition);
+/// What is to be deleted.
+struct Target {
+    path: ObjectPath,
+    version: Option<VersionRef>,
+    condition: Option<ETagCondition>,
+}
+
+impl Target {
+    fn remove(&self, txn: &mut Txn<'_>, deleter: Deleter) -> Result<Deleted, Refused> {
+        if let Some(condition) = &self.condition {
+            let found = txn.object(&self.path).map_err(TxnError::from)?;
+            if found.is_some_and(|record| !holds(condition, &record.meta.etag)) {
+                return Err(Refused::Precondition);
+            }
         }
+        // What is not there is as good as deleted.
+        Ok(txn.delete_object(&self.path, self.version, deleter)?)
     }
-    // What is not there is as good as deleted.
-    txn.delete_object(path, None, crate::store::Deleter::plain(super::now_ms()))?;
-    Ok(())
 }
 
 pub(super) async fn many(
     api: &Api,
     req: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    let objects = &req.input.delete.objects;
+    let input = &req.input;
+    let quiet = input.delete.quiet.unwrap_or(false);
+    let objects = &input.delete.objects;
     if objects.is_empty() || objects.len() > KEYS_MAX {
         return Err(s3_error!(MalformedXML, "1 to {KEYS_MAX} keys are to be given"));
     }
+    let now_ms = super::now_ms();
     let (mut wanted, mut errors) = (Vec::new(), Vec::new());
     for object in objects {
         match target(api, &req, object) {
-            Ok(path) => wanted.push((path, object.clone())),
+            Ok((target, bypass_governance)) => {
+                wanted.push((target, Deleter { now_ms, bypass_governance }, object.clone()));
+            }
             Err(e) => errors.push(told(object, &e)),
         }
     }
-    let input = req.input;
-    let quiet = input.delete.quiet.unwrap_or(false);
-    let name = input.bucket;
+    let name = input.bucket.clone();
     let done = api.store.transact(move |txn| {
         let mut failed = Vec::new();
         let mut deleted = Vec::new();
-        for (path, object) in wanted {
-            check_bucket(txn, &name, &path)?;
-            let condition = object.e_tag.clone().map(ETagCondition::ETag);
-            match remove(txn, &path, condition.as_ref()) {
-                Ok(()) => deleted.push(object),
-                Err(Refused::Precondition) => failed.push(told(&object, &precondition_failed())),
+        for (target, deleter, object) in wanted {
+            check_bucket(txn, &name, &target.path)?;
+            match target.remove(txn, deleter) {
+                Ok(done) => deleted.push((object, done)),
+                Err(refused @ (Refused::Precondition | Refused::Store(TxnError::Locked))) => {
+                    failed.push(told(&object, &refusal(refused)))
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -109,10 +130,7 @@ pub(super) async fn many(
     });
     let (deleted, failed) = done.await.map_err(|e| error::transact(e, refusal))?;
     errors.extend(failed);
-    let deleted = deleted
-        .into_iter()
-        .filter(|_| !quiet)
-        .map(|object| DeletedObject { key: Some(object.key), ..DeletedObject::default() });
+    let deleted = deleted.into_iter().filter(|_| !quiet).map(|(object, done)| shown(object, done));
     Ok(S3Response::new(DeleteObjectsOutput {
         deleted: Some(deleted.collect()),
         errors: (!errors.is_empty()).then_some(errors),
@@ -120,15 +138,38 @@ pub(super) async fn many(
     }))
 }
 
+/// What became of one of several.
+fn shown(object: ObjectIdentifier, done: Deleted) -> DeletedObject {
+    let marker = match done {
+        Deleted::Marked { version } | Deleted::Removed { marker: true, version } => Some(version),
+        Deleted::Removed { marker: false, .. } | Deleted::Nothing => None,
+    };
+    DeletedObject {
+        delete_marker: marker.map(|_| true),
+        delete_marker_version_id: marker.map(|version| version.to_string()),
+        key: Some(object.key),
+        version_id: object.version_id,
+    }
+}
+
+/// One of several to be deleted, and whether its governance retention is overridden: each needs its own
+/// permission.
 fn target(
     api: &Api,
     req: &S3Request<DeleteObjectsInput>,
     object: &ObjectIdentifier,
-) -> S3Result<ObjectPath> {
-    if object.version_id.as_deref().is_some_and(|version| version != "null") {
-        return Err(s3_error!(NoSuchVersion, "versions are not kept"));
-    }
-    api.may(req, Action::DeleteObject, &req.input.bucket, &object.key)?.path(&object.key)
+) -> S3Result<(Target, bool)> {
+    let bucket = &req.input.bucket;
+    let version = version::named(object.version_id.as_deref())?;
+    let action = match version {
+        None => Action::DeleteObject,
+        Some(_) => Action::DeleteObjectVersion,
+    };
+    let path = api.may(req, action, bucket, &object.key)?.path(&object.key)?;
+    let asked = req.input.bypass_governance_retention;
+    let bypass = lock::bypasses(api, req, asked, bucket, &object.key)?;
+    let condition = object.e_tag.clone().map(ETagCondition::ETag);
+    Ok((Target { path, version, condition }, bypass))
 }
 
 fn told(object: &ObjectIdentifier, error: &S3Error) -> Error {

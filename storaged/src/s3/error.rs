@@ -1,5 +1,6 @@
 //! What goes wrong in the store, as S3 tells it.
 
+use super::post::LengthError;
 use crate::front::request_body::BodyError;
 use crate::store::{IndexError, OpenBlobError, SealError, StageError, TransactError, TxnError};
 use http::StatusCode;
@@ -137,6 +138,10 @@ pub fn body(error: StdError) -> S3Error {
         error
     } else if text.contains(&BodyError::Idle.to_string()) {
         s3_error!(RequestTimeout, "the body did not arrive in time")
+    } else if text.contains(&LengthError::TooLong.to_string()) {
+        s3_error!(EntityTooLarge, "{}", LengthError::TooLong)
+    } else if text.contains(&LengthError::TooShort.to_string()) {
+        s3_error!(EntityTooSmall, "{}", LengthError::TooShort)
     } else {
         s3_error!(IncompleteBody, "the body is not what the head says: {text}")
     }

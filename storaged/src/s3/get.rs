@@ -2,7 +2,7 @@
 
 use super::checksum::Algorithm;
 use super::condition::{Conditions, Outcome, etag, seconds};
-use super::{Api, Payload, error};
+use super::{Api, Payload, error, lock, version};
 use crate::front::FileRange;
 use crate::store::{ContentRef, ObjectFile, ObjectRecord};
 use http::header::{ETAG, LAST_MODIFIED};
@@ -23,9 +23,11 @@ pub(super) fn get(
 ) -> S3Result<S3Response<GetObjectOutput>> {
     let admitted = api.admitted(&req)?;
     let input = req.input;
-    check_version(input.version_id.as_deref(), input.part_number)?;
+    check_part(input.part_number)?;
+    let named = version::named(input.version_id.as_deref())?;
     let path = admitted.path(&input.key)?;
-    let opened = api.store.open_object(&path).map_err(|e| error::open(&e))?;
+    let opened = api.store.open_version(&path, named).map_err(|e| error::open(&e))?;
+    let opened = version::readable(opened, named, |(record, _)| record)?;
     let Some((record, file)) = opened else { return Err(missing(api, &input.bucket)) };
     let conditions = Conditions {
         matches: input.if_match,
@@ -43,6 +45,7 @@ pub(super) fn get(
         content_length: Some(signed(range.end - range.start)),
         content_range: (!whole)
             .then(|| format!("bytes {}-{}/{}", range.start, range.end - 1, record.size)),
+        version_id: version::shown(&admitted, &record)?,
         ..output
     };
     let mut response = S3Response::new(output);
@@ -56,9 +59,11 @@ pub(super) fn head(
 ) -> S3Result<S3Response<HeadObjectOutput>> {
     let admitted = api.admitted(&req)?;
     let input = req.input;
-    check_version(input.version_id.as_deref(), input.part_number)?;
+    check_part(input.part_number)?;
+    let named = version::named(input.version_id.as_deref())?;
     let path = admitted.path(&input.key)?;
-    let record = api.store.object(&path).map_err(|e| error::index(&e))?;
+    let record = api.store.version(&path, named).map_err(|e| error::index(&e))?;
+    let record = version::readable(record, named, |record| record)?;
     let Some(record) = record else { return Err(missing(api, &input.bucket)) };
     let conditions = Conditions {
         matches: input.if_match,
@@ -90,16 +95,17 @@ pub(super) fn head(
         expires: input.response_expires.or(found.expires),
         last_modified: found.last_modified,
         metadata: found.metadata,
+        object_lock_legal_hold_status: found.object_lock_legal_hold_status,
+        object_lock_mode: found.object_lock_mode,
+        object_lock_retain_until_date: found.object_lock_retain_until_date,
+        version_id: version::shown(&admitted, &record)?,
         ..HeadObjectOutput::default()
     };
     Ok(S3Response::new(output))
 }
 
-/// Versions and parts are not kept: only what names the one there is.
-fn check_version(version: Option<&str>, part: Option<i32>) -> S3Result<()> {
-    if version.is_some_and(|version| version != "null") {
-        return Err(s3_error!(NoSuchVersion, "versions are not kept"));
-    }
+/// The part that is asked for, while objects have one.
+fn check_part(part: Option<i32>) -> S3Result<()> {
     match part {
         None | Some(1) => Ok(()),
         Some(_) => Err(s3_error!(InvalidPart, "the object has one part")),
@@ -196,6 +202,9 @@ fn head_of(record: &ObjectRecord, wants_sums: bool) -> GetObjectOutput {
             .and_then(|text| Timestamp::parse(TimestampFormat::HttpDate, &text).ok()),
         last_modified: Some(seconds(meta.modified_ms)),
         metadata: (!meta.user.is_empty()).then(|| meta.user.iter().cloned().collect()),
+        object_lock_legal_hold_status: meta.legal_hold.then(|| lock::hold_text(meta).into()),
+        object_lock_mode: meta.retention.map(|kept| lock::mode_text(kept.mode).to_owned().into()),
+        object_lock_retain_until_date: meta.retention.map(|kept| super::list::time(kept.until_ms)),
         ..GetObjectOutput::default()
     }
 }

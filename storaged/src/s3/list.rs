@@ -5,7 +5,7 @@
 
 use super::access::Admitted;
 use super::condition::etag;
-use super::{Api, bucket, error};
+use super::{Api, bucket, error, versions};
 use crate::store::{After, Area, ListEntry, ListPage, ListQuery, list};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -136,6 +136,11 @@ impl Found {
                     found.prefixes.push(CommonPrefix { prefix });
                 }
                 ListEntry::Object { path, summary } => found.objects.push(Object {
+                    checksum_algorithm: summary.checksum.as_deref().map(versions::algorithm),
+                    checksum_type: summary
+                        .checksum
+                        .as_ref()
+                        .map(|_| versions::type_text(summary.checksum_type)),
                     e_tag: Some(etag(&summary.etag)),
                     key: Some(encoding.text(key_of(path, bucket))),
                     last_modified: Some(time(summary.modified_ms)),
@@ -150,7 +155,7 @@ impl Found {
     }
 }
 
-fn key_of<'a>(path: &'a [u8], bucket: &str) -> &'a [u8] {
+pub(super) fn key_of<'a>(path: &'a [u8], bucket: &str) -> &'a [u8] {
     path.get(bucket.len() + 1..).unwrap_or_default()
 }
 
@@ -160,7 +165,7 @@ fn place_path(place: &After) -> &[u8] {
     }
 }
 
-fn page_size(asked: Option<i32>) -> S3Result<usize> {
+pub(super) fn page_size(asked: Option<i32>) -> S3Result<usize> {
     match asked.map(usize::try_from) {
         None => Ok(PAGE_MAX),
         Some(Ok(max)) => Ok(max.min(PAGE_MAX)),
@@ -169,7 +174,7 @@ fn page_size(asked: Option<i32>) -> S3Result<usize> {
 }
 
 /// Where a marker points: one that is a common prefix stands for all that it stands for.
-fn marker_place(marker: &str, prefix: &str, delimiter: &str) -> Option<After> {
+pub(super) fn marker_place(marker: &str, prefix: &str, delimiter: &str) -> Option<After> {
     if marker.is_empty() {
         return None;
     }
@@ -203,13 +208,13 @@ fn read_token(token: &str) -> S3Result<After> {
 
 /// How keys are written into the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encoding {
+pub(super) enum Encoding {
     Plain,
     Url,
 }
 
 impl Encoding {
-    fn of(asked: Option<&str>) -> S3Result<Encoding> {
+    pub(super) fn of(asked: Option<&str>) -> S3Result<Encoding> {
         match asked {
             None => Ok(Encoding::Plain),
             Some("url") => Ok(Encoding::Url),
@@ -217,7 +222,7 @@ impl Encoding {
         }
     }
 
-    fn text(self, key: &[u8]) -> String {
+    pub(super) fn text(self, key: &[u8]) -> String {
         match self {
             Encoding::Plain => String::from_utf8_lossy(key).into_owned(),
             Encoding::Url => key.iter().fold(String::with_capacity(key.len()), |text, &byte| {

@@ -1,7 +1,7 @@
 //! The S3 face: operations, over a protocol library that does XML, routing and Signature Version 4.
 //!
 //! ```text
-//!   front ─▶ screen (what the library would let through) ─▶ s3s ─▶ access ─▶ Api ─▶ store
+//!   front ─▶ cors ─▶ door (what the library would let through) ─▶ s3s ─▶ access ─▶ Api ─▶ store
 //! ```
 //! A bucket belongs to the account that made it; who else may do what is the business of [`access`].
 
@@ -13,16 +13,26 @@ mod condition;
 pub mod cors;
 mod delete;
 mod document;
+mod door;
 mod error;
 pub mod fast;
 mod get;
+mod integrity;
 mod list;
+mod lock;
 mod notification;
 pub mod operation;
+pub mod post;
 mod put;
+mod range;
+mod resource;
 mod screen;
 mod settings;
 pub mod signature;
+pub mod tags;
+mod version;
+mod versioning;
+mod versions;
 
 pub use error::chain;
 pub use screen::screen;
@@ -30,11 +40,11 @@ pub use settings::{BucketSettings, Settings};
 
 use crate::accounts::Accounts;
 use crate::events::Events;
-use crate::front::{Answer, FileRange, Kinds, Service};
+use crate::front::{FileRange, Kinds, Service};
 use crate::store::Store;
 use access::Guard;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::{
     CreateBucketInput, CreateBucketOutput, DeleteBucketCorsInput, DeleteBucketCorsOutput,
@@ -42,14 +52,20 @@ use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
     GetBucketCorsInput, GetBucketCorsOutput, GetBucketLocationInput, GetBucketLocationOutput,
     GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
-    GetBucketTaggingInput, GetBucketTaggingOutput, GetObjectInput, GetObjectOutput,
-    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
-    ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, PutBucketCorsInput, PutBucketCorsOutput,
+    GetBucketTaggingInput, GetBucketTaggingOutput, GetBucketVersioningInput,
+    GetBucketVersioningOutput, GetObjectInput, GetObjectLegalHoldInput, GetObjectLegalHoldOutput,
+    GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput, GetObjectOutput,
+    GetObjectRetentionInput, GetObjectRetentionOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
+    ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, PutBucketCorsInput, PutBucketCorsOutput,
     PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput,
-    PutBucketTaggingInput, PutBucketTaggingOutput, PutObjectInput, PutObjectOutput,
+    PutBucketTaggingInput, PutBucketTaggingOutput, PutBucketVersioningInput,
+    PutBucketVersioningOutput, PutObjectInput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput,
+    PutObjectLockConfigurationInput, PutObjectLockConfigurationOutput, PutObjectOutput,
+    PutObjectRetentionInput, PutObjectRetentionOutput,
 };
-use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::service::S3ServiceBuilder;
 use s3s::{Body, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -86,45 +102,10 @@ pub fn service_telling(
     let lane = fast::Lane::new(store.clone(), Arc::clone(&accounts), Arc::clone(&guard));
     let api = Api { store, events, accounts: Arc::clone(&accounts), guard: Arc::clone(&guard) };
     let mut builder = S3ServiceBuilder::new(api);
-    builder.set_auth(Auth(accounts));
+    builder.set_auth(Auth(Arc::clone(&accounts)));
     builder.set_access(access::Hook(guard));
-    let screened = Arc::new(Screened(builder.build()));
-    Arc::new(fast::Faster { lane, long: cors::Gate::new(screened, settings) })
-}
-
-/// A service of the protocol library as the front wants it, with what the library lets through and
-/// should not kept out.
-pub struct Screened(pub S3Service);
-
-impl Service for Screened {
-    fn call(&self, request: Request<Body>) -> Answer {
-        let service = self.0.clone();
-        Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let answer = match screen(&parts) {
-                Ok(()) => service.call(Request::from_parts(parts, body)).await,
-                Err(error) => return told(error),
-            };
-            match answer {
-                Ok(response) => with_payload(response),
-                Err(error) => {
-                    log::error!("a request could not be answered: {error:?}");
-                    told(s3_error!(InternalError, "the answer could not be written"))
-                }
-            }
-        })
-    }
-}
-
-fn with_payload(mut response: Response<Body>) -> Response<Body> {
-    match response.extensions_mut().remove::<Payload>() {
-        None => response,
-        Some(Payload::Bytes(bytes)) => response.map(|_| Body::from(bytes)),
-        Some(Payload::File(range)) => {
-            response.extensions_mut().insert(range);
-            response
-        }
-    }
+    let door = door::Door { library: builder.build(), accounts };
+    Arc::new(fast::Faster { lane, long: cors::Gate::new(Arc::new(door), settings) })
 }
 
 fn told(error: S3Error) -> Response<Body> {
@@ -284,6 +265,69 @@ impl S3 for Api {
         req: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
         delete::many(self, req).await
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        req: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        versioning::get(self, &req)
+    }
+
+    async fn put_bucket_versioning(
+        &self,
+        req: S3Request<PutBucketVersioningInput>,
+    ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
+        versioning::put(self, req).await
+    }
+
+    async fn list_object_versions(
+        &self,
+        req: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        versions::list(self, req)
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        req: S3Request<GetObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
+        lock::get_configuration(self, &req)
+    }
+
+    async fn put_object_lock_configuration(
+        &self,
+        req: S3Request<PutObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<PutObjectLockConfigurationOutput>> {
+        lock::put_configuration(self, req).await
+    }
+
+    async fn get_object_retention(
+        &self,
+        req: S3Request<GetObjectRetentionInput>,
+    ) -> S3Result<S3Response<GetObjectRetentionOutput>> {
+        lock::get_retention(self, &req)
+    }
+
+    async fn put_object_retention(
+        &self,
+        req: S3Request<PutObjectRetentionInput>,
+    ) -> S3Result<S3Response<PutObjectRetentionOutput>> {
+        lock::put_retention(self, req).await
+    }
+
+    async fn get_object_legal_hold(
+        &self,
+        req: S3Request<GetObjectLegalHoldInput>,
+    ) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
+        lock::get_legal_hold(self, &req)
+    }
+
+    async fn put_object_legal_hold(
+        &self,
+        req: S3Request<PutObjectLegalHoldInput>,
+    ) -> S3Result<S3Response<PutObjectLegalHoldOutput>> {
+        lock::put_legal_hold(self, req).await
     }
 
     async fn list_objects(

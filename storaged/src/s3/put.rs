@@ -7,7 +7,7 @@
 use super::checksum::{Algorithm, Expected};
 use super::condition::{etag, holds};
 use super::get::precondition_failed;
-use super::{Api, error};
+use super::{Api, error, lock};
 use crate::events::{Change, EventKind};
 use crate::store::{
     Content, INLINE_BYTES_MAX, Metadata, ObjectPath, Staging, Txn, TxnError, Written, bucket,
@@ -45,6 +45,7 @@ pub(super) async fn put(
     req: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
     let admitted = api.admitted(&req)?;
+    let wish = lock::Wish::of_put(api, &req)?;
     let teller = api.teller(&req)?;
     let S3Request { input, headers, trailing_headers, .. } = req;
     refuse_unserved(&input)?;
@@ -68,6 +69,7 @@ pub(super) async fn put(
     meta.checksums = vec![(sum.0.name().to_owned(), sum.1.clone())];
     let tag = meta.etag;
     meta.modified_ms = super::now_ms();
+    wish.grant(admitted.bucket()?, meta.modified_ms, &mut meta)?;
     let conditions = (input.if_match, input.if_none_match);
     let name = input.bucket.clone();
     let (size, time_ms) = (body.read, meta.modified_ms);
@@ -76,7 +78,11 @@ pub(super) async fn put(
     let key = input.key;
     let change = || [Change::created(EventKind::CreatedPut, key, size, tag, &written, time_ms)];
     api.tell(&teller, &input.bucket, change).await;
-    let mut output = PutObjectOutput { e_tag: Some(etag(&tag)), ..PutObjectOutput::default() };
+    let mut output = PutObjectOutput {
+        e_tag: Some(etag(&tag)),
+        version_id: written.shown().map(|version| version.to_string()),
+        ..PutObjectOutput::default()
+    };
     let (algorithm, value) = sum;
     let place = match algorithm {
         Algorithm::Crc32 => &mut output.checksum_crc32,
@@ -100,14 +106,11 @@ fn refuse_unserved(input: &PutObjectInput) -> S3Result<()> {
     {
         return refused("server-side encryption");
     }
-    if input.object_lock_mode.is_some()
-        || input.object_lock_legal_hold_status.is_some()
-        || input.object_lock_retain_until_date.is_some()
-    {
-        return refused("object lock");
-    }
     if input.tagging.is_some() {
         return refused("tagging");
+    }
+    if input.storage_class.as_ref().is_some_and(|class| class.as_str() != "STANDARD") {
+        return refused("a storage class other than STANDARD");
     }
     if input.website_redirect_location.is_some() {
         return refused("website redirection");

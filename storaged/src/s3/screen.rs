@@ -62,7 +62,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Result<Option<
     text.map_err(|_| s3_error!(InvalidRequest, "{name} is no text"))
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         let start = value.as_bytes().get(..19);
         start.is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data"))

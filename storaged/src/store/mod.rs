@@ -337,6 +337,22 @@ impl Store {
         view::object(&self.read()?, path)
     }
 
+    /// A version of an object, the newest one if none is named: delete markers too.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn version(
+        &self,
+        path: &ObjectPath,
+        version: Option<VersionRef>,
+    ) -> Result<Option<ObjectRecord>, IndexError> {
+        let view = self.read()?;
+        match version {
+            None => view::newest(&view, path),
+            Some(version) => view::object_version(&view, path, version),
+        }
+    }
+
     /// The current version of an object and, if it is not inline, its file.
     ///
     /// # Errors
@@ -358,12 +374,7 @@ impl Store {
     ) -> Result<Option<OpenObject>, OpenBlobError> {
         let mut gone = None;
         loop {
-            let view = self.read()?;
-            let found = match version {
-                None => view::newest(&view, path)?,
-                Some(version) => view::object_version(&view, path, version)?,
-            };
-            let Some(record) = found else { return Ok(None) };
+            let Some(record) = self.version(path, version)? else { return Ok(None) };
             let ContentRef::Blob(blob) = record.content else { return Ok(Some((record, None))) };
             match self.open_blob(blob) {
                 Ok(file) => return Ok(Some((record, Some(file)))),

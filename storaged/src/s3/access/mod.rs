@@ -21,7 +21,7 @@ use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::Credentials;
 use s3s::path::S3Path;
 use s3s::{S3Error, S3Request, S3Result, s3_error};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -30,6 +30,23 @@ pub enum Caller {
     Anonymous,
     /// Who signed.
     Account(Arc<Account>),
+}
+
+/// An extension of a request: who asks was found out before the protocol library came to it. Only this
+/// process can add one.
+#[derive(Debug, Clone)]
+pub struct Proven(pub Caller);
+
+/// An extension of a request: where the hook writes down who asks, once they may.
+#[derive(Debug, Clone, Default)]
+pub struct Probe(Arc<OnceLock<Caller>>);
+
+impl Probe {
+    /// Who asks, if they have been let in.
+    #[must_use]
+    pub fn caller(&self) -> Option<Caller> {
+        self.0.get().cloned()
+    }
 }
 
 /// A request that may go on.
@@ -150,8 +167,14 @@ pub(super) struct Hook(pub(super) Arc<Guard>);
 #[async_trait::async_trait]
 impl S3Access for Hook {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let caller = self.0.caller(cx.credentials())?;
+        let caller = match cx.extensions_mut().get::<Proven>().cloned() {
+            Some(Proven(caller)) => caller,
+            None => self.0.caller(cx.credentials())?,
+        };
         let admitted = self.0.admit(caller, needs(cx.s3_op().name()), cx.s3_path())?;
+        if let Some(Probe(place)) = cx.extensions_mut().get() {
+            place.get_or_init(|| admitted.caller.clone());
+        }
         cx.extensions_mut().insert(admitted);
         Ok(())
     }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::accounts::Accounts;
 use crate::front::Service;
-use crate::s3::{Auth, Screened};
+use crate::s3::Auth;
+use crate::s3::door::Door;
 use crate::store::{Options, Store};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
@@ -28,7 +29,7 @@ impl S3 for Nothing {}
 
 struct World {
     accounts: Arc<Accounts>,
-    library: Screened,
+    library: Door,
     verifier: Verifier,
     _data: tempfile::TempDir,
 }
@@ -47,8 +48,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let mut builder = S3ServiceBuilder::new(Nothing);
     builder.set_auth(Auth(Arc::clone(&accounts)));
     World {
-        accounts,
-        library: Screened(builder.build()),
+        accounts: Arc::clone(&accounts),
+        library: Door { library: builder.build(), accounts },
         verifier: Verifier::default(),
         _data: data,
     }

@@ -1,0 +1,102 @@
+//! What happens to a request before and after the protocol library: what it lets through and should not is kept
+//! out, and what it does wrongly is done here.
+//!
+//! ```text
+//!   request ─┬─▶ form? ─▶ post ────────────────────┐
+//!            └─▶ screen ─▶ resource ─▶ integrity ──┴─▶ the library ─▶ answer, with its body as the front wants it
+//! ```
+
+use super::access::{Probe, Proven};
+use super::{Payload, integrity, post, range, resource, screen, told};
+use crate::accounts::Accounts;
+use crate::front::{Answer, Service};
+use http::header::RANGE;
+use http::{Method, Request, Response};
+use s3s::service::S3Service;
+use s3s::{Body, S3Error, s3_error};
+use std::sync::Arc;
+
+/// The service of the protocol library, as the front wants it.
+#[derive(Clone)]
+pub struct Door {
+    /// The library.
+    pub library: S3Service,
+    /// Who signs forms.
+    pub accounts: Arc<Accounts>,
+}
+
+impl Service for Door {
+    fn call(&self, request: Request<Body>) -> Answer {
+        let door = self.clone();
+        Box::pin(async move { door.answer(request).await.unwrap_or_else(told) })
+    }
+}
+
+impl Door {
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, S3Error> {
+        let (mut parts, body) = request.into_parts();
+        if post::is_form(&parts) {
+            let (upload, wishes) = post::enter(&self.accounts, parts, body).await?;
+            let stored = self.ask(upload).await?;
+            return Ok(post::answer(&wishes, stored));
+        }
+        screen(&parts)?;
+        resource::settle(&mut parts)?;
+        if matches!(parts.method, Method::GET | Method::HEAD) && range::is_ignored(&parts.headers) {
+            return self.without_range(Request::from_parts(parts, body)).await;
+        }
+        let (body, verdict) = integrity::watch(&parts, body)?;
+        let answer = self.ask(Request::from_parts(parts, body)).await;
+        // The library can't tell why it did not get its document.
+        match verdict.and_then(|verdict| verdict.take()) {
+            Some(error) => Err(error),
+            None => answer,
+        }
+    }
+
+    /// A range that must be ignored may be signed, so that it can be taken away only when the signature has been
+    /// checked: the library does that, then stumbles over the range, and is asked again without it.
+    async fn without_range(&self, request: Request<Body>) -> Result<Response<Body>, S3Error> {
+        let (mut parts, body) = request.into_parts();
+        let mut again = parts.clone();
+        let probe = Probe::default();
+        parts.extensions.insert(probe.clone());
+        let first = self.ask(Request::from_parts(parts, body)).await?;
+        let Some(caller) = probe.caller() else { return Ok(first) };
+        again.headers.remove(RANGE);
+        again.extensions.insert(Proven(caller));
+        without_signature(&mut again);
+        self.ask(Request::from_parts(again, Body::empty())).await
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Result<Response<Body>, S3Error> {
+        match self.library.call(request).await {
+            Ok(response) => Ok(with_payload(response)),
+            Err(error) => {
+                log::error!("a request could not be answered: {error:?}");
+                Err(s3_error!(InternalError, "the answer could not be written"))
+            }
+        }
+    }
+}
+
+/// Takes away what the library would check.
+fn without_signature(parts: &mut http::request::Parts) {
+    parts.headers.remove(http::header::AUTHORIZATION);
+    let Some(query) = parts.uri.query() else { return };
+    let kept: Vec<_> =
+        query.split('&').filter(|pair| !pair.starts_with("X-Amz-Signature=")).collect();
+    let target = format!("{}?{}", parts.uri.path(), kept.join("&"));
+    parts.uri = target.parse().expect("a target without one parameter is a target");
+}
+
+fn with_payload(mut response: Response<Body>) -> Response<Body> {
+    match response.extensions_mut().remove::<Payload>() {
+        None => response,
+        Some(Payload::Bytes(bytes)) => response.map(|_| Body::from(bytes)),
+        Some(Payload::File(range)) => {
+            response.extensions_mut().insert(range);
+            response
+        }
+    }
+}
