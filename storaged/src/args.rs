@@ -26,6 +26,19 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub manta: SocketAddr,
 
+    /// Where to serve S3 encrypted, too. Not at all if it is not given.
+    #[arg(long, value_name = "ADDR")]
+    pub https: Option<SocketAddr>,
+
+    /// The certificate for it, and those above it, as PEM. Without one, storaged makes its own and keeps
+    /// it with its data.
+    #[arg(long, value_name = "FILE", requires_all = ["https", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's key, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
     /// Where to serve numbers for Prometheus, unsigned: an address that only you reach. Not at all if
     /// it is not given.
     #[arg(long, value_name = "ADDR")]

@@ -7,8 +7,9 @@
 
 use crate::accounts::{Accounts, AccountsError};
 use crate::args::{Args, ArgsError, Durability};
+use crate::certificate::{self, CertificateError};
 use crate::events::{Events, EventsError};
-use crate::front::{Front, FrontError, Kinds, Port};
+use crate::front::{Front, FrontError, Kinds, Port, Service};
 use crate::jobs::{Jobs, JobsError};
 use crate::prefetch::Prefetcher;
 use crate::s3::Settings;
@@ -49,6 +50,8 @@ enum DaemonError {
     Events(#[from] EventsError),
     #[error(transparent)]
     Wire(#[from] WireError),
+    #[error("can't serve HTTPS")]
+    Certificate(#[from] CertificateError),
     #[error("can't serve")]
     Front(#[from] FrontError),
     #[error("can't listen at {address}")]
@@ -104,23 +107,19 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let manta = listener(handed.remove("manta"), args.manta, "Manta")?;
     let settings = Arc::new(Settings::new(store.clone()));
     let events = Events::start(&store, &settings, args.webhook.clone())?;
-    let ports = vec![
-        Port {
-            listener: s3,
-            service: crate::s3::service_telling(
-                store.clone(),
-                Arc::clone(&accounts),
-                settings,
-                events,
-            ),
-            kinds: crate::s3::KINDS,
-        },
+    let service =
+        crate::s3::service_telling(store.clone(), Arc::clone(&accounts), settings, events);
+    let https = https(args, &service)?;
+    let mut ports = vec![
+        Port { listener: s3, service, kinds: crate::s3::KINDS, tls: None },
         Port {
             listener: manta,
             service: crate::manta::service(jobs.clone(), accounts),
             kinds: crate::manta::KINDS,
+            tls: None,
         },
     ];
+    ports.extend(https);
     for name in handed.keys() {
         log::warn!("the socket {name:?} was handed over and is not served");
     }
@@ -140,12 +139,30 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// The encrypted port, with the same service behind it.
+fn https(args: &Args, service: &Arc<dyn Service>) -> Result<Option<Port>, DaemonError> {
+    let Some(address) = args.https else { return Ok(None) };
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => certificate::given(certificate, key)?,
+        _ => certificate::own(&args.data, address.ip())?,
+    };
+    Ok(Some(Port {
+        listener: listener(None, address, "HTTPS")?,
+        service: Arc::clone(service),
+        kinds: Kinds { port: "https", ..crate::s3::KINDS },
+        tls: Some(tls),
+    }))
+}
+
 /// The front of the numbers: a thread of its own, so that whoever reads them holds up no request.
 fn numbers(args: &Args, front: &Front, store: &Store) -> Result<Option<Front>, DaemonError> {
     let Some(address) = args.metrics else { return Ok(None) };
     let listener = listener(None, address, "metrics")?;
     let service = crate::metrics::service(front.counts(), store.clone(), Vec::new());
-    Ok(Some(Front::start(vec![Port { listener, service, kinds: Kinds::one("metrics") }], 1)?))
+    Ok(Some(Front::start(
+        vec![Port { listener, service, kinds: Kinds::one("metrics"), tls: None }],
+        1,
+    )?))
 }
 
 fn options(args: &Args) -> Options {

@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod args;
+pub mod certificate;
 pub mod check;
 pub mod committer;
 mod daemon;

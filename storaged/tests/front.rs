@@ -7,6 +7,7 @@ use common::daemon::Daemon;
 use common::{BUCKET, Server, noise, signed_head, talk};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tests::sigv4;
 
@@ -162,4 +163,41 @@ fn requests_are_counted_by_operation_and_status() {
     assert!(number(&text, "process_resident_memory_bytes") > 0.0);
     let other = talk(daemon.ports["metrics"], scrape.replace("/metrics", "/").as_bytes());
     assert!(other.starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn s3_is_served_encrypted_with_a_certificate_that_is_kept() {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["--https", "127.0.0.1:0"];
+    let daemon = Daemon::start(data.path(), &arguments, 3);
+    daemon.create_bucket();
+    let pem = std::fs::read(data.path().join("tls.pem")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    let put = |daemon: &Daemon, key: &str| {
+        let address = daemon.ports["HTTPS"];
+        let name = "localhost".try_into().unwrap();
+        let client = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
+        let mut stream = rustls::StreamOwned::new(client, connect(address));
+        let body = noise(200_000);
+        let close = "connection: close\r\n";
+        let head = signed_head(address, key, sigv4::UNSIGNED, &[], body.len(), close);
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(daemon.client().get(BUCKET, key).unwrap().unwrap() == body);
+    };
+    put(&daemon, "a");
+    drop(daemon);
+    put(&Daemon::start(data.path(), &arguments, 3), "b");
 }

@@ -59,6 +59,8 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 pub const ONE_SEND_BYTES_MAX: u64 = 64 * 1024;
 /// A turn of sending a file, after which other connections have theirs.
 pub const SLICE_BYTES: u64 = 1024 * 1024;
+/// The same where a file's bytes are read to be encrypted: it is memory that a connection holds, twice.
+pub const SEALED_SLICE_BYTES: u64 = 128 * 1024;
 /// What is read ahead at once of a file that is not in memory.
 pub const READ_AHEAD_BYTES: u64 = 4 * 1024 * 1024;
 /// Threads that wait for the disk on behalf of all rings; more than a disk's queue helps nobody.

@@ -22,6 +22,7 @@ pub mod refusal;
 pub mod request_body;
 pub mod response;
 mod sending;
+mod tls;
 mod worker;
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use mailbox::Mailbox;
 pub use origin::Origin;
 use places::Places;
 use read_ahead::ReadAhead;
+use rustls::ServerConfig;
 use s3s::Body;
 use std::future::Future;
 use std::io;
@@ -117,6 +119,8 @@ pub struct Port {
     pub service: Arc<dyn Service>,
     /// How it is counted.
     pub kinds: Kinds,
+    /// With which certificate it is encrypted; not at all if there is none.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// Why there is no front.
@@ -179,6 +183,7 @@ impl Front {
                 listener: Arc::new(port.listener),
                 service: port.service,
                 kind_of: port.kinds.of,
+                tls: port.tls,
             })
             .collect();
         let control = Arc::new(Control { drain_until: OnceLock::new() });

@@ -4,10 +4,11 @@
 //! first and joins it; a longer one is sent by sendfile(2) in slices while its pages are in memory, and
 //! read ahead by a thread that may wait where they are not. A stream goes out as it comes.
 
-use super::limits::{ONE_SEND_BYTES_MAX, READ_AHEAD_BYTES, SLICE_BYTES};
+use super::limits::{ONE_SEND_BYTES_MAX, READ_AHEAD_BYTES, SEALED_SLICE_BYTES, SLICE_BYTES};
 use super::mailbox::Waker;
 use super::read_ahead::Outcome;
 use super::response::{self, Asked, CHUNK_END, Framing, LAST_CHUNK, Length};
+use super::tls::Tls;
 use super::worker::{For, Hands, token};
 use super::{FileRange, Quick, QuickBody};
 use bytes::Bytes;
@@ -20,6 +21,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use sys::ring::{Descriptor, Operation};
 use sys::transfer::{self, Moved};
+
+/// What a response goes out through.
+pub(super) struct Line<'a> {
+    pub(super) socket: &'a Descriptor,
+    pub(super) waker: &'a Arc<Waker>,
+    /// What it is encrypted by, if it is.
+    pub(super) tls: Option<&'a mut Tls>,
+}
 
 /// Where a response is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,27 +232,31 @@ impl Sending {
     }
 
     /// Does what can be done now.
-    pub(super) fn go_on(
-        &mut self,
-        socket: &Descriptor,
-        waker: &Arc<Waker>,
-        hands: &mut Hands,
-    ) -> Progress {
+    pub(super) fn go_on(&mut self, line: &mut Line<'_>, hands: &mut Hands) -> Progress {
         loop {
             self.state = match std::mem::replace(&mut self.state, State::Failed) {
                 State::Done => return self.stay(State::Done, Progress::Done),
                 State::Failed => return Progress::Failed,
                 state @ State::InFlight(..) => return self.stay(state, Progress::Waits),
-                State::Ready(parts, then) => self.send(parts, then, socket, hands),
+                State::Ready(parts, then) => self.send(parts, then, line, hands),
                 State::Reading(head, 0) => self.read_small(head, hands),
                 state @ State::Reading(..) => return self.stay(state, Progress::Waits),
-                State::Stream(stream) => match stream.poll(waker) {
+                State::Stream(stream) => match stream.poll(line.waker) {
                     Ok(state) => state,
                     Err(stream) => return self.stay(State::Stream(stream), Progress::Waits),
                 },
                 State::File(mut file) => {
                     let left = file.left;
-                    let progress = file.go_on(self.name, socket, waker, hands);
+                    let progress = match line.tls {
+                        None => file.go_on(self.name, line, hands),
+                        Some(_) => match file.read_on(line, hands) {
+                            Ok(bytes) => {
+                                self.state = State::Ready(vec![bytes], file.then());
+                                continue;
+                            }
+                            Err(progress) => progress,
+                        },
+                    };
                     self.moved += left - file.left;
                     match progress {
                         Progress::Waits => return self.stay(State::File(file), Progress::Waits),
@@ -260,11 +273,20 @@ impl Sending {
         progress
     }
 
-    fn send(&self, parts: Vec<Bytes>, then: Then, socket: &Descriptor, hands: &mut Hands) -> State {
+    fn send(
+        &self,
+        mut parts: Vec<Bytes>,
+        then: Then,
+        line: &mut Line<'_>,
+        hands: &mut Hands,
+    ) -> State {
+        if let Some(tls) = &mut line.tls {
+            parts = vec![tls.seal(&parts)];
+        }
         let length = parts.iter().map(Bytes::len).sum();
         let more = matches!(then, Then::File(_));
         let token = token(For::Send, self.name);
-        let operation = hands.ring.send(Arc::clone(socket), parts, more, token);
+        let operation = hands.ring.send(Arc::clone(line.socket), parts, more, token);
         State::InFlight(length, operation, then)
     }
 
@@ -345,34 +367,75 @@ impl File {
         File { file, at: offset, left: length, warm_until: offset, waits: FileWaits::No }
     }
 
-    fn go_on(
-        &mut self,
-        name: u64,
-        socket: &Descriptor,
-        waker: &Arc<Waker>,
-        hands: &mut Hands,
-    ) -> Progress {
+    /// What to do when the bytes that were just read are sent.
+    fn then(self) -> Then {
+        if self.left == 0 { Then::Finish } else { Then::File(self) }
+    }
+
+    /// Whether a slice may be read without waiting for the disk; how long it is.
+    fn warm(&mut self, slice: u64, line: &Line<'_>, hands: &mut Hands) -> Result<u64, Progress> {
         match &self.waits {
             FileWaits::No => {}
-            FileWaits::ForSocket(_) => return Progress::Waits,
+            FileWaits::ForSocket(_) => return Err(Progress::Waits),
             FileWaits::ForDisk(outcome) => match outcome.get() {
-                None => return Progress::Waits,
+                None => return Err(Progress::Waits),
                 Some(Err(e)) => {
                     log::error!("can't read an object: {e}");
-                    return Progress::Failed;
+                    return Err(Progress::Failed);
                 }
                 Some(Ok(())) => self.waits = FileWaits::No,
             },
         }
-        let slice = self.left.min(SLICE_BYTES);
+        let slice = self.left.min(slice);
         if self.at + slice > self.warm_until && !transfer::is_cached(&self.file, self.at, slice) {
-            let length = self.left.min(READ_AHEAD_BYTES);
-            self.warm_until = self.at + length;
-            let file = Arc::clone(&self.file);
-            let outcome = hands.ahead.order(file, self.at, length, Arc::clone(waker));
-            self.waits = FileWaits::ForDisk(outcome);
-            return Progress::Waits;
+            self.order(line, hands);
+            return Err(Progress::Waits);
         }
+        Ok(slice)
+    }
+
+    /// Has what comes next read from the disk.
+    fn order(&mut self, line: &Line<'_>, hands: &mut Hands) {
+        let length = self.left.min(READ_AHEAD_BYTES);
+        self.warm_until = self.at + length;
+        let file = Arc::clone(&self.file);
+        let outcome = hands.ahead.order(file, self.at, length, Arc::clone(line.waker));
+        self.waits = FileWaits::ForDisk(outcome);
+    }
+
+    /// The next bytes, for who has to touch them before they are sent.
+    fn read_on(&mut self, line: &Line<'_>, hands: &mut Hands) -> Result<Bytes, Progress> {
+        let slice = self.warm(SEALED_SLICE_BYTES, line, hands)?;
+        let mut buffer = vec![0; slice as usize];
+        match transfer::read_cached(&self.file, self.at, &mut buffer) {
+            Ok(Moved::Bytes(0)) => {
+                log::error!("an object's file is shorter than its record says");
+                Err(Progress::Failed)
+            }
+            Ok(Moved::Bytes(read)) => {
+                buffer.truncate(read);
+                self.at += read as u64;
+                self.left -= read as u64;
+                Ok(buffer.into())
+            }
+            Ok(Moved::WouldWait) => {
+                // Evicted since it was warm.
+                self.order(line, hands);
+                Err(Progress::Waits)
+            }
+            Err(e) => {
+                log::error!("can't read an object: {e}");
+                Err(Progress::Failed)
+            }
+        }
+    }
+
+    fn go_on(&mut self, name: u64, line: &Line<'_>, hands: &mut Hands) -> Progress {
+        let (socket, waker) = (line.socket, line.waker);
+        let slice = match self.warm(SLICE_BYTES, line, hands) {
+            Ok(slice) => slice,
+            Err(progress) => return progress,
+        };
         match transfer::send_file(socket, &self.file, self.at, slice as usize) {
             Ok(Moved::Bytes(0)) => {
                 log::error!("an object's file is shorter than its record says");

@@ -11,6 +11,7 @@ use super::read_ahead::ReadAhead;
 use super::response::Clock;
 use super::{Control, FrontError, Service};
 use http::Request;
+use rustls::ServerConfig;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
@@ -50,6 +51,7 @@ pub(super) struct Door {
     pub(super) listener: Descriptor,
     pub(super) service: Arc<dyn Service>,
     pub(super) kind_of: fn(&Request<()>) -> usize,
+    pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
 pub(super) struct Setup {
@@ -85,6 +87,7 @@ struct Port {
     listener: Option<Descriptor>,
     service: Arc<dyn Service>,
     kind_of: fn(&Request<()>) -> usize,
+    tls: Option<Arc<ServerConfig>>,
     accepting: Option<Operation>,
 }
 
@@ -137,10 +140,11 @@ impl Worker {
                 draining: false,
             },
             ports: ports
-                .map(|Door { listener, service, kind_of }| Port {
+                .map(|Door { listener, service, kind_of, tls }| Port {
                     listener: Some(listener),
                     service,
                     kind_of,
+                    tls,
                     accepting: None,
                 })
                 .collect(),
@@ -324,6 +328,7 @@ impl Worker {
             port,
             service: Arc::clone(&self.ports[port].service),
             kind_of: self.ports[port].kind_of,
+            tls: self.ports[port].tls.clone(),
         };
         if let Err(e) = sys::listen::send_at_once(&socket) {
             log::debug!("can't set TCP_NODELAY: {e}");
@@ -335,7 +340,15 @@ impl Worker {
         let slot = &mut self.slots[index as usize];
         let name = name(index, slot.generation);
         let waker = Arc::new(Waker::new(Arc::clone(&self.mailbox), name));
-        slot.peer = Some(Box::new(Peer::new(name, Arc::new(socket), entrance, waker)));
+        match Peer::new(name, Arc::new(socket), entrance, waker) {
+            Ok(peer) => slot.peer = Some(Box::new(peer)),
+            Err(e) => {
+                log::error!("can't begin a TLS connection: {e}");
+                self.free.push(index);
+                self.places.ended(self.number);
+                return;
+            }
+        }
         self.hands.counts[port].opened.add(1);
         self.with_peer(name, Peer::advance);
     }

@@ -67,8 +67,11 @@ impl Server {
         let accounts = Arc::new(accounts);
         let told = events.clone();
         let service = storaged::s3::service_telling(store.clone(), accounts, settings, told);
-        let front =
-            Front::start(vec![Port { listener, service, kinds: storaged::s3::KINDS }], 2).unwrap();
+        let front = Front::start(
+            vec![Port { listener, service, kinds: storaged::s3::KINDS, tls: None }],
+            2,
+        )
+        .unwrap();
         let client = Client::new(&address.to_string(), keys(ADA));
         client.create_bucket(BUCKET).unwrap();
         Server { address, client, store, events, _front: front, _data: data }

@@ -110,12 +110,24 @@ fn start_with(times: limits::Times) -> (Front, SocketAddr) {
 }
 
 fn serve(file: Descriptor, times: limits::Times) -> (Front, SocketAddr) {
+    serve_with(file, times, None)
+}
+
+fn serve_with(
+    file: Descriptor,
+    times: limits::Times,
+    tls: Option<Arc<ServerConfig>>,
+) -> (Front, SocketAddr) {
     let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = sys::listen::local_address(&listener).unwrap().unwrap();
     let service = Arc::new(Toy { file });
     (
-        Front::start_with(vec![Port { listener, service, kinds: Kinds::one("toy") }], 2, times)
-            .unwrap(),
+        Front::start_with(
+            vec![Port { listener, service, kinds: Kinds::one("toy"), tls }],
+            2,
+            times,
+        )
+        .unwrap(),
         address,
     )
 }
@@ -153,6 +165,7 @@ fn read_response(stream: &mut TcpStream) -> (String, Vec<u8>) {
     (head.lines().next().unwrap().to_owned(), body)
 }
 
+mod secure;
 mod strict;
 
 const CLOSE: &str = "Host: h\r\nConnection: close\r\n";

@@ -9,19 +9,24 @@
 //!
 //! The request's body is fed to the handler beside all this. What is sent is in `sending`.
 
-use super::counts::{Class, PortCounts};
-use super::head::{Framing, Head};
-use super::input::{Event, Input};
-use super::limits::{BODY_WINDOW_BYTES, DISCARD_BYTES_MAX};
-use super::mailbox::Waker;
-use super::refusal::Refusal;
-use super::request_body::{self, BodyError, Feed, Wish};
-use super::response::{self, Asked};
-use super::sending::{Progress, Sending};
-use super::worker::{For, Hands, token};
-use super::{Answer, Origin, Service};
+mod secure;
+
+use crate::front::counts::{Class, PortCounts};
+use crate::front::head::{Framing, Head};
+use crate::front::input::{Event, Input};
+use crate::front::limits::{BODY_WINDOW_BYTES, DISCARD_BYTES_MAX};
+use crate::front::mailbox::Waker;
+use crate::front::refusal::Refusal;
+use crate::front::request_body::{self, BodyError, Feed, Wish};
+use crate::front::response::{self, Asked};
+use crate::front::sending::{Line, Progress, Sending};
+use crate::front::tls::Tls;
+use crate::front::worker::{For, Hands, token};
+use crate::front::{Answer, Origin, Service};
 use http::{Request, Response, StatusCode};
+use rustls::ServerConfig;
 use s3s::Body;
+use secure::Aside;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -32,13 +37,13 @@ use sys::ring::{CANCELED, Descriptor, NO_BUFFERS, Operation};
 /// Whether a connection goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Verdict {
+pub(in crate::front) enum Verdict {
     Keep,
     Close,
 }
 
 impl Verdict {
-    pub(super) fn and(self, then: impl FnOnce() -> Verdict) -> Verdict {
+    pub(in crate::front) fn and(self, then: impl FnOnce() -> Verdict) -> Verdict {
         match self {
             Verdict::Keep => then(),
             Verdict::Close => Verdict::Close,
@@ -61,7 +66,7 @@ enum Receive {
 enum Work {
     Idle,
     Answering(Answer),
-    /// Answered while a 100 is still on its way.
+    /// Answered, and not yet being sent.
     Answered(Box<Response<Body>>),
     Sending(Box<Sending>),
     /// Bytes of an unread body that have been thrown away.
@@ -79,11 +84,13 @@ enum Next {
 }
 
 /// The port a connection came in at.
-pub(super) struct Entrance {
+pub(in crate::front) struct Entrance {
     /// Its number.
-    pub(super) port: usize,
-    pub(super) service: Arc<dyn Service>,
-    pub(super) kind_of: fn(&Request<()>) -> usize,
+    pub(in crate::front) port: usize,
+    pub(in crate::front) service: Arc<dyn Service>,
+    pub(in crate::front) kind_of: fn(&Request<()>) -> usize,
+    /// How it is encrypted, if it is.
+    pub(in crate::front) tls: Option<Arc<ServerConfig>>,
 }
 
 /// A request until it is counted.
@@ -94,7 +101,7 @@ struct Running {
     status: Option<StatusCode>,
 }
 
-pub(super) struct Peer {
+pub(in crate::front) struct Peer {
     name: u64,
     socket: Descriptor,
     entrance: Entrance,
@@ -112,8 +119,9 @@ pub(super) struct Peer {
     origin: Origin,
     /// Whether the client waits for a 100 before it sends the body.
     owes_continue: bool,
-    /// The send in flight that is a 100.
-    sending_continue: Option<Operation>,
+    /// The send in flight that is no response.
+    aside: Option<Aside>,
+    tls: Option<Box<Tls>>,
     /// When something last happened.
     touched: Instant,
     /// When the head that is arriving began to, or the connection was made.
@@ -121,15 +129,17 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(
+    pub(in crate::front) fn new(
         name: u64,
         socket: Descriptor,
-        entrance: Entrance,
+        mut entrance: Entrance,
         waker: Arc<Waker>,
-    ) -> Peer {
+    ) -> Result<Peer, rustls::Error> {
         let now = Instant::now();
-        let origin = Origin::of(&socket);
-        Peer {
+        let mut origin = Origin::of(&socket);
+        let tls = entrance.tls.take().map(Tls::new).transpose()?;
+        origin.secure = tls.is_some();
+        Ok(Peer {
             name,
             socket,
             entrance,
@@ -143,14 +153,15 @@ impl Peer {
             keep_alive: true,
             origin,
             owes_continue: false,
-            sending_continue: None,
+            aside: None,
+            tls: tls.map(Box::new),
             touched: now,
             head_since: now,
-        }
+        })
     }
 
     /// A wake has arrived and is acted on next.
-    pub(super) fn heard(&mut self) {
+    pub(in crate::front) fn heard(&mut self) {
         self.waker.heard();
         self.touch();
     }
@@ -163,26 +174,30 @@ impl Peer {
     }
 
     /// Takes received bytes.
-    pub(super) fn take_in(&mut self, bytes: &[u8], more: bool, hands: &Hands) -> Verdict {
+    pub(in crate::front) fn take_in(&mut self, bytes: &[u8], more: bool, hands: &Hands) -> Verdict {
         self.touch();
         self.counts(hands).received.add(bytes.len() as u64);
-        if matches!(self.work, Work::Idle) && !self.input.is_inside() {
+        if matches!(self.work, Work::Idle) && !self.input.is_inside() && !self.is_handshaking() {
             self.head_since = Instant::now();
         }
         self.receive_stopped_unless(more);
-        if !matches!(self.work, Work::Lingering) {
-            self.input.push(bytes);
+        match self.work {
+            Work::Lingering => Verdict::Keep,
+            _ => self.push(bytes),
         }
-        Verdict::Keep
     }
 
     /// The client has closed its side.
-    pub(super) fn input_ended(&mut self, hands: &mut Hands) -> Verdict {
+    pub(in crate::front) fn input_ended(&mut self, hands: &mut Hands) -> Verdict {
         self.receive = Receive::Ended;
         self.advance(hands)
     }
 
-    pub(super) fn receive_failed(&mut self, error: &io::Error, hands: &mut Hands) -> Verdict {
+    pub(in crate::front) fn receive_failed(
+        &mut self,
+        error: &io::Error,
+        hands: &mut Hands,
+    ) -> Verdict {
         self.receive_stopped_unless(false);
         match error.raw_os_error() {
             // Stopped by us, or there was no buffer: started again when there is room.
@@ -197,7 +212,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn sent(
+    pub(in crate::front) fn sent(
         &mut self,
         result: Result<&usize, &io::Error>,
         hands: &mut Hands,
@@ -206,9 +221,9 @@ impl Peer {
         if let Ok(&sent) = result {
             self.counts(hands).sent.add(sent as u64);
         }
-        if self.sending_continue.take().is_some() {
+        if let Some(aside) = self.aside.take() {
             return match result {
-                Ok(&sent) if sent == response::CONTINUE.len() => self.advance(hands),
+                Ok(&sent) if sent == aside.length => self.advance(hands),
                 _ => Verdict::Close,
             };
         }
@@ -219,7 +234,11 @@ impl Peer {
         }
     }
 
-    pub(super) fn writable(&mut self, result: io::Result<()>, hands: &mut Hands) -> Verdict {
+    pub(in crate::front) fn writable(
+        &mut self,
+        result: io::Result<()>,
+        hands: &mut Hands,
+    ) -> Verdict {
         self.touch();
         match (result, &mut self.work) {
             (Ok(()), Work::Sending(sending)) => {
@@ -230,7 +249,11 @@ impl Peer {
         }
     }
 
-    pub(super) fn file_read(&mut self, result: io::Result<Vec<u8>>, hands: &mut Hands) -> Verdict {
+    pub(in crate::front) fn file_read(
+        &mut self,
+        result: io::Result<Vec<u8>>,
+        hands: &mut Hands,
+    ) -> Verdict {
         let Work::Sending(sending) = &mut self.work else { return Verdict::Close };
         match sending.file_read(result) {
             Ok(()) => self.advance(hands),
@@ -243,14 +266,14 @@ impl Peer {
     }
 
     /// Lets go of everything: the ring's operations end soon after.
-    pub(super) fn abandon(&mut self, hands: &mut Hands) {
+    pub(in crate::front) fn abandon(&mut self, hands: &mut Hands) {
         self.counts(hands).closed.add(1);
         self.count_request(Class::Cut, hands);
         if let Receive::Armed(operation) = self.receive {
             hands.ring.cancel(operation);
         }
-        if let Some(operation) = self.sending_continue {
-            hands.ring.cancel(operation);
+        if let Some(aside) = &self.aside {
+            hands.ring.cancel(aside.operation);
         }
         if let Work::Sending(sending) = &self.work {
             sending.abandon(hands);
@@ -258,7 +281,7 @@ impl Peer {
     }
 
     /// Does all that can be done now.
-    pub(super) fn advance(&mut self, hands: &mut Hands) -> Verdict {
+    pub(in crate::front) fn advance(&mut self, hands: &mut Hands) -> Verdict {
         loop {
             let next = match self.feed_body(hands) {
                 Verdict::Close => Next::Close,
@@ -270,6 +293,7 @@ impl Peer {
                 Next::Close => return Verdict::Close,
             }
         }
+        self.tend_tls(hands);
         self.tend_receive(hands);
         Verdict::Keep
     }
@@ -279,8 +303,11 @@ impl Peer {
             Work::Idle => self.next_request(hands),
             Work::Answering(_) => self.poll_answer(hands),
             Work::Answered(_) => self.start_sending(hands),
+            Work::Sending(_) if self.aside.is_some() => Next::Wait,
             Work::Sending(sending) => {
-                let progress = sending.go_on(&self.socket, &self.waker, hands);
+                let tls = self.tls.as_deref_mut();
+                let mut line = Line { socket: &self.socket, waker: &self.waker, tls };
+                let progress = sending.go_on(&mut line, hands);
                 hands.counts[self.entrance.port].sent.add(sending.take_moved());
                 match progress {
                     Progress::Waits => Next::Wait,
@@ -291,7 +318,7 @@ impl Peer {
                     Progress::Failed => Next::Close,
                 }
             }
-            Work::Discarding(_) => self.discard(),
+            Work::Discarding(_) => self.discard(hands),
             Work::Lingering => match self.receive {
                 Receive::Ended => Next::Close,
                 Receive::Armed(_) | Receive::Stopping | Receive::Off => Next::Wait,
@@ -404,21 +431,14 @@ impl Peer {
         if self.owes_continue && self.input.buffered() > 0 {
             self.owes_continue = false;
         }
-        if self.owes_continue && asked {
+        if self.owes_continue && asked && self.aside.is_none() {
             self.owes_continue = false;
-            self.touched = Instant::now();
-            let token = token(For::Send, self.name);
-            let parts = vec![response::CONTINUE];
-            let operation = hands.ring.send(Arc::clone(&self.socket), parts, false, token);
-            self.sending_continue = Some(operation);
+            self.send_continue(hands);
         }
         Next::Wait
     }
 
     fn start_sending(&mut self, hands: &mut Hands) -> Next {
-        if self.sending_continue.is_some() {
-            return Next::Wait;
-        }
         let Work::Answered(response) = std::mem::replace(&mut self.work, Work::Idle) else {
             unreachable!("called on an answer");
         };
@@ -435,9 +455,6 @@ impl Peer {
 
     /// Answers with a refusal, then closes.
     fn refuse(&mut self, refusal: Refusal, hands: &mut Hands) -> Verdict {
-        if self.sending_continue.is_some() {
-            return Verdict::Close;
-        }
         self.touched = Instant::now();
         match &mut self.running {
             Some(running) => running.status = Some(refusal.status()),
@@ -448,6 +465,10 @@ impl Peer {
         let bytes = response::encode_refusal(refusal, self.asked.as_ref(), hands.clock.date());
         self.work = Work::Sending(Box::new(Sending::bytes(self.name, bytes)));
         Verdict::Keep
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
     fn counts<'a>(&self, hands: &'a Hands) -> &'a PortCounts {
@@ -479,7 +500,7 @@ impl Peer {
     }
 
     /// Gets rid of what is left of a body, then goes on to the next request or closes.
-    fn discard(&mut self) -> Next {
+    fn discard(&mut self, hands: &mut Hands) -> Next {
         let Work::Discarding(so_far) = &mut self.work else { return Next::Wait };
         while self.keep_alive && !self.input.is_complete() {
             match self.input.step() {
@@ -500,14 +521,7 @@ impl Peer {
             self.work = Work::Idle;
             return Next::Again;
         }
-        if sys::listen::finish_sending(&self.socket).is_err() {
-            // The client is gone already.
-            return Next::Close;
-        }
-        self.touched = Instant::now();
-        self.input = Input::default();
-        self.work = Work::Lingering;
-        Next::Again
+        self.finish_sending(hands)
     }
 
     /// Hands over what has come of the body, as far as the handler has room.
@@ -539,10 +553,15 @@ impl Peer {
     }
 
     /// Ends what has taken too long.
-    pub(super) fn check_time(&mut self, now: Instant, hands: &mut Hands) -> Verdict {
+    pub(in crate::front) fn check_time(&mut self, now: Instant, hands: &mut Hands) -> Verdict {
         let quiet = now.saturating_duration_since(self.touched);
         let times = hands.times;
         match &self.work {
+            Work::Idle if self.is_handshaking() => {
+                if now.saturating_duration_since(self.head_since) > times.head {
+                    return Verdict::Close;
+                }
+            }
             Work::Idle if self.input.is_inside() => {
                 if now.saturating_duration_since(self.head_since) > times.head {
                     return self.refuse(Refusal::Slow, hands).and(|| self.advance(hands));
