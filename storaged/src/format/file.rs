@@ -6,9 +6,10 @@ use thiserror::Error;
 use uuid::Uuid;
 
 /// The format that this build writes.
-pub const FORMAT_VERSION: u32 = 1;
-/// The oldest build that can read what this one writes, as the format it wrote.
-pub const LEAST_READER: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest build that can read what this one writes, as the format it wrote. Format 2 has records of
+/// objects and buckets that know versions and locks; a build of format 1 refuses them one by one.
+pub const LEAST_READER: u32 = 2;
 
 const TITLE: &str = "mobula store";
 
@@ -50,6 +51,15 @@ impl Format {
     #[must_use]
     pub fn new(store: Uuid) -> Self {
         Self { store, version: FORMAT_VERSION, least_reader: LEAST_READER }
+    }
+
+    /// What it is once this build writes to the store: a later build's stays as it is.
+    #[must_use]
+    pub fn raised(self) -> Self {
+        match self.version < FORMAT_VERSION {
+            true => Self::new(self.store),
+            false => self,
+        }
     }
 
     /// It from the text of the file.
@@ -97,10 +107,10 @@ mod test {
 
     #[test]
     fn a_later_format_is_read_if_it_says_so_and_refused_if_not() {
-        let kind = Format { version: 2, ..Format::new(Uuid::from_u128(7)) };
+        let kind = Format { version: 3, ..Format::new(Uuid::from_u128(7)) };
         assert_eq!(Format::parse(&format!("{kind}more 5\n")), Ok(kind));
-        let strict = "mobula store\nformat 3\nleast-reader 2\nelse\n";
-        let refused = FormatError::TooNew { version: 3, least_reader: 2 };
+        let strict = "mobula store\nformat 4\nleast-reader 3\nelse\n";
+        let refused = FormatError::TooNew { version: 4, least_reader: 3 };
         assert_eq!(Format::parse(strict), Err(refused));
     }
 

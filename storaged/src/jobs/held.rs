@@ -21,7 +21,7 @@ pub fn held_blob(key: &[u8], value: &[u8]) -> Result<Option<u64>, RecordError> {
     let of = |input: &Input| match input.bytes {
         // Behind the first phase a blob is its object's.
         Bytes::Blob(blob) if first_phase => Some(blob),
-        Bytes::Blob(_) | Bytes::Inline => None,
+        Bytes::Blob(_) | Bytes::Inline | Bytes::Version(_) => None,
     };
     match key.get(1) {
         Some(b'h') => Head::decode(value).map(|_| None),

@@ -5,7 +5,7 @@ use super::name::Name;
 use super::record::{Bytes, Head, Input};
 use super::verdict::{Code, Failure};
 use crate::index::View;
-use crate::store::{BlobId, ContentRef, Metadata, ObjectRecord, Version, object};
+use crate::store::{BlobId, ContentRef, Metadata, ObjectRecord, Version, numbered, object};
 
 /// What a line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub fn look(view: &dyn View, head: &Head, line: &str) -> Result<Looked, JobsErro
 pub fn note(name: String, p0: Option<String>, record: &ObjectRecord) -> Input {
     let bytes = match record.content {
         ContentRef::Blob(blob) => Bytes::Blob(blob.0),
-        ContentRef::Inline(_) => Bytes::Inline,
+        ContentRef::Inline(_) => Bytes::Version(record.version.0),
     };
     Input { name, p0, bytes, size: record.size, md5: record.meta.etag.md5 }
 }
@@ -82,6 +82,8 @@ pub fn to_open(
             let meta = Metadata { etag: input.md5.into(), ..Metadata::default() };
             Some(ObjectRecord::new(Version(0), content, input.size, meta))
         }
+        // Tasks read what an object was: a delete marker has no bytes, and no input notes one.
+        Bytes::Version(version) => numbered(view, &path, Version(version))?,
         Bytes::Blob(_) | Bytes::Inline => None,
     })
 }

@@ -135,8 +135,12 @@ pub enum Bytes {
     /// In this blob. The job holds a reference to the blobs of its own inputs, so that they can be read
     /// whatever becomes of the object; a blob between two phases is its object's.
     Blob(u64),
-    /// In the record of the object, which must still have the same bytes when they are read.
+    /// In the record of the object, which must still have the same bytes when they are read: what
+    /// earlier releases wrote.
     Inline,
+    /// In the record of this version of the object, by its number. In a bucket that keeps versions it
+    /// stays when the object is replaced.
+    Version(u64),
 }
 
 /// An object that a task reads.

@@ -94,8 +94,16 @@ impl Home {
                 },
             )?;
         let format = match fs::read_to_string(path.join(FORMAT)) {
-            Ok(text) => Format::parse(&text)
-                .map_err(|source| HomeError::Format { path: path.to_owned(), source })?,
+            Ok(text) => {
+                let format = Format::parse(&text)
+                    .map_err(|source| HomeError::Format { path: path.to_owned(), source })?;
+                let raised = format.raised();
+                if raised != format {
+                    // Before anything is written that an earlier release can't read.
+                    write_format(path, &raised).map_err(at("write FORMAT to", path))?;
+                }
+                raised
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 check_empty(path).map_err(at("list", path))?.map_or(Ok(()), |found| {
                     Err(HomeError::NotEmpty { path: path.to_owned(), found })
@@ -175,6 +183,16 @@ mod test {
         let refused = Home::open(folder.path()).err().unwrap();
         assert!(refused.to_string().contains("holiday.jpg"), "{refused}");
         assert!(!folder.path().join(FORMAT).exists());
+    }
+
+    #[test]
+    fn an_earlier_release_s_store_is_ours_from_then_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Format { version: 1, least_reader: 1, store: Uuid::from_u128(7) };
+        fs::write(folder.path().join(FORMAT), old.to_string()).unwrap();
+        assert_eq!(Home::open(folder.path()).unwrap().format, Format::new(old.store));
+        let text = fs::read_to_string(folder.path().join(FORMAT)).unwrap();
+        assert_eq!(Format::parse(&text), Ok(Format::new(old.store)));
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub use self::types::{
 };
 pub use self::versions::{Deleted, Deleter, Written};
 pub(crate) use self::view::decoded;
+pub(crate) use self::view::numbered;
 pub use self::view::{
     ViewExt, account, blob, bucket, buckets, newest, object, object_version, versioning,
 };

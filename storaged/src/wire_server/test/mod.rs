@@ -10,8 +10,8 @@ use crate::jobs::name::Name;
 use crate::jobs::{JobFilter, Jobs, JobsError};
 use crate::prefetch::Prefetcher;
 use crate::store::{
-    AccountId, Area, Content, ContentRef, Durability, ListQuery, Metadata, ObjectPath, Options,
-    Store, list,
+    AccountId, Area, BucketRecord, Content, ContentRef, Deleter, Durability, ListQuery, Metadata,
+    ObjectPath, Options, Store, Txn, Versioning, list,
 };
 use fake_zoned::FakeZoned;
 use md5::Digest;
@@ -409,6 +409,30 @@ fn a_task_reads_the_bytes_that_were_there_when_the_input_was_added() {
     let error = house.errors(job).remove(0);
     assert_eq!(error.code, "ResourceNotFoundError");
     assert!(error.message.contains("replaced"), "{}", error.message);
+}
+
+#[test]
+fn a_task_reads_the_version_that_its_input_was_where_versions_are_kept() {
+    let house = House::new();
+    let mut zoned = house.zoned();
+    let versioning = Versioning::Enabled;
+    let record = BucketRecord { versioning, ..BucketRecord::new(house.account, 0) };
+    house.store.transact_wait(move |txn| txn.make_bucket("b", &record)).unwrap();
+    house.put("b/small", b"old");
+    house.put("b/gone", b"gone");
+    let job = house.create(r#"{"phases":[{"exec":"cat"}]}"#);
+    house.add(job, &["/ann/stor/b/small", "/ann/stor/b/gone"]);
+    house.end(job);
+    house.put("b/small", b"new");
+    let path = ObjectPath::new(house.account, Area::Stor, "b/gone").unwrap();
+    let delete = move |txn: &mut Txn<'_>| txn.delete_object(&path, None, Deleter::plain(0));
+    house.store.transact_wait(delete).unwrap();
+    let view = house.run(&mut zoned, job);
+    assert_eq!((view.stats.outputs, view.stats.errors), (2, 0));
+    let mut outputs: Vec<_> =
+        house.outputs(job).iter().map(|name| house.read(name).unwrap()).collect();
+    outputs.sort();
+    assert_eq!(outputs, [b"gone".to_vec(), b"old".to_vec()]);
 }
 
 #[test]
