@@ -1,7 +1,7 @@
 //! Buckets: made, looked at, listed, removed. They are directories of an account's `stor`, and their
 //! names are global.
 
-use super::{Api, error};
+use super::{Api, access, error};
 use crate::store::{BucketRecord, Made, Removed, TxnError, Versioning, bucket, buckets};
 use s3s::dto::{
     Bucket, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
@@ -21,10 +21,8 @@ pub(super) async fn create(
     req: S3Request<CreateBucketInput>,
 ) -> S3Result<S3Response<CreateBucketOutput>> {
     let account = Arc::clone(api.admitted(&req)?.account()?);
+    let documents = access::new_bucket(api, &account.name, &req.headers)?;
     let input = req.input;
-    if input.acl.as_ref().is_some_and(|acl| acl.as_str() != "private") {
-        return Err(s3_error!(NotImplemented, "a bucket is private"));
-    }
     let mut record = BucketRecord::new(account.id, super::now_ms());
     if input.object_lock_enabled_for_bucket == Some(true) {
         // Locks are of versions.
@@ -32,7 +30,15 @@ pub(super) async fn create(
         record.versioning = Versioning::Enabled;
     }
     let name = input.bucket.clone();
-    let made = api.store.transact(move |txn| txn.make_bucket(&name, &record));
+    let made = api.store.transact(move |txn| {
+        let made = txn.make_bucket(&name, &record)?;
+        if made == Made::New {
+            for (kind, document) in documents {
+                txn.put_bucket_config(&name, kind, document)?;
+            }
+        }
+        Ok(made)
+    });
     match made.await.map_err(|e| error::transact(e, |e| error::txn(&e)))? {
         Made::New => {
             Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }))

@@ -165,7 +165,8 @@ fn target(
         None => Action::DeleteObject,
         Some(_) => Action::DeleteObjectVersion,
     };
-    let path = api.may(req, action, bucket, &object.key)?.path(&object.key)?;
+    let named = object.version_id.as_deref();
+    let path = api.may_version(req, action, bucket, &object.key, named)?.path(&object.key)?;
     let asked = req.input.bypass_governance_retention;
     let bypass = lock::bypasses(api, req, asked, bucket, &object.key)?;
     let condition = object.e_tag.clone().map(ETagCondition::ETag);

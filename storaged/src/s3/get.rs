@@ -1,5 +1,6 @@
 //! GetObject and HeadObject.
 
+use super::access::Admitted;
 use super::checksum::Algorithm;
 use super::condition::{Conditions, Outcome, etag, seconds};
 use super::{Api, Payload, error, lock, version};
@@ -28,7 +29,8 @@ pub(super) fn get(
     let path = admitted.path(&input.key)?;
     let opened = api.store.open_version(&path, named).map_err(|e| error::open(&e))?;
     let opened = version::readable(opened, named, |(record, _)| record)?;
-    let Some((record, file)) = opened else { return Err(missing(api, &input.bucket)) };
+    let Some((record, file)) = opened else { return Err(missing(api, &admitted, &input.bucket)) };
+    admitted.still_about(&record)?;
     let conditions = Conditions {
         matches: input.if_match,
         none_match: input.if_none_match,
@@ -64,7 +66,8 @@ pub(super) fn head(
     let path = admitted.path(&input.key)?;
     let record = api.store.version(&path, named).map_err(|e| error::index(&e))?;
     let record = version::readable(record, named, |record| record)?;
-    let Some(record) = record else { return Err(missing(api, &input.bucket)) };
+    let Some(record) = record else { return Err(missing(api, &admitted, &input.bucket)) };
+    admitted.still_about(&record)?;
     let conditions = Conditions {
         matches: input.if_match,
         none_match: input.if_none_match,
@@ -113,9 +116,9 @@ fn check_part(part: Option<i32>) -> S3Result<()> {
 }
 
 /// Which of the two is missing: the bucket or the key.
-fn missing(api: &Api, bucket: &str) -> S3Error {
+fn missing(api: &Api, admitted: &Admitted, bucket: &str) -> S3Error {
     match api.guard.facts(bucket) {
-        Ok(_) => s3_error!(NoSuchKey, "the specified key does not exist"),
+        Ok(_) => admitted.missing_key(),
         Err(error) => error,
     }
 }

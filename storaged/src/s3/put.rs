@@ -69,6 +69,7 @@ pub(super) async fn put(
     meta.checksums = vec![(sum.0.name().to_owned(), sum.1.clone())];
     let tag = meta.etag;
     meta.modified_ms = super::now_ms();
+    meta.acl = admitted.acl();
     wish.grant(admitted.bucket()?, meta.modified_ms, &mut meta)?;
     let conditions = (input.if_match, input.if_none_match);
     let name = input.bucket.clone();
@@ -117,10 +118,6 @@ fn refuse_unserved(input: &PutObjectInput) -> S3Result<()> {
     }
     if input.write_offset_bytes.is_some() {
         return refused("appending");
-    }
-    let private = ["private", "bucket-owner-full-control", "bucket-owner-read"];
-    if input.acl.as_ref().is_some_and(|acl| !private.contains(&acl.as_str())) {
-        return refused("an access control list that lets others in");
     }
     Ok(())
 }

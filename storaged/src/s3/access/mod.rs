@@ -2,35 +2,51 @@
 //! more than the request's path names.
 //!
 //! ```text
-//!   s3s (signature) ─▶ Guard::check ─▶ Admitted, in the request's extensions ─▶ handler
-//!                        └── Facts of the bucket
+//!   s3s (signature) ─▶ Hook ─▶ Guard ─▶ Admitted, in the request's extensions ─▶ handler
+//!                               ├── Facts of the bucket: policy, lists, blocks
+//!                               ├── Context: what the request says
+//!                               └── decide (pure)
 //! ```
-//! Owns the decision and its sentence, 403 or 404. Never changes anything.
+//! Owns the decision and its sentence, 403 or 404, and the operations on what decides: policies, lists,
+//! blocks, ownership. An account's canonical id is its name.
 
+pub mod acl;
 mod action;
+mod admitted;
+mod context;
+mod control;
+mod decide;
 mod facts;
+mod guard;
+mod lists;
+pub mod policy;
+mod settings;
 
 pub use action::{Action, Needs, Scope, needs};
-pub use facts::Facts;
-use facts::Known;
+pub use admitted::{Admitted, Caller};
+pub use control::{Block, Ownership};
+pub use facts::{Facts, Rules};
+pub use guard::Guard;
+pub(super) use lists::{get_bucket_acl, get_object_acl, put_bucket_acl, put_object_acl};
+pub(super) use settings::{
+    delete_ownership, delete_policy, delete_public_block, get_ownership, get_policy,
+    get_public_block, new_bucket, policy_status, put_ownership, put_policy, put_public_block,
+};
 
 use super::{Api, error};
-use crate::accounts::{Account, Accounts};
-use crate::store::{BucketRecord, ObjectPath, Store};
+use crate::front::Origin;
+use guard::Ask;
+use http::{Extensions, Uri};
 use s3s::access::{S3Access, S3AccessContext};
-use s3s::auth::Credentials;
+use s3s::dto::PutObjectTaggingInput;
 use s3s::path::S3Path;
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 use std::sync::{Arc, OnceLock};
 
-/// Who asks.
-#[derive(Debug, Clone)]
-pub enum Caller {
-    /// Somebody without a signature.
-    Anonymous,
-    /// Who signed.
-    Account(Arc<Account>),
-}
+/// The owner of the bucket, as the client expects it.
+const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
+/// The owner of the bucket that is copied from, as the client expects it.
+const EXPECTED_SOURCE_OWNER: &str = "x-amz-source-expected-bucket-owner";
 
 /// An extension of a request: who asks was found out before the protocol library came to it. Only this
 /// process can add one.
@@ -49,51 +65,6 @@ impl Probe {
     }
 }
 
-/// A request that may go on.
-#[derive(Debug, Clone)]
-pub struct Admitted {
-    /// Who asks.
-    pub caller: Caller,
-    facts: Option<Arc<Facts>>,
-}
-
-impl Admitted {
-    /// The bucket's facts.
-    ///
-    /// # Errors
-    /// When the request names no bucket that exists; the hook has answered that before.
-    pub fn facts(&self) -> S3Result<&Arc<Facts>> {
-        self.facts.as_ref().ok_or_else(no_such_bucket)
-    }
-
-    /// The bucket.
-    ///
-    /// # Errors
-    /// As [`Admitted::facts`].
-    pub fn bucket(&self) -> S3Result<&BucketRecord> {
-        self.facts().map(|facts| &facts.record)
-    }
-
-    /// Where a key of the bucket is: under the account of the bucket's owner.
-    ///
-    /// # Errors
-    /// When the key is empty or too long.
-    pub fn path(&self, key: &str) -> S3Result<ObjectPath> {
-        self.facts()?.path(key)
-    }
-
-    /// Who asks, when that is an account.
-    ///
-    /// # Errors
-    /// When nobody signed.
-    pub fn account(&self) -> S3Result<&Arc<Account>> {
-        match &self.caller {
-            Caller::Account(account) => Ok(account),
-            Caller::Anonymous => Err(denied()),
-        }
-    }
-}
-
 /// The answer to who may not.
 #[must_use]
 pub fn denied() -> S3Error {
@@ -104,80 +75,95 @@ pub(super) fn no_such_bucket() -> S3Error {
     s3_error!(NoSuchBucket, "the specified bucket does not exist")
 }
 
-/// Decides, on behalf of the protocol library and of the handlers.
-pub struct Guard {
-    store: Store,
-    accounts: Arc<Accounts>,
-    known: Known,
-}
-
-impl Guard {
-    pub(super) fn new(store: Store, accounts: Arc<Accounts>) -> Guard {
-        Guard { store, accounts, known: Known::default() }
-    }
-
-    fn caller(&self, credentials: Option<&Credentials>) -> S3Result<Caller> {
-        let Some(credentials) = credentials else { return Ok(Caller::Anonymous) };
-        // The signature was good a moment ago; the account may have gone since.
-        let account = self.accounts.by_access_key(&credentials.access_key);
-        account.map(Caller::Account).ok_or_else(denied)
-    }
-
-    /// A bucket's facts.
-    ///
-    /// # Errors
-    /// When there is no such bucket or the index fails.
-    pub fn facts(&self, bucket: &str) -> S3Result<Arc<Facts>> {
-        // Before the view: what is read then is at least as new as this says.
-        let generation = self.store.settings_generation();
-        if let Some(facts) = self.known.get(bucket, generation) {
-            return Ok(facts);
-        }
-        let view = self.store.read().map_err(|e| error::index(&e))?;
-        let record = crate::store::bucket(&view, bucket).map_err(|e| error::index(&e))?;
-        let record = record.ok_or_else(no_such_bucket)?;
-        let facts = Arc::new(Facts { name: bucket.to_owned(), record });
-        self.known.put(&facts, generation);
-        Ok(facts)
-    }
-
-    fn admit(&self, caller: Caller, needs: Needs, path: &S3Path) -> S3Result<Admitted> {
-        if needs == Needs::Account {
-            let admitted = Admitted { caller, facts: None };
-            admitted.account()?;
-            return Ok(admitted);
-        }
-        let bucket = path.get_bucket_name().ok_or_else(denied)?;
-        let facts = self.facts(bucket)?;
-        owner_only(&caller, &facts)?;
-        Ok(Admitted { caller, facts: Some(facts) })
-    }
-}
-
-fn owner_only(caller: &Caller, facts: &Facts) -> S3Result<()> {
-    match caller {
-        Caller::Account(account) if account.id == facts.owner() => Ok(()),
-        Caller::Account(_) | Caller::Anonymous => Err(denied()),
-    }
-}
-
 /// The hook of the protocol library.
 pub(super) struct Hook(pub(super) Arc<Guard>);
 
 #[async_trait::async_trait]
 impl S3Access for Hook {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let caller = match cx.extensions_mut().get::<Proven>().cloned() {
+        let origin = origin(cx.extensions_mut());
+        let proven = cx.extensions_mut().get::<Proven>().cloned();
+        let form = proven.is_some();
+        let caller = match proven {
             Some(Proven(caller)) => caller,
             None => self.0.caller(cx.credentials())?,
         };
-        let admitted = self.0.admit(caller, needs(cx.s3_op().name()), cx.s3_path())?;
-        if let Some(Probe(place)) = cx.extensions_mut().get() {
-            place.get_or_init(|| admitted.caller.clone());
+        let (name, path) = (cx.s3_op().name(), cx.s3_path());
+        let needs = needs(name);
+        if needs == Needs::Account {
+            let (lists, acl, judged) = (false, None, None);
+            let admitted = Admitted { caller, facts: None, lists, acl, judged };
+            admitted.account()?;
+            admit(cx.extensions_mut(), admitted);
+            return Ok(());
         }
-        cx.extensions_mut().insert(admitted);
+        let facts = self.0.facts(path.get_bucket_name().ok_or_else(denied)?)?;
+        let key = match path {
+            S3Path::Object { key, .. } => Some(&**key),
+            S3Path::Root | S3Path::Bucket { .. } => None,
+        };
+        let headers = cx.headers();
+        Guard::expect_owner(headers, EXPECTED_OWNER, &facts)?;
+        let version = parameter(cx.uri(), "versionId");
+        // What the tags are to be is in the body: decided below, once that is read.
+        let waits = name == "PutObjectTagging" && facts.asks_for_new_tags();
+        let ask = Ask {
+            needs: if waits { Needs::EachKey } else { needs },
+            key,
+            version: version.as_deref(),
+            headers,
+            query: cx.uri().query().unwrap_or_default(),
+            origin,
+            tags: None,
+            form,
+        };
+        let admitted = self.0.judge(caller, facts, &ask)?;
+        admit(cx.extensions_mut(), admitted);
         Ok(())
     }
+
+    async fn put_object_tagging(&self, req: &mut S3Request<PutObjectTaggingInput>) -> S3Result<()> {
+        let Some(before) = req.extensions.get::<Admitted>().cloned() else { return Err(denied()) };
+        let facts = Arc::clone(before.facts()?);
+        if !facts.asks_for_new_tags() {
+            return Ok(());
+        }
+        let tags = req.input.tagging.tag_set.iter();
+        let tags = tags.map(|tag| {
+            (tag.key.clone().unwrap_or_default(), tag.value.clone().unwrap_or_default())
+        });
+        let tags: Vec<_> = tags.collect();
+        let ask = Ask {
+            needs: needs("PutObjectTagging"),
+            key: Some(&req.input.key),
+            version: req.input.version_id.as_deref(),
+            headers: &req.headers,
+            query: req.uri.query().unwrap_or_default(),
+            origin: origin(&req.extensions),
+            tags: Some(&tags),
+            form: false,
+        };
+        let admitted = self.0.judge(before.caller, facts, &ask)?;
+        req.extensions.insert(admitted);
+        Ok(())
+    }
+}
+
+fn admit(extensions: &mut Extensions, admitted: Admitted) {
+    if let Some(Probe(place)) = extensions.get() {
+        place.get_or_init(|| admitted.caller.clone());
+    }
+    extensions.insert(admitted);
+}
+
+fn origin(extensions: &Extensions) -> Origin {
+    extensions.get::<Origin>().copied().unwrap_or_default()
+}
+
+/// A parameter of the query. The protocol library refuses it twice.
+fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let mut all = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    all.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
 impl Api {
@@ -201,10 +187,41 @@ impl Api {
         bucket: &str,
         key: &str,
     ) -> S3Result<Admitted> {
+        self.may_version(req, action, bucket, key, None)
+    }
+
+    /// As [`Api::may`], to one version. The action is the one for versions then.
+    ///
+    /// # Errors
+    /// AccessDenied, or NoSuchBucket.
+    pub(super) fn may_version<T>(
+        &self,
+        req: &S3Request<T>,
+        action: Action,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+    ) -> S3Result<Admitted> {
+        self.may_do(
+            req,
+            bucket,
+            &Ask {
+                needs: Needs::One(action),
+                key: Some(key),
+                version,
+                headers: &req.headers,
+                query: req.uri.query().unwrap_or_default(),
+                origin: origin(&req.extensions),
+                tags: None,
+                form: false,
+            },
+        )
+    }
+
+    fn may_do<T>(&self, req: &S3Request<T>, bucket: &str, ask: &Ask<'_>) -> S3Result<Admitted> {
         let caller = self.admitted(req)?.caller;
         let facts = self.guard.facts(bucket)?;
-        owner_only(&caller, &facts)?;
-        let _ = (action, key);
-        Ok(Admitted { caller, facts: Some(facts) })
+        Guard::expect_owner(&req.headers, EXPECTED_SOURCE_OWNER, &facts)?;
+        self.guard.judge(caller, facts, ask)
     }
 }
