@@ -11,7 +11,7 @@ CARGO ?= cargo
 IMAGE = $(CARGO) run --locked --package image --
 RUN_FLAGS = $(if $(ONCE),--once)
 
-.PHONY: help run test image deps fmt lint unit demonstration other-kernel reproducible stories
+.PHONY: help run test image deps fmt lint unit demonstration other-kernel reproducible stories power-cuts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,7 +22,7 @@ help: ## this list
 run: cc ## build what has changed, boot it in QEMU, demonstrate a job on real data, stay up
 	@$(IMAGE) run $(RUN_FLAGS)
 
-test: lint unit image demonstration other-kernel stories ## everything: style, unit tests, and the booted appliance
+test: lint unit image demonstration other-kernel power-cuts stories ## everything: style, unit tests, and the booted appliance
 
 image: cc ## build kernel, initramfs and zone image into out/
 	@$(IMAGE) build
@@ -48,6 +48,10 @@ other-kernel: cc ## the demonstration on the kernel that KERNEL does not name
 
 reproducible: cc ## build everything twice and compare: takes a compilation from nothing
 	@$(IMAGE) verify-reproducible
+
+power-cuts: cc ## cut the power of a storaged on this machine 208 times (as root)
+	@if [ "$$(id -u)" = 0 ]; then $(CARGO) run --locked --package tests --bin powercuts; \
+	else echo "power-cuts: left out, loop devices take root"; fi
 
 stories: image ## stories told to a booted appliance
 	$(CARGO) run --locked --package tests --bin stories

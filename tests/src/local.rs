@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long it may take to recover and answer.
 const START_TIME: Duration = Duration::from_secs(20);
+/// How long it may take to end: requests in progress get 20 s.
+const END_TIME: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A storaged that runs; killed when dropped.
@@ -20,6 +22,8 @@ pub struct Storaged {
     child: Child,
     program: PathBuf,
     data: PathBuf,
+    log: PathBuf,
+    more: Vec<String>,
     ports: [u16; 2],
     /// A client of it.
     pub s3: Client,
@@ -31,14 +35,23 @@ impl Storaged {
     /// # Errors
     /// If it does not.
     pub fn start(program: &Path, data: &Path) -> Result<Self> {
+        Self::start_with(program, data, &data.with_extension("log"), &[])
+    }
+
+    /// Starts it with more arguments, and with another log.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn start_with(program: &Path, data: &Path, log: &Path, more: &[&str]) -> Result<Self> {
         let free = || -> Result<_> { Ok(TcpListener::bind(("127.0.0.1", 0))?) };
         let (first, second) = (free()?, free()?);
         let ports = [first.local_addr()?.port(), second.local_addr()?.port()];
         drop((first, second));
-        let child = spawn(program, data, ports)?;
+        let more: Vec<String> = more.iter().map(|&word| word.to_owned()).collect();
+        let child = spawn(program, data, log, &more, ports)?;
         let s3 = Client::new(&format!("127.0.0.1:{}", ports[0]), keys());
-        let (program, data) = (program.to_owned(), data.to_owned());
-        let mut storaged = Self { child, program, data, ports, s3 };
+        let (program, data, log) = (program.to_owned(), data.to_owned(), log.to_owned());
+        let mut storaged = Self { child, program, data, log, more, ports, s3 };
         storaged.wait()?;
         Ok(storaged)
     }
@@ -50,8 +63,30 @@ impl Storaged {
     pub fn kill_and_restart(&mut self) -> Result<()> {
         self.child.kill().context("killing storaged")?;
         self.child.wait().context("waiting for storaged")?;
-        self.child = spawn(&self.program, &self.data, self.ports)?;
+        self.child = spawn(&self.program, &self.data, &self.log, &self.more, self.ports)?;
         self.wait()
+    }
+
+    /// Has it end in order.
+    ///
+    /// # Errors
+    /// If it does not, or says that something went wrong.
+    pub fn end(mut self) -> Result<()> {
+        let id = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &id]).status().context("running kill")?;
+        let deadline = Instant::now() + END_TIME;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(
+                    status.success(),
+                    "storaged ended with {status}: see {}",
+                    self.log.display()
+                );
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "storaged does not end in {END_TIME:?}");
+            std::thread::sleep(POLL);
+        }
     }
 
     fn wait(&mut self) -> Result<()> {
@@ -61,7 +96,7 @@ impl Storaged {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("storaged ended with {status}: see {}", self.data.display());
+                bail!("storaged ended with {status}: see {}", self.log.display());
             }
             ensure!(Instant::now() < deadline, "storaged does not answer in {START_TIME:?}");
             std::thread::sleep(POLL);
@@ -77,8 +112,14 @@ impl Drop for Storaged {
     }
 }
 
-fn spawn(program: &Path, data: &Path, [s3, manta]: [u16; 2]) -> Result<Child> {
-    let log = File::options().create(true).append(true).open(data.with_extension("log"))?;
+fn spawn(
+    program: &Path,
+    data: &Path,
+    log: &Path,
+    more: &[String],
+    [s3, manta]: [u16; 2],
+) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(log)?;
     let Keys { access, secret } = keys();
     Command::new(program)
         .arg("--data")
@@ -86,6 +127,7 @@ fn spawn(program: &Path, data: &Path, [s3, manta]: [u16; 2]) -> Result<Child> {
         .args(["--s3", &format!("127.0.0.1:{s3}"), "--manta", &format!("127.0.0.1:{manta}")])
         .args(["--account", "stories", "--access-key", &access, "--secret-key", &secret])
         .args(["--threads", "2"])
+        .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tests::agent::{Agent, Request, SIGTERM, wait_for};
 use tests::appliance::{Appliance, Artefacts, LOGIN, SECOND_S3, Shape, config, keys};
-use tests::blocklog::{Base, Cut, Log, position, survivors};
+use tests::blocklog::{Base, Log, position};
+use tests::cuts::{self, Moment, choose};
 use tests::load::{History, Load, Position};
 use tests::s3::Ask;
 
@@ -35,13 +36,6 @@ const BUCKET: &str = "cuts";
 /// storaged's user.
 const STORE_USER: u32 = 200;
 const SEED: u64 = 42;
-
-/// A moment, and what is known about it.
-struct Moment {
-    upto: usize,
-    position: u64,
-    cut: Cut,
-}
 
 /// What a load left behind.
 struct Recording {
@@ -75,7 +69,7 @@ fn cut_and_check(
 ) -> Result<(Vec<String>, usize)> {
     let recording = record(artefacts, durability)?;
     let log = Log::open(&recording.log)?;
-    let moments = choose(&log, &recording, cuts);
+    let moments = choose(&log, recording.begun, &recording.history, cuts, SEED);
     let disks = artefacts.directory.join(format!("cuts-{durability}.disk"));
     rebuild(&recording, &log, &moments, &disks)?;
     let result = check(artefacts, durability, &recording, &moments, &disks)?;
@@ -114,27 +108,6 @@ fn record(artefacts: &Artefacts, durability: &str) -> Result<Recording> {
     Ok(Recording { base, log, begun, history })
 }
 
-/// Moments spread over the load, most of them with something at stake.
-fn choose(log: &Log, recording: &Recording, cuts: usize) -> Vec<Moment> {
-    let mut rng = fastrand::Rng::with_seed(SEED);
-    let first = log.entries_before(recording.begun);
-    let ends = recording.history.keys.values().flatten().map(|operation| operation.ended);
-    let last = log.entries_before(ends.filter(|end| *end != u64::MAX).max().unwrap_or_default());
-    let moment = |number: usize| {
-        let (from, to) = (last - first, cuts);
-        let upto = first + from * number / to + rng.usize(..from / to + 1);
-        let upto = upto.min(last);
-        let position = log.entries.get(upto).map_or(u64::MAX, |entry| entry.start);
-        let cut = match number % 4 {
-            0 => Cut::Harsh,
-            1 => Cut::Kind,
-            _ => Cut::Random,
-        };
-        Moment { upto, position, cut }
-    };
-    (0..cuts).map(moment).collect()
-}
-
 fn rebuild(recording: &Recording, log: &Log, moments: &[Moment], disks: &Path) -> Result<()> {
     let base = Base::read(&recording.base)?;
     if disks.exists() {
@@ -144,9 +117,8 @@ fn rebuild(recording: &Recording, log: &Log, moments: &[Moment], disks: &Path) -
     target.set_len(FRONT_BYTES + moments.len() as u64 * base.bytes + FRONT_BYTES)?;
     target.write_all_at(&[0x55; 4096], 0)?;
     for (number, moment) in moments.iter().enumerate() {
-        let mut rng = fastrand::Rng::with_seed(SEED + number as u64);
-        let kept = survivors(&log.entries, moment.upto, moment.cut, &mut rng);
-        base.rebuild(log, &kept, &target, FRONT_BYTES + number as u64 * base.bytes)?;
+        let start = FRONT_BYTES + number as u64 * base.bytes;
+        cuts::rebuild(&base, log, moment, SEED + number as u64, (&target, start))?;
     }
     Ok(())
 }
