@@ -315,7 +315,7 @@ fn what_is_not_served_says_so() {
     assert_eq!(status(&[("accelerate", "")]), 501);
     assert_eq!(status(&[("website", "")]), 501);
     assert_eq!(server.put("k", &[("x-amz-server-side-encryption", "AES256")], b"x").status, 501);
-    assert_eq!(server.put("k", &[("x-amz-tagging", "a=b")], b"x").status, 501);
+    assert_eq!(server.put("k", &[("x-amz-storage-class", "GLACIER")], b"x").status, 501);
     assert_eq!(server.put("k", &[("x-amz-acl", "aws-exec-read")], b"x").status, 501);
     assert_eq!(server.client.get(BUCKET, "k").unwrap(), None);
 }

@@ -11,9 +11,12 @@ use nix::libc;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// What is read at once of a blob that is read from end to end, in bytes.
+const READ_BYTES: usize = 1 << 20;
 
 /// An open blob, read-only and sealed. Its descriptor stays good when the blob is deleted.
 #[derive(Debug)]
@@ -85,6 +88,29 @@ impl Files {
             self.inner.open.forget(blob);
         }
         Ok(file)
+    }
+
+    /// Reads a blob from end to end on a disk thread, giving its bytes to `take` piece by piece.
+    pub(crate) async fn read_through<T: Send + 'static>(
+        &self,
+        file: Arc<ObjectFile>,
+        mut state: T,
+        take: fn(&mut T, &[u8]),
+    ) -> io::Result<T> {
+        let read = move || {
+            let mut buffer = vec![0; READ_BYTES];
+            let mut at = 0;
+            while at < file.size {
+                let got = file.file.read_at(&mut buffer, at)?;
+                if got == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                take(&mut state, &buffer[..got]);
+                at += got as u64;
+            }
+            Ok(state)
+        };
+        self.inner.pool.run(read).await?
     }
 
     pub(crate) fn open_view(

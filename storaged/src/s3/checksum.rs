@@ -1,6 +1,7 @@
 //! Checksums that a client gives with an object, in a header or behind the body, and whether they hold.
 
 use super::error::coded;
+use crate::store::ChecksumType;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use crc_fast::CrcAlgorithm;
@@ -86,9 +87,9 @@ impl Algorithm {
 
     /// The checksum of these bytes.
     pub fn sum(self, bytes: &[u8]) -> String {
-        let mut hasher = self.hasher();
-        hasher.update(bytes);
-        self.of(hasher.finalize()).expect("the hasher was made for it")
+        let mut summing = Summing::new(self);
+        summing.update(bytes);
+        summing.value()
     }
 
     fn of(self, sums: s3s::dto::Checksum) -> Option<String> {
@@ -99,6 +100,52 @@ impl Algorithm {
             Algorithm::Sha1 => sums.checksum_sha1,
             Algorithm::Sha256 => sums.checksum_sha256,
         }
+    }
+}
+
+/// A checksum in the making.
+pub struct Summing {
+    algorithm: Algorithm,
+    hasher: ChecksumHasher,
+}
+
+impl Summing {
+    /// Of no bytes yet.
+    #[must_use]
+    pub fn new(algorithm: Algorithm) -> Summing {
+        Summing { algorithm, hasher: algorithm.hasher() }
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// The checksum of all of them.
+    #[must_use]
+    pub fn value(self) -> String {
+        self.algorithm.of(self.hasher.finalize()).expect("the hasher was made for it")
+    }
+}
+
+/// Checksums as answers show them: nothing, not even of what kind, where there are none.
+#[must_use]
+pub fn shown(sums: &[(String, String)], kind: ChecksumType) -> s3s::dto::Checksum {
+    let sum = |algorithm: Algorithm| {
+        let found = sums.iter().find(|(name, _)| name == algorithm.name());
+        found.map(|(_, value)| value.clone())
+    };
+    let kind = match kind {
+        ChecksumType::FullObject => "FULL_OBJECT",
+        ChecksumType::Composite => "COMPOSITE",
+    };
+    s3s::dto::Checksum {
+        checksum_crc32: sum(Algorithm::Crc32),
+        checksum_crc32c: sum(Algorithm::Crc32c),
+        checksum_crc64nvme: sum(Algorithm::Crc64Nvme),
+        checksum_sha1: sum(Algorithm::Sha1),
+        checksum_sha256: sum(Algorithm::Sha256),
+        checksum_type: (!sums.is_empty()).then(|| kind.to_owned().into()),
     }
 }
 

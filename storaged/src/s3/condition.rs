@@ -1,7 +1,10 @@
 //! Conditions of a request (RFC 9110, 13): whether an object is to be read or written. Pure.
 
-use crate::store::ETagValue;
+use crate::store::{ETagValue, ObjectRecord};
+use http::HeaderMap;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
 use s3s::dto::{ETag, ETagCondition, Timestamp};
+use s3s::{S3Error, s3_error};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// What a reader wants to hold.
@@ -33,7 +36,7 @@ impl Conditions {
     pub fn check(&self, tag: &ETagValue, modified_ms: u64) -> Outcome {
         let modified = seconds(modified_ms);
         let passes = match (&self.matches, &self.unmodified_since) {
-            (Some(condition), _) => holds(condition, tag),
+            (Some(condition), _) => is_same(condition, tag),
             (None, Some(since)) => modified <= *since,
             (None, None) => true,
         };
@@ -47,6 +50,64 @@ impl Conditions {
         };
         if is_news { Outcome::Proceed } else { Outcome::NotModified }
     }
+}
+
+/// What a writer wants to hold of the object that is there.
+#[derive(Debug, Default)]
+pub struct WriteConditions {
+    /// It is this one.
+    pub matches: Option<ETagCondition>,
+    /// It is another one, or none.
+    pub none_match: Option<ETagCondition>,
+}
+
+/// Why a writer may not write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// 412.
+    Failed,
+    /// 404: the object that is to be this one is not there.
+    Missing,
+}
+
+impl WriteConditions {
+    /// What the headers say, where the protocol library does not read them.
+    ///
+    /// # Errors
+    /// When they make no sense.
+    pub fn of(headers: &HeaderMap) -> Result<WriteConditions, S3Error> {
+        let condition = |name: http::HeaderName| {
+            let value = headers.get(&name).map(|value| value.as_bytes());
+            let parsed = value.map(ETagCondition::parse_http_header).transpose();
+            parsed.map_err(|e| s3_error!(InvalidArgument, "invalid header: {name}: {e}"))
+        };
+        Ok(WriteConditions { matches: condition(IF_MATCH)?, none_match: condition(IF_NONE_MATCH)? })
+    }
+
+    /// Whether they hold.
+    ///
+    /// # Errors
+    /// What is to be answered when they don't.
+    pub fn check(&self, current: Option<&ObjectRecord>) -> Result<(), WriteOutcome> {
+        let tag = current.map(|record| &record.meta.etag);
+        match (&self.matches, tag) {
+            (Some(_), None) => return Err(WriteOutcome::Missing),
+            (Some(condition), Some(tag)) if !is_same(condition, tag) => {
+                return Err(WriteOutcome::Failed);
+            }
+            (Some(_), Some(_)) | (None, _) => {}
+        }
+        match (&self.none_match, tag) {
+            (Some(condition), Some(tag)) if holds(condition, tag) => Err(WriteOutcome::Failed),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+}
+
+/// Whether a condition names this very object: a weak tag never does (RFC 9110, 13.1.1).
+fn is_same(condition: &ETagCondition, current: &ETagValue) -> bool {
+    let is_weak = matches!(condition, ETagCondition::ETag(ETag::Weak(_)));
+    !is_weak && holds(condition, current)
 }
 
 /// Whether a condition names this object.
@@ -70,6 +131,7 @@ pub fn seconds(modified_ms: u64) -> Timestamp {
 #[cfg(test)]
 mod test {
     use super::*;
+    use proptest::prelude::*;
 
     const MD5: [u8; 16] = [0xab; 16];
 
@@ -119,5 +181,43 @@ mod test {
             modified_since: Some(seconds(9_000)),
         };
         assert_eq!(check(&both), Outcome::Proceed);
+    }
+
+    #[test]
+    fn a_weak_tag_never_matches_but_is_enough_to_have_it_already() {
+        let weak = || tag(&format!("W/{}", ours()));
+        let given = Conditions { matches: weak(), ..Conditions::default() };
+        assert_eq!(check(&given), Outcome::Failed);
+        let given = Conditions { none_match: weak(), ..Conditions::default() };
+        assert_eq!(check(&given), Outcome::NotModified);
+    }
+
+    proptest! {
+        #[test]
+        fn a_writer_writes_when_what_is_there_is_what_it_thinks(
+            there in proptest::option::of(0_u8..3), matches in 0_u8..5, none_match in 0_u8..5,
+        ) {
+            // 0 to 2: a tag; 3: any; 4: nothing said.
+            let condition = |which: u8| match which {
+                0..=2 => tag(&format!("\"{}\"", ETagValue::from([which; 16]))),
+                3 => tag("*"),
+                _ => None,
+            };
+            let record = there.map(|byte| {
+                let meta = crate::store::Metadata { etag: [byte; 16].into(), ..Default::default() };
+                let content = crate::store::ContentRef::Inline(bytes::Bytes::new());
+                ObjectRecord::new(crate::store::Version(1), content, 0, meta)
+            });
+            let conditions =
+                WriteConditions { matches: condition(matches), none_match: condition(none_match) };
+            let is = |which: u8| there.is_some_and(|byte| which == byte || which == 3);
+            let expected = match there {
+                None if matches < 4 => Err(WriteOutcome::Missing),
+                _ if matches < 4 && !is(matches) => Err(WriteOutcome::Failed),
+                _ if none_match < 4 && is(none_match) => Err(WriteOutcome::Failed),
+                _ => Ok(()),
+            };
+            prop_assert_eq!(conditions.check(record.as_ref()), expected);
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::{Payload, integrity, post, range, resource, screen, told};
 use crate::accounts::Accounts;
 use crate::front::{Answer, Service};
 use http::header::RANGE;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use s3s::service::S3Service;
 use s3s::{Body, S3Error, s3_error};
 use std::sync::Arc;
@@ -91,6 +91,10 @@ fn without_signature(parts: &mut http::request::Parts) {
 }
 
 fn with_payload(mut response: Response<Body>) -> Response<Body> {
+    // The library knows one status for an answer to a HEAD.
+    if let Some(status) = response.extensions_mut().remove::<StatusCode>() {
+        *response.status_mut() = status;
+    }
     match response.extensions_mut().remove::<Payload>() {
         None => response,
         Some(Payload::Bytes(bytes)) => response.map(|_| Body::from(bytes)),

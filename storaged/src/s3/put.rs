@@ -4,18 +4,20 @@
 //! file that is sealed before its record is made. Either way nothing is visible before all of it is
 //! there, checked, and on disk.
 
-use super::checksum::{Algorithm, Expected};
-use super::condition::{etag, holds};
+use super::checksum::{self, Expected};
+use super::condition::{WriteConditions, WriteOutcome, etag};
 use super::get::precondition_failed;
-use super::{Api, error, lock};
+use super::post::FromForm;
+use super::{Api, error, lock, writing};
 use crate::events::{Change, EventKind};
 use crate::store::{
-    Content, INLINE_BYTES_MAX, Metadata, ObjectPath, Staging, Txn, TxnError, Written, bucket,
+    ChecksumType, Content, INLINE_BYTES_MAX, Metadata, ObjectPath, Staging, Txn, TxnError, Written,
+    bucket,
 };
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use s3s::crypto::{Checksum, Md5};
-use s3s::dto::{ETagCondition, PutObjectInput, PutObjectOutput, StreamingBlob, TimestampFormat};
+use s3s::dto::{PutObjectInput, PutObjectOutput, StreamingBlob};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 use std::pin::Pin;
 
@@ -23,15 +25,20 @@ use std::pin::Pin;
 const OBJECT_BYTES_MAX: u64 = 5 << 40;
 /// What is gathered before it is handed to the disk, in bytes: a hand-over costs two thread switches.
 const BATCH_BYTES: usize = 256 * 1024;
-/// Bytes of a user's metadata, names and values: as S3 has it.
-const USER_METADATA_BYTES_MAX: usize = 2048;
 
 /// Why the record was not made.
-enum Refused {
+pub(super) enum Refused {
     NoBucket,
-    Precondition,
-    NoKey,
+    Condition(WriteOutcome),
+    /// In S3's words.
+    Told(S3Error),
     Store(TxnError),
+}
+
+impl From<WriteOutcome> for Refused {
+    fn from(outcome: WriteOutcome) -> Refused {
+        Refused::Condition(outcome)
+    }
 }
 
 impl From<TxnError> for Refused {
@@ -47,8 +54,12 @@ pub(super) async fn put(
     let admitted = api.admitted(&req)?;
     let wish = lock::Wish::of_put(api, &req)?;
     let teller = api.teller(&req)?;
+    let kind = match req.extensions.get::<FromForm>() {
+        Some(FromForm) => EventKind::CreatedPost,
+        None => EventKind::CreatedPut,
+    };
     let S3Request { input, headers, trailing_headers, .. } = req;
-    refuse_unserved(&input)?;
+    writing::refuse_unserved(&headers)?;
     let path = admitted.path(&input.key)?;
     let length = input.content_length.map(|length| {
         u64::try_from(length).map_err(|_| s3_error!(InvalidArgument, "the length is negative"))
@@ -58,7 +69,7 @@ pub(super) async fn put(
         return Err(s3_error!(EntityTooLarge, "an object has at most {OBJECT_BYTES_MAX} bytes"));
     }
     let mut expected = Expected::of(&headers)?;
-    let mut meta = metadata(&input)?;
+    let mut meta = writing::described(&headers, input.metadata.as_ref())?;
     let mut body = Reader { body: input.body, read: 0 };
     let content = receive(api, &mut body, length, &mut expected, &mut meta.etag.md5).await?;
     if length.is_some_and(|length| length != body.read) {
@@ -66,101 +77,32 @@ pub(super) async fn put(
     }
     let trailers = trailing_headers.and_then(|trailers| trailers.take());
     let sum = expected.check(meta.etag.md5, trailers.as_ref())?;
-    meta.checksums = vec![(sum.0.name().to_owned(), sum.1.clone())];
+    let sums = vec![(sum.0.name().to_owned(), sum.1)];
+    meta.checksums.clone_from(&sums);
     let tag = meta.etag;
     meta.modified_ms = super::now_ms();
     meta.acl = admitted.acl();
     wish.grant(admitted.bucket()?, meta.modified_ms, &mut meta)?;
-    let conditions = (input.if_match, input.if_none_match);
+    let conditions = WriteConditions { matches: input.if_match, none_match: input.if_none_match };
     let name = input.bucket.clone();
     let (size, time_ms) = (body.read, meta.modified_ms);
     let done = api.store.transact(move |txn| commit(txn, &name, &path, content, meta, &conditions));
     let written = done.await.map_err(|e| error::transact(e, refusal))?;
     let key = input.key;
-    let change = || [Change::created(EventKind::CreatedPut, key, size, tag, &written, time_ms)];
+    let change = || [Change::created(kind, key, size, tag, &written, time_ms)];
     api.tell(&teller, &input.bucket, change).await;
-    let mut output = PutObjectOutput {
+    let sums = checksum::shown(&sums, ChecksumType::FullObject);
+    Ok(S3Response::new(PutObjectOutput {
+        checksum_crc32: sums.checksum_crc32,
+        checksum_crc32c: sums.checksum_crc32c,
+        checksum_crc64nvme: sums.checksum_crc64nvme,
+        checksum_sha1: sums.checksum_sha1,
+        checksum_sha256: sums.checksum_sha256,
+        checksum_type: sums.checksum_type,
         e_tag: Some(etag(&tag)),
         version_id: written.shown().map(|version| version.to_string()),
         ..PutObjectOutput::default()
-    };
-    let (algorithm, value) = sum;
-    let place = match algorithm {
-        Algorithm::Crc32 => &mut output.checksum_crc32,
-        Algorithm::Crc32c => &mut output.checksum_crc32c,
-        Algorithm::Crc64Nvme => &mut output.checksum_crc64nvme,
-        Algorithm::Sha1 => &mut output.checksum_sha1,
-        Algorithm::Sha256 => &mut output.checksum_sha256,
-    };
-    *place = Some(value);
-    output.checksum_type = Some("FULL_OBJECT".to_owned().into());
-    Ok(S3Response::new(output))
-}
-
-/// What would be promised and not kept is refused.
-fn refuse_unserved(input: &PutObjectInput) -> S3Result<()> {
-    let refused = |what: &str| Err(s3_error!(NotImplemented, "{what} is not served"));
-    if input.server_side_encryption.is_some()
-        || input.sse_customer_algorithm.is_some()
-        || input.sse_customer_key.is_some()
-        || input.ssekms_key_id.is_some()
-    {
-        return refused("server-side encryption");
-    }
-    if input.tagging.is_some() {
-        return refused("tagging");
-    }
-    if input.storage_class.as_ref().is_some_and(|class| class.as_str() != "STANDARD") {
-        return refused("a storage class other than STANDARD");
-    }
-    if input.website_redirect_location.is_some() {
-        return refused("website redirection");
-    }
-    if input.write_offset_bytes.is_some() {
-        return refused("appending");
-    }
-    Ok(())
-}
-
-fn metadata(input: &PutObjectInput) -> S3Result<Metadata> {
-    let user = input.metadata.iter().flatten();
-    let mut user: Vec<_> = user.map(|(name, value)| (name.clone(), value.clone())).collect();
-    user.sort();
-    let size: usize = user.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if size > USER_METADATA_BYTES_MAX {
-        return Err(s3_error!(
-            MetadataTooLarge,
-            "metadata has at most {USER_METADATA_BYTES_MAX} bytes, this has {size}"
-        ));
-    }
-    let expires = input.expires.as_ref().map(|time| {
-        let mut text = Vec::new();
-        time.format(TimestampFormat::HttpDate, &mut text)
-            .map_err(|_| s3_error!(InvalidArgument, "the Expires is no date"))?;
-        String::from_utf8(text).map_err(|_| s3_error!(InvalidArgument, "the Expires is no date"))
-    });
-    let headers = [
-        ("cache-control", input.cache_control.clone()),
-        ("content-disposition", input.content_disposition.clone()),
-        ("content-encoding", input.content_encoding.as_deref().and_then(lasting_encoding)),
-        ("content-language", input.content_language.clone()),
-        ("expires", expires.transpose()?),
-    ];
-    let kept = headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    Ok(Metadata {
-        content_type: input.content_type.clone(),
-        headers: kept.collect(),
-        user,
-        ..Metadata::default()
-    })
-}
-
-/// A content encoding without what was only for the way here.
-fn lasting_encoding(text: &str) -> Option<String> {
-    let lasting: Vec<_> =
-        text.split(',').map(str::trim).filter(|part| *part != "aws-chunked").collect();
-    let text = lasting.join(",");
-    (!text.is_empty()).then_some(text)
+    }))
 }
 
 struct Reader {
@@ -244,48 +186,28 @@ fn commit(
     path: &ObjectPath,
     content: Content,
     meta: Metadata,
-    (matches, none_match): &(Option<ETagCondition>, Option<ETagCondition>),
+    conditions: &WriteConditions,
 ) -> Result<Written, Refused> {
-    // The bucket may have gone while the body came.
-    let owned = bucket(txn, name).map_err(TxnError::from)?;
-    if owned.is_none_or(|record| record.owner != path.account) {
-        return Err(Refused::NoBucket);
-    }
-    if matches.is_some() || none_match.is_some() {
-        let found = txn.object(path).map_err(TxnError::from)?;
-        match (matches, &found) {
-            (Some(_), None) => return Err(Refused::NoKey),
-            (Some(tag), Some(record)) if !holds(tag, &record.meta.etag) => {
-                return Err(Refused::Precondition);
-            }
-            (Some(_) | None, _) => {}
-        }
-        if let (Some(tag), Some(record)) = (none_match, &found)
-            && holds(tag, &record.meta.etag)
-        {
-            return Err(Refused::Precondition);
-        }
-    }
+    check_bucket(txn, name, path)?;
+    conditions.check(txn.object(path).map_err(TxnError::from)?.as_ref())?;
     Ok(txn.put_object(path, content, meta)?)
 }
 
-fn refusal(refused: Refused) -> S3Error {
-    match refused {
-        Refused::NoBucket => s3_error!(NoSuchBucket, "the specified bucket does not exist"),
-        Refused::Precondition => precondition_failed(),
-        Refused::NoKey => s3_error!(NoSuchKey, "the specified key does not exist"),
-        Refused::Store(error) => error::txn(&error),
-    }
+/// The bucket may have gone, or changed hands, since the request was let in.
+pub(super) fn check_bucket(txn: &Txn<'_>, name: &str, path: &ObjectPath) -> Result<(), Refused> {
+    let owned = bucket(txn, name).map_err(TxnError::from)?;
+    let ours = owned.is_some_and(|record| record.owner == path.account);
+    if ours { Ok(()) } else { Err(Refused::NoBucket) }
 }
 
-#[cfg(test)]
-mod test {
-    use super::*;
-
-    #[test]
-    fn the_encoding_of_the_way_is_not_kept() {
-        assert_eq!(lasting_encoding("aws-chunked"), None);
-        assert_eq!(lasting_encoding("aws-chunked, gzip"), Some("gzip".to_owned()));
-        assert_eq!(lasting_encoding("gzip,br"), Some("gzip,br".to_owned()));
+pub(super) fn refusal(refused: Refused) -> S3Error {
+    match refused {
+        Refused::NoBucket => s3_error!(NoSuchBucket, "the specified bucket does not exist"),
+        Refused::Condition(WriteOutcome::Failed) => precondition_failed(),
+        Refused::Condition(WriteOutcome::Missing) => {
+            s3_error!(NoSuchKey, "the specified key does not exist")
+        }
+        Refused::Told(error) => error,
+        Refused::Store(error) => error::txn(&error),
     }
 }

@@ -418,6 +418,19 @@ impl Store {
         self.inner.files.open_blob(&|| self.inner.committer.view(), blob)
     }
 
+    /// Reads a blob from end to end, away from the caller's thread, giving its bytes to `take` piece by piece.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn read_through<T: Send + 'static>(
+        &self,
+        file: Arc<ObjectFile>,
+        state: T,
+        take: fn(&mut T, &[u8]),
+    ) -> io::Result<T> {
+        self.inner.files.read_through(file, state, take).await
+    }
+
     /// An object's bytes for a zone: a descriptor beneath the read-only view, that nobody can reopen for
     /// writing. Keep it until the zone is gone: a small object's file goes with it.
     ///

@@ -61,6 +61,10 @@ const FAMILIES: [&str; 8] = [
     "x-amz-website-redirect-location",
 ];
 
+/// An extension of a request: it was a form.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FromForm;
+
 /// Whether a request brings a form.
 pub(super) fn is_form(parts: &Parts) -> bool {
     parts.method == Method::POST && super::screen::is_form(&parts.headers)
@@ -111,6 +115,7 @@ pub(super) async fn enter(
     *request.headers_mut() = headers(&parts, &head)?;
     *request.extensions_mut() = parts.extensions;
     request.extensions_mut().insert(Proven(caller));
+    request.extensions_mut().insert(FromForm);
     Ok((request, wishes))
 }
 
