@@ -4,6 +4,7 @@ use super::access::Action;
 use super::condition::holds;
 use super::get::precondition_failed;
 use super::{Api, error, lock, version};
+use crate::events::{Change, EventKind};
 use crate::store::{Deleted, Deleter, ObjectPath, Txn, TxnError, VersionRef, bucket};
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
@@ -13,6 +14,9 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
 /// Keys of one DeleteObjects: as S3 has it.
 const KEYS_MAX: usize = 1000;
+
+/// What is told of: that a version has gone, that a delete marker was laid.
+const KINDS: (EventKind, EventKind) = (EventKind::RemovedDelete, EventKind::RemovedMarker);
 
 enum Refused {
     NoBucket,
@@ -47,17 +51,20 @@ pub(super) async fn one(
     let admitted = api.admitted(&req)?;
     let asked = req.input.bypass_governance_retention;
     let bypass_governance = lock::bypasses(api, &req, asked, &req.input.bucket, &req.input.key)?;
+    let teller = api.teller(&req)?;
     let input = req.input;
     let version = version::named(input.version_id.as_deref())?;
     let path = admitted.path(&input.key)?;
     let target = Target { path, version, condition: input.if_match };
     let deleter = Deleter { now_ms: super::now_ms(), bypass_governance };
-    let name = input.bucket;
+    let name = input.bucket.clone();
     let done = api.store.transact(move |txn| {
         check_bucket(txn, &name, &target.path)?;
         target.remove(txn, deleter)
     });
-    let deleted = done.await.map_err(|e| error::transact(e, refusal))?;
+    let (deleted, sequence) = done.await.map_err(|e| error::transact(e, refusal))?;
+    let change = || Change::deleted(KINDS, input.key, deleted, sequence, deleter.now_ms);
+    api.tell(&teller, &input.bucket, change).await;
     let (marker, id) = match deleted {
         // Of a version that is not there, nothing is known but that it is gone.
         Deleted::Nothing => (false, version),
@@ -80,7 +87,8 @@ struct Target {
 }
 
 impl Target {
-    fn remove(&self, txn: &mut Txn<'_>, deleter: Deleter) -> Result<Deleted, Refused> {
+    /// What became of it, and the number that orders this among other changes of the key.
+    fn remove(&self, txn: &mut Txn<'_>, deleter: Deleter) -> Result<(Deleted, u64), Refused> {
         if let Some(condition) = &self.condition {
             let found = txn.object(&self.path).map_err(TxnError::from)?;
             if found.is_some_and(|record| !holds(condition, &record.meta.etag)) {
@@ -88,7 +96,8 @@ impl Target {
             }
         }
         // What is not there is as good as deleted.
-        Ok(txn.delete_object(&self.path, self.version, deleter)?)
+        let deleted = txn.delete_object(&self.path, self.version, deleter)?;
+        Ok((deleted, txn.next_sequence()))
     }
 }
 
@@ -102,6 +111,7 @@ pub(super) async fn many(
     if objects.is_empty() || objects.len() > KEYS_MAX {
         return Err(s3_error!(MalformedXML, "1 to {KEYS_MAX} keys are to be given"));
     }
+    let teller = api.teller(&req)?;
     let now_ms = super::now_ms();
     let (mut wanted, mut errors) = (Vec::new(), Vec::new());
     for object in objects {
@@ -119,7 +129,7 @@ pub(super) async fn many(
         for (target, deleter, object) in wanted {
             check_bucket(txn, &name, &target.path)?;
             match target.remove(txn, deleter) {
-                Ok(done) => deleted.push((object, done)),
+                Ok((done, sequence)) => deleted.push((object, done, sequence)),
                 Err(refused @ (Refused::Precondition | Refused::Store(TxnError::Locked))) => {
                     failed.push(told(&object, &refusal(refused)))
                 }
@@ -130,7 +140,15 @@ pub(super) async fn many(
     });
     let (deleted, failed) = done.await.map_err(|e| error::transact(e, refusal))?;
     errors.extend(failed);
-    let deleted = deleted.into_iter().filter(|_| !quiet).map(|(object, done)| shown(object, done));
+    let changes = || {
+        let change = |(object, done, sequence): &(ObjectIdentifier, Deleted, u64)| {
+            Change::deleted(KINDS, object.key.clone(), *done, *sequence, now_ms)
+        };
+        deleted.iter().filter_map(change).collect::<Vec<_>>()
+    };
+    api.tell(&teller, &req.input.bucket, changes).await;
+    let deleted = deleted.into_iter().filter(|_| !quiet);
+    let deleted = deleted.map(|(object, done, _)| shown(object, done));
     Ok(S3Response::new(DeleteObjectsOutput {
         deleted: Some(deleted.collect()),
         errors: (!errors.is_empty()).then_some(errors),
