@@ -204,7 +204,7 @@ impl Supervisor {
                     self.order_end(End::Restart);
                 }
                 // Nothing in the system has reason to send these; the control socket is for asking.
-                Ok(Some(Signal::Terminate | Signal::Other(_))) => {}
+                Ok(Some(Signal::Terminate | Signal::Hangup | Signal::Other(_))) => {}
                 Ok(None) => return,
                 Err(error) => {
                     self.console.say(&format!("cannot read signals: {error}"));

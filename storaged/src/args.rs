@@ -3,7 +3,7 @@
 use crate::events::Webhook;
 use clap::{ArgGroup, Parser, ValueEnum};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 use wire::machine::{Account, Accounts, ConfigError};
 
@@ -61,7 +61,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "account")]
     ssh_key: Option<PathBuf>,
 
-    /// A file of accounts: `[[account]]` tables with name, access_key, secret_key, ssh_keys.
+    /// A file of accounts: `[[account]]` tables with name, access_key, secret_key, ssh_keys. It is read again
+    /// when it changes, and on SIGHUP.
     #[arg(long, value_name = "FILE")]
     accounts: Option<PathBuf>,
 
@@ -144,6 +145,12 @@ pub enum ArgsError {
 }
 
 impl Args {
+    /// The file of accounts, if they come from one.
+    #[must_use]
+    pub fn accounts_file(&self) -> Option<&Path> {
+        self.accounts.as_deref()
+    }
+
     /// The accounts that the command line or the file gives.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //!                                                       ─▶ drain front ─▶ stop wire ─▶ shut the store down
 //! ```
 
-use crate::accounts::{Accounts, AccountsError};
+use crate::accounts::{Accounts, AccountsError, Changes, Watch};
 use crate::args::{Args, ArgsError, Durability};
 use crate::certificate::{self, CertificateError};
 use crate::events::{Events, EventsError};
@@ -25,13 +25,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use sys::activation::{self, ActivationError};
-use sys::signal::Signals;
+use sys::signal::{Signal, Signals};
 use sys::wait::{For, wait};
 use thiserror::Error;
 
 /// How long requests in progress may take once the daemon is told to end: the supervisor's patience
 /// is 30 s, and the store wants some of it.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// How often the file of accounts is looked at, in milliseconds: a change need not wait for a signal, and
+/// one stat(2) costs nothing.
+const ACCOUNTS_LOOK_MS: u64 = 2000;
 
 /// Why the daemon does not run.
 #[derive(Debug, Error)]
@@ -83,7 +87,12 @@ pub fn run() -> ExitCode {
 
 fn serve(args: &Args) -> Result<(), DaemonError> {
     // Before the first thread, which would take the signals instead.
-    let signals = Signals::take_ends().map_err(DaemonError::Signals)?;
+    let signals = match args.accounts_file() {
+        Some(_) => Signals::take_ends_and_hangup(),
+        None => Signals::take_ends(),
+    };
+    let signals = signals.map_err(DaemonError::Signals)?;
+    let watch = args.accounts_file().map(|path| Watch::new(path.to_owned()));
     let mut handed: HashMap<_, _> = activation::listeners()?.into_iter().collect();
     let given = args.accounts()?;
     let store = Store::open(options(args))?;
@@ -114,7 +123,7 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
         Port { listener: s3, service, kinds: crate::s3::KINDS, tls: None },
         Port {
             listener: manta,
-            service: crate::manta::service(jobs.clone(), accounts),
+            service: crate::manta::service(jobs.clone(), Arc::clone(&accounts)),
             kinds: crate::manta::KINDS,
             tls: None,
         },
@@ -126,7 +135,7 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let front = Front::start(ports, threads(args))?;
     let numbers = numbers(args, &front, &store)?;
     tell("READY=1");
-    wait_for_end(&signals)?;
+    wait_for_end(&signals, watch, || reread(args, &store, &accounts))?;
     log::info!("ending: requests in progress have {} s", DRAIN_TIME_MAX.as_secs());
     tell("STOPPING=1");
     front.drain(DRAIN_TIME_MAX);
@@ -211,11 +220,40 @@ fn tell(state: &str) {
     }
 }
 
-fn wait_for_end(signals: &Signals) -> Result<(), DaemonError> {
-    while signals.next().map_err(DaemonError::Signals)?.is_none() {
-        wait(&[(signals.as_fd(), For::Input)], None).map_err(DaemonError::Signals)?;
+/// Waits for a signal to end, and sees to the file of accounts meanwhile.
+fn wait_for_end(
+    signals: &Signals,
+    mut watch: Option<Watch>,
+    reread: impl Fn(),
+) -> Result<(), DaemonError> {
+    let pause = watch.as_ref().map(|_| ACCOUNTS_LOOK_MS);
+    loop {
+        match signals.next().map_err(DaemonError::Signals)? {
+            None => {}
+            Some(Signal::Hangup) => reread(),
+            Some(_) => return Ok(()),
+        }
+        if watch.as_mut().is_some_and(Watch::has_changed) {
+            reread();
+        }
+        wait(&[(signals.as_fd(), For::Input)], pause).map_err(DaemonError::Signals)?;
     }
-    Ok(())
+}
+
+/// Takes the accounts of the file as it is now; all stay as they are if that can't be.
+fn reread(args: &Args, store: &Store, accounts: &Accounts) {
+    let given = args.accounts().map_err(|error| crate::s3::chain(&error));
+    let entered = given
+        .and_then(|given| accounts.reenter(store, given).map_err(|error| crate::s3::chain(&error)));
+    match entered {
+        Ok(changes) if changes == Changes::default() => {
+            log::info!("the accounts were read again: nothing changed");
+        }
+        Ok(Changes { added, changed, removed }) => log::info!(
+            "the accounts were read again: {added:?} came, {changed:?} changed, {removed:?} went"
+        ),
+        Err(error) => log::error!("the accounts stay as they were: {error}"),
+    }
 }
 
 struct Stderr;

@@ -14,6 +14,8 @@ pub enum Signal {
     Interrupt,
     /// Somebody asks for an orderly end.
     Terminate,
+    /// Hang-up: for a daemon, read the configuration again.
+    Hangup,
     /// Any other of those that were asked for.
     Other(u32),
 }
@@ -48,6 +50,18 @@ impl Signals {
         Self::take(&taken)
     }
 
+    /// Takes the two signals that ask for an end, and the one that asks for reading again, SIGHUP.
+    ///
+    /// # Errors
+    /// What sigprocmask(2) and signalfd(2) say.
+    pub fn take_ends_and_hangup() -> io::Result<Self> {
+        let mut taken = SigSet::empty();
+        taken.add(Number::SIGTERM);
+        taken.add(Number::SIGINT);
+        taken.add(Number::SIGHUP);
+        Self::take(&taken)
+    }
+
     fn take(signals: &SigSet) -> io::Result<Self> {
         signals.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -66,6 +80,7 @@ impl Signals {
             _ if is(Number::SIGCHLD) => Signal::Child,
             _ if is(Number::SIGINT) => Signal::Interrupt,
             _ if is(Number::SIGTERM) => Signal::Terminate,
+            _ if is(Number::SIGHUP) => Signal::Hangup,
             _ => Signal::Other(number),
         }))
     }

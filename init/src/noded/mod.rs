@@ -292,7 +292,7 @@ impl Noded {
         while let Ok(Some(signal)) = self.signals.next() {
             match signal {
                 Signal::Terminate | Signal::Interrupt => return Err(Ended),
-                Signal::Child | Signal::Other(_) => {}
+                Signal::Child | Signal::Hangup | Signal::Other(_) => {}
             }
         }
         let before = self.network.as_ref().and_then(Network::address);

@@ -36,7 +36,7 @@ pub use self::versions::{Deleted, Deleter, Written};
 pub(crate) use self::view::decoded;
 pub(crate) use self::view::numbered;
 pub use self::view::{
-    ViewExt, account, blob, bucket, buckets, newest, object, object_version, versioning,
+    ViewExt, account, accounts, blob, bucket, buckets, newest, object, object_version, versioning,
 };
 pub use crate::committer::TransactError;
 pub use crate::files::{

@@ -137,6 +137,23 @@ pub fn account(view: &(impl View + ?Sized), name: &str) -> Result<Option<Account
     view.get_value(&account_key(name))
 }
 
+/// All accounts that ever were, by name.
+///
+/// # Errors
+/// When the index fails.
+pub fn accounts(view: &(impl View + ?Sized)) -> Result<Vec<(String, AccountId)>, IndexError> {
+    let mut found = Vec::new();
+    view.within(&account_key(""), &mut |key, value| {
+        found.push((key[1..].to_vec(), value.to_vec()));
+        ControlFlow::Continue(())
+    })?;
+    let decode = |(name, id): (Vec<u8>, Vec<u8>)| {
+        let name = String::from_utf8(name);
+        Ok((name.map_err(|_| damaged(AccountId::NAME)(DecodeError::Text))?, decoded(id)?))
+    };
+    found.into_iter().map(decode).collect()
+}
+
 /// A bucket.
 ///
 /// # Errors

@@ -21,9 +21,15 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it with more arguments, and waits until it serves so many ports.
     pub fn start(data: &Path, more: &[&str], ports: usize) -> Daemon {
+        let who = ["--account", "ada", "--access-key", ADA.0, "--secret-key", ADA.1];
+        Daemon::start_for(&who, data, more, ports)
+    }
+
+    /// The same, with other accounts than ada's.
+    pub fn start_for(who: &[&str], data: &Path, more: &[&str], ports: usize) -> Daemon {
         let mut child = Command::new(env!("CARGO_BIN_EXE_storaged"))
-            .args(["--s3", "127.0.0.1:0", "--manta", "127.0.0.1:0", "--account", "ada"])
-            .args(["--access-key", ADA.0, "--secret-key", ADA.1])
+            .args(["--s3", "127.0.0.1:0", "--manta", "127.0.0.1:0"])
+            .args(who)
             .arg("--data")
             .arg(data)
             .args(more)
