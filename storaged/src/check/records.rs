@@ -3,8 +3,8 @@
 use super::{Finding, Report};
 use crate::events::Queued;
 use crate::format::{
-    DecodeError, Keyspace, Value, blob_of_key, bucket_key, bucket_owner_key, config_of_key,
-    path_of_key, state_key, to_unlink_key, version_of_key,
+    DecodeError, Keyspace, Value, blob_of_key, bucket_key, bucket_owner_key, check_upload_row,
+    config_of_key, path_of_key, state_key, to_unlink_key, version_of_key,
 };
 use crate::index::{IndexError, View};
 use crate::jobs;
@@ -111,6 +111,7 @@ fn entry(
         }
         Keyspace::Events => Queued::decode(value.to_vec()).map(drop).map_err(said),
         Keyspace::Settings => Ok(()),
+        Keyspace::Uploads => check_upload_row(key, value).map_err(said),
     }
 }
 

@@ -5,10 +5,12 @@
 //!     seal            ─▶ no writer left, fs-verity, 0400 ─▶ objects/<id >> 12>/<id> ─▶ fsync
 //!     transaction     ─▶ its record; without one the file goes: at once, or at the next start
 //!     to_unlink row   ─▶ the file goes, then the row
+//!   uploads/…         ─▶ parts, and what is made of them: see `assembly`
 //! ```
 //! No file is left without a record: what is staged is swept at start, and of the objects those whose ids
 //! are at or above the lowest that may have been without a record (`blob-floor`) are looked at.
 
+mod assembly;
 pub(crate) mod audit;
 mod cache;
 mod digest;
@@ -20,6 +22,11 @@ mod seal;
 mod staging;
 mod sweep;
 
+pub use assembly::{
+    ASSEMBLED_BYTES_MAX, Begun, Completion, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, PartError,
+    PartWriter, WrittenPart,
+};
+pub(crate) use assembly::{AssembleError, Assembly};
 pub use error::{FilesError, OpenBlobError, SealError, StageError};
 pub(crate) use ids::FLOOR;
 pub use object::{ObjectFile, ViewFile};
@@ -83,12 +90,16 @@ struct Inner {
     root: PathBuf,
     staging: PathBuf,
     objects: PathBuf,
+    uploads: PathBuf,
     view: PathBuf,
     durability: Durability,
     kept_bytes: Option<u64>,
     abilities: Abilities,
     latch: Arc<Latch>,
     pool: Pool,
+    /// Apart from the others, which they would keep busy for long.
+    completers: Pool,
+    entries: assembly::Entries,
     ids: Ids,
     open: OpenFiles,
     /// The directory of objects that was made sure of last, plus one: ids grow, so it is mostly the one.
@@ -101,8 +112,8 @@ impl Files {
     pub(crate) fn open(options: &Options, latch: Arc<Latch>) -> Result<Self, FilesError> {
         let root = options.data.clone();
         let (staging, objects) = (root.join("staging"), root.join("objects"));
-        let inline = objects.join(INLINE_DIRECTORY);
-        for path in [&staging, &objects, &inline] {
+        let (inline, uploads) = (objects.join(INLINE_DIRECTORY), root.join("uploads"));
+        for path in [&staging, &objects, &inline, &uploads] {
             make_directory(path)?;
         }
         sweep::empty(&staging)?;
@@ -114,13 +125,17 @@ impl Files {
             root,
             staging,
             objects,
+            uploads,
             view,
             durability: options.durability,
             kept_bytes: options.kept_bytes,
             abilities,
             latch,
-            pool: Pool::start(options.disk_threads)
+            pool: Pool::start("disk", options.disk_threads)
                 .map_err(FilesError::at("start a disk thread for", &options.data))?,
+            completers: Pool::start("completer", assembly::COMPLETERS)
+                .map_err(FilesError::at("start a completer for", &options.data))?,
+            entries: assembly::Entries::default(),
             ids: Ids::default(),
             open: OpenFiles::new(cache::capacity()),
             directory_made: AtomicU64::new(0),

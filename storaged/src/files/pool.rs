@@ -17,11 +17,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn start(threads: usize) -> io::Result<Self> {
+    pub(super) fn start(name: &str, threads: usize) -> io::Result<Self> {
         let (queue, jobs) = unbounded::<Job>();
         for number in 0..threads.max(1) {
             let jobs = jobs.clone();
-            std::thread::Builder::new().name(format!("disk-{number}")).spawn(move || {
+            std::thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
                 for job in jobs {
                     // A job that panics drops what its caller waits on; the thread goes on.
                     if catch_unwind(AssertUnwindSafe(job)).is_err() {

@@ -19,6 +19,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -119,7 +120,7 @@ impl Inner {
         }
     }
 
-    fn failed(&self, doing: &'static str, what: Doing, source: io::Error) -> SealError {
+    pub(super) fn failed(&self, doing: &'static str, what: Doing, source: io::Error) -> SealError {
         match verdict(what, &source) {
             Verdict::Full => SealError::Full,
             Verdict::Busy => SealError::WriterLeft,
@@ -136,34 +137,39 @@ impl Files {
         if let Some(why) = self.inner.latch.closed() {
             return Err(SealError::ReadOnly(why));
         }
-        let blob = self.next_id(store).await?;
-        // From here on it settles its id, whatever happens, and whoever drops this future.
-        let pending = Pending { blob, inner: Arc::clone(&self.inner), fate: Fate::Remove };
+        let pending = self.inner.pending(store).await?;
         let (body, pieces, trusted) = staging.into_parts();
         let work = move || seal_blocking(pending, &body, &pieces, trusted);
         let sealed = self.inner.pool.run(work).await;
         sealed.map_err(|source| SealError::Io { doing: "seal", source })?
     }
+}
+
+impl Inner {
+    /// An id for a file that is about to be sealed. From here on it is settled, whatever happens, and
+    /// whoever drops this future.
+    pub(super) async fn pending(self: &Arc<Self>, store: &Store) -> Result<Pending, SealError> {
+        let blob = self.next_id(store).await?;
+        Ok(Pending { blob, inner: Arc::clone(self), fate: Fate::Remove })
+    }
 
     async fn next_id(&self, store: &Store) -> Result<BlobId, SealError> {
         loop {
-            if let Some(blob) = self.inner.ids.take() {
+            if let Some(blob) = self.ids.take() {
                 return Ok(blob);
             }
-            let block =
-                store.transact(self.inner.ids.reserve()).await.map_err(|error| match error {
-                    TransactError::Full => SealError::Full,
-                    TransactError::ReadOnly(why) => SealError::ReadOnly(why),
-                    TransactError::Busy
-                    | TransactError::ShutDown
-                    | TransactError::Panicked
-                    | TransactError::TooLarge { .. } => SealError::Busy,
-                    TransactError::Refused(error) => SealError::Io {
-                        doing: "reserve an id for",
-                        source: io::Error::other(error),
-                    },
-                })?;
-            self.inner.ids.add(block);
+            let block = store.transact(self.ids.reserve()).await.map_err(|error| match error {
+                TransactError::Full => SealError::Full,
+                TransactError::ReadOnly(why) => SealError::ReadOnly(why),
+                TransactError::Busy
+                | TransactError::ShutDown
+                | TransactError::Panicked
+                | TransactError::TooLarge { .. } => SealError::Busy,
+                TransactError::Refused(error) => {
+                    SealError::Io { doing: "reserve an id for", source: io::Error::other(error) }
+                }
+            })?;
+            self.ids.add(block);
         }
     }
 }
@@ -186,35 +192,88 @@ fn seal_blocking(
         sys::project::set_project(file.as_fd(), 0)
             .map_err(|errno| failed("reset the project of", Doing::Write)(errno.into()))?;
     }
-    if inner.abilities.xattr {
-        let mut value = vec![XATTR_FORMAT];
-        value.extend_from_slice(&pending.blob.0.to_le_bytes());
-        sys::xattr::set(file.as_fd(), XATTR_NAME, &value)
-            .map_err(|errno| failed("mark", Doing::Write)(errno.into()))?;
-    }
+    mark(&inner, &file, pending.blob)?;
     bar_writers(&inner, &file)?;
-    let size = file.metadata().map_err(failed("look at", Doing::Read))?.len();
-    let verity = inner.abilities.verity;
-    let Measured { md5: read_md5, digest } =
-        measure(&file, md5.is_none(), !verity).map_err(failed("read back", Doing::Read))?;
-    let digest = match digest {
-        Some(digest) => digest,
-        None => Digest(
-            sys::verity::measure(file.as_fd())
-                .map_err(|errno| failed("measure", Doing::Read)(errno.into()))?,
-        ),
-    };
+    let (size, digest, read_md5) = examine(&inner, &file, md5.is_none())?;
     let md5 = md5.or(read_md5).expect("it was computed while writing or while reading");
     file.set_permissions(Permissions::from_mode(0o400)).map_err(failed("protect", Doing::Write))?;
     move_in(&inner, body, pending.blob)?;
+    settle(&inner, &file, pending.blob)?;
+    Ok(Sealed { pending, size, digest, md5 })
+}
+
+/// Seals a file of an upload, which keeps its name there until its record is committed: it is linked, so that
+/// neither a crash nor a failure takes it from the upload. It may have been sealed before, and then failed.
+pub(super) fn seal_linked(
+    pending: Pending,
+    path: &Path,
+    size: u64,
+    md5: [u8; 16],
+) -> Result<Sealed, SealError> {
+    let inner = Arc::clone(&pending.inner);
+    let failed = |doing, what| {
+        let inner = &inner;
+        move |source: io::Error| inner.failed(doing, what, source)
+    };
+    let file = File::open(path).map_err(failed("open", Doing::Write))?;
+    let mode = |mode| Permissions::from_mode(mode);
+    // Who may not write to a file may not mark it either.
+    file.set_permissions(mode(0o600)).map_err(failed("open up", Doing::Write))?;
+    mark(&inner, &file, pending.blob)?;
+    bar_writers(&inner, &file)?;
+    let (found, digest, _) = examine(&inner, &file, false)?;
+    if found != size {
+        let source = io::Error::other(format!("it has {found} bytes instead of {size}"));
+        return Err(SealError::Io { doing: "seal the parts in", source });
+    }
+    file.set_permissions(mode(0o400)).map_err(failed("protect", Doing::Write))?;
+    inner.make_directory_of(pending.blob).map_err(failed("make a directory for", Doing::Write))?;
+    // Fails if the name is taken: an id that is used twice would be the loss of an object.
+    fs::hard_link(path, inner.path_of(pending.blob)).map_err(failed("link", Doing::Write))?;
+    settle(&inner, &file, pending.blob)?;
+    Ok(Sealed { pending, size, digest, md5 })
+}
+
+/// Writes on a file which blob it is.
+fn mark(inner: &Inner, file: &File, blob: BlobId) -> Result<(), SealError> {
+    if !inner.abilities.xattr {
+        return Ok(());
+    }
+    let mut value = vec![XATTR_FORMAT];
+    value.extend_from_slice(&blob.0.to_le_bytes());
+    sys::xattr::set(file.as_fd(), XATTR_NAME, &value)
+        .map_err(|errno| inner.failed("mark", Doing::Write, errno.into()))
+}
+
+/// Size, digest and, if it is wanted, MD5 of a file that nobody writes to any more.
+fn examine(
+    inner: &Inner,
+    file: &File,
+    want_md5: bool,
+) -> Result<(u64, Digest, Option<[u8; 16]>), SealError> {
+    let failed = |doing| move |source| inner.failed(doing, Doing::Read, source);
+    let size = file.metadata().map_err(failed("look at"))?.len();
+    let verity = inner.abilities.verity;
+    let Measured { md5, digest } = measure(file, want_md5, !verity).map_err(failed("read back"))?;
+    let digest = match digest {
+        Some(digest) => digest,
+        None => Digest(
+            sys::verity::measure(file.as_fd()).map_err(|errno| failed("measure")(errno.into()))?,
+        ),
+    };
+    Ok((size, digest, md5))
+}
+
+/// Sees to it that all of a file is on disk: data, tree, mode and name.
+fn settle(inner: &Inner, file: &File, blob: BlobId) -> Result<(), SealError> {
+    let failed = |doing| move |source| inner.failed(doing, Doing::Sync, source);
     if inner.durability == Durability::Fsync {
-        file.sync_all().map_err(failed("sync", Doing::Sync))?;
+        file.sync_all().map_err(failed("sync"))?;
         if !inner.abilities.sync_carries_rename {
-            sync_directory(&inner.directory_of(pending.blob))
-                .map_err(failed("sync the directory of", Doing::Sync))?;
+            sync_directory(&inner.directory_of(blob)).map_err(failed("sync the directory of"))?;
         }
     }
-    Ok(Sealed { pending, size, digest, md5 })
+    Ok(())
 }
 
 /// Waits until nobody can write to the file any more, and sees to it that nobody ever will.
@@ -229,7 +288,8 @@ fn bar_writers(inner: &Inner, file: &File) -> Result<(), SealError> {
                 .and_then(|none| if none { Ok(()) } else { Err(Errno::ETXTBSY) })
         };
         match barred {
-            Ok(()) => return Ok(()),
+            // One that a completion had sealed before it failed is.
+            Ok(()) | Err(Errno::EEXIST) => return Ok(()),
             Err(Errno::ETXTBSY) if Instant::now() < deadline => std::thread::sleep(WRITER_POLL),
             Err(errno) => return Err(inner.failed("seal", Doing::Seal, errno.into())),
         }

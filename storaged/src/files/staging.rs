@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 /// Bytes that are gathered before a disk thread is asked to write them.
 pub const BUFFER_BYTES: usize = 512 << 10;
 /// From this length on, the space of an upload is asked for at its beginning.
-const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
+pub(super) const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 
 /// A staging file. Dropped, it is gone.
 #[derive(Debug)]

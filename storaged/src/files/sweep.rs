@@ -45,7 +45,8 @@ pub(super) fn empty(path: &Path) -> Result<(), FilesError> {
 }
 
 impl Files {
-    /// Removes the objects' files that have no record: all of them have an id at or above the floor.
+    /// Removes the objects' files that have no record, all of which have an id at or above the floor; and
+    /// those of uploads.
     pub(crate) fn sweep(&self, view: &dyn View) -> Result<(), SweepError> {
         let floor: u64 = view.get_value(&state_key(FLOOR))?.unwrap_or(0);
         let reserved: u64 = view.get_value(&state_key(RESERVED))?.unwrap_or(0);
@@ -67,7 +68,7 @@ impl Files {
             log::info!("removed {count} files of objects that were never acknowledged");
         }
         log::debug!("ids from {floor} to {reserved} were looked at");
-        Ok(())
+        self.sweep_uploads(view)
     }
 
     fn sweep_directory(

@@ -35,6 +35,8 @@ pub enum Keyspace {
     BucketConfigs = 10,
     /// Events that wait for webhooks, by webhook and sequence.
     Events = 16,
+    /// Uploads in parts, their parts, and those that were completed lately.
+    Uploads = 11,
 }
 
 impl Keyspace {
@@ -45,7 +47,7 @@ impl Keyspace {
     }
 
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::State,
         Self::Accounts,
         Self::Buckets,
@@ -57,6 +59,7 @@ impl Keyspace {
         Self::Settings,
         Self::BucketConfigs,
         Self::Events,
+        Self::Uploads,
     ];
 
     /// The byte.
@@ -166,14 +169,19 @@ pub fn object_prefix(account: AccountId, area: Area, prefix: &[u8]) -> Vec<u8> {
     key.push(Keyspace::Objects.byte());
     key.extend_from_slice(&account.0.to_be_bytes());
     key.push(area.number());
-    let mut rest = prefix;
+    push_escaped(&mut key, prefix);
+    key
+}
+
+/// Appends bytes, escaped.
+pub(super) fn push_escaped(key: &mut Vec<u8>, bytes: &[u8]) {
+    let mut rest = bytes;
     while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
         key.extend_from_slice(&rest[..=zero]);
         key.push(ESCAPE);
         rest = &rest[zero + 1..];
     }
     key.extend_from_slice(rest);
-    key
 }
 
 /// The start of the keys of all versions of one object: newest first.
@@ -199,7 +207,11 @@ pub fn object_key(path: &ObjectPath, version: Option<Version>) -> Vec<u8> {
 /// When it is not the key of an object.
 pub fn path_of_key(key: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let end = key.len().checked_sub(8).ok_or(DecodeError::Key)?;
-    let mut rest = key.get(OBJECT_HEAD_BYTES..end).ok_or(DecodeError::Key)?;
+    unescaped(key.get(OBJECT_HEAD_BYTES..end).ok_or(DecodeError::Key)?)
+}
+
+/// The bytes that were escaped, given them and the `00 00` that ends them.
+pub(super) fn unescaped(mut rest: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let mut path = Vec::with_capacity(rest.len());
     loop {
         let zero = rest.iter().position(|&byte| byte == 0).ok_or(DecodeError::Key)?;

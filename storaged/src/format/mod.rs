@@ -11,6 +11,7 @@ mod key;
 mod object;
 mod record;
 mod snapshot;
+mod upload;
 mod value;
 
 pub use codec::{DecodeError, Reader, Writer};
@@ -28,5 +29,9 @@ pub use record::{
 pub use snapshot::{
     CHUNK_BYTES, CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, ChunkHead, ChunkWriter,
     SNAPSHOT_HEADER_BYTES, SnapshotDamage, SnapshotHeader, SnapshotReader, parse_snapshot,
+};
+pub use upload::{
+    check_upload_row, completed_key, part_key, read_upload_list_key, upload_key, upload_list_exact,
+    upload_list_key, upload_list_prefix, uploads_prefix,
 };
 pub use value::Value;

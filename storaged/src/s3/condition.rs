@@ -53,7 +53,7 @@ impl Conditions {
 }
 
 /// What a writer wants to hold of the object that is there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct WriteConditions {
     /// It is this one.
     pub matches: Option<ETagCondition>,

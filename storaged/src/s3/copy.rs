@@ -97,7 +97,7 @@ fn source(api: &Api, req: &S3Request<CopyObjectInput>) -> S3Result<Source> {
 }
 
 /// A delete marker that is named can't be read; as a source it is called differently.
-fn as_source(admitted: &Admitted, error: S3Error) -> S3Error {
+pub(super) fn as_source(admitted: &Admitted, error: S3Error) -> S3Error {
     match *error.code() {
         S3ErrorCode::MethodNotAllowed => s3_error!(
             InvalidRequest,

@@ -102,5 +102,9 @@ fn with_payload(mut response: Response<Body>) -> Response<Body> {
             response.extensions_mut().insert(range);
             response
         }
+        Some(Payload::Stream(body)) => {
+            let body = body.lock().expect("no holder of this lock panics").take();
+            response.map(|_| body.unwrap_or_default())
+        }
     }
 }

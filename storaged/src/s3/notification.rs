@@ -43,13 +43,16 @@ impl Api {
         if self.events.rules(bucket).is_none() {
             return;
         }
+        self.events.tell(&self.who(teller), bucket, changes()).await;
+    }
+
+    /// The same, by name.
+    pub(super) fn who(&self, teller: &Teller) -> Who {
         let principal = match &teller.caller {
             Caller::Anonymous => String::new(),
             Caller::Account(account) => account.name.clone(),
         };
-        let owner = self.accounts.name_of(teller.owner);
-        let who = Who { principal, address: teller.address, owner };
-        self.events.tell(&who, bucket, changes()).await;
+        Who { principal, address: teller.address, owner: self.accounts.name_of(teller.owner) }
     }
 }
 

@@ -24,7 +24,7 @@ use std::pin::Pin;
 /// The largest object of one PUT, in bytes: what S3 allows an object to be at most.
 const OBJECT_BYTES_MAX: u64 = 5 << 40;
 /// What is gathered before it is handed to the disk, in bytes: a hand-over costs two thread switches.
-const BATCH_BYTES: usize = 256 * 1024;
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
 /// Why the record was not made.
 pub(super) enum Refused {
@@ -105,9 +105,10 @@ pub(super) async fn put(
     }))
 }
 
-struct Reader {
-    body: Option<StreamingBlob>,
-    read: u64,
+/// A request's body, and how much of it was read.
+pub(super) struct Reader {
+    pub(super) body: Option<StreamingBlob>,
+    pub(super) read: u64,
 }
 
 impl Reader {
@@ -125,7 +126,11 @@ impl Reader {
 
     /// The next bytes, at least as many as asked for unless the body ends. One piece that is enough
     /// is not copied.
-    async fn batch(&mut self, enough: usize, expected: &mut Expected) -> S3Result<Bytes> {
+    pub(super) async fn batch(
+        &mut self,
+        enough: usize,
+        expected: &mut Expected,
+    ) -> S3Result<Bytes> {
         let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
         expected.update(&first);
         if first.len() >= enough {

@@ -18,6 +18,7 @@ mod record;
 pub(crate) mod recover;
 mod txn;
 mod types;
+pub mod uploads;
 mod versions;
 mod view;
 

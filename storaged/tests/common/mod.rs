@@ -25,7 +25,7 @@ pub struct Server {
     pub store: Store,
     pub events: Events,
     _front: Front,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// Access key and secret of an account.
@@ -74,7 +74,12 @@ impl Server {
         .unwrap();
         let client = Client::new(&address.to_string(), keys(ADA));
         client.create_bucket(BUCKET).unwrap();
-        Server { address, client, store, events, _front: front, _data: data }
+        Server { address, client, store, events, _front: front, data }
+    }
+
+    /// The store's directory.
+    pub fn data(&self) -> &std::path::Path {
+        self.data.path()
     }
 
     pub fn ask(&self, method: &str, key: &str, more: Ask<'_>) -> Answer {
