@@ -173,6 +173,9 @@ fn about_store(store: &StoreStatus) -> String {
     if let Some(reason) = &store.read_only {
         text.push_str(&format!("store    writes are refused: {}\n", plain(reason)));
     }
+    for finding in &store.scrub.findings {
+        text.push_str(&format!("store    damaged: {}\n", plain(finding)));
+    }
     text
 }
 

@@ -74,6 +74,11 @@ pub struct Args {
     #[arg(long, env = "MOBULA_DURABILITY", value_enum, default_value_t = Durability::Fsync)]
     pub durability: Durability,
 
+    /// Bytes a second that the scrub reads, which looks at everything once a day for what the disk has
+    /// changed; 0: it does not run.
+    #[arg(long, value_name = "BYTES", default_value_t = crate::scrub::RATE)]
+    pub scrub_rate: u64,
+
     /// Bytes of journal after which a snapshot is made: small ones for tests.
     #[arg(long, value_name = "BYTES", hide = true)]
     pub snapshot_after: Option<u64>,

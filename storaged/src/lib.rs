@@ -23,6 +23,7 @@ pub mod manta;
 pub mod metrics;
 pub mod prefetch;
 pub mod s3;
+pub mod scrub;
 pub mod snapshot;
 pub mod store;
 pub mod tools;

@@ -243,4 +243,23 @@ pub struct StoreStatus {
     pub verity: bool,
     /// Why writes are refused, if they are.
     pub read_only: Option<String>,
+    /// What reading everything again has found.
+    #[serde(default)]
+    pub scrub: ScrubStatus,
+}
+
+/// How the store's scrub is, since storaged started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubStatus {
+    /// Passes over everything that were completed, ever.
+    pub passes: u64,
+    /// When the last one was, if since the start, in milliseconds since 1970.
+    pub last_pass_ms: Option<u64>,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Things found damaged.
+    pub damaged: u64,
+    /// The first of them, in words.
+    pub findings: Vec<String>,
 }

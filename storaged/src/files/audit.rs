@@ -4,6 +4,7 @@ use super::digest::Tree;
 use super::{XATTR_FORMAT, XATTR_NAME, directory_name, file_name};
 use crate::store::{BlobId, BlobRecord, BlobState, Digest};
 use nix::errno::Errno;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -113,7 +114,14 @@ fn inside(file: &File, record: &BlobRecord, pace: &mut Pace<'_>) -> Result<(), F
         if pace(want as u64).is_break() {
             return Ok(());
         }
+        // What is in memory already stays there; what is not is not wanted there.
+        let cached = sys::transfer::cached_pages(file, offset, want as u64).unwrap_or(0);
         file.read_exact_at(&mut buffer[..want], offset).map_err(Fault::Read)?;
+        if cached == 0 {
+            let (offset, want) = (offset.cast_signed(), (want as u64).cast_signed());
+            let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+            posix_fadvise(file, offset, want, advice).map_err(|e| Fault::Read(e.into()))?;
+        }
         if own {
             tree.update(&buffer[..want]);
         }

@@ -156,9 +156,19 @@ pub(super) fn store(text: &mut Text, status: &StoreStatus) {
         text.head(name, "gauge", help);
         text.value(name, &[], value);
     }
-    let name = "mobula_store_sequence";
-    text.head(name, "counter", "The last sequence number that is on disk.");
-    text.value(name, &[], status.sequence);
+    let counters = [
+        ("mobula_store_sequence", "The last sequence number that is on disk.", status.sequence),
+        ("mobula_scrub_bytes_total", "Bytes that the scrub has read.", status.scrub.bytes),
+        (
+            "mobula_scrub_damaged_total",
+            "Objects and files that the scrub found damaged; the status and the log name them.",
+            status.scrub.damaged,
+        ),
+    ];
+    for (name, help, value) in counters {
+        text.head(name, "counter", help);
+        text.value(name, &[], value);
+    }
 }
 
 /// The process itself, under the names that Prometheus's own libraries use.

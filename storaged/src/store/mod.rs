@@ -53,6 +53,7 @@ pub use list_versions::{AfterVersion, VersionEntry, VersionsPage, VersionsQuery,
 use crate::committer::{Committer, Latch, Surroundings};
 use crate::files::{Files, SweepError};
 use crate::index::SharedView;
+use crate::scrub::{self, Scrub};
 use crate::snapshot::{self, Keeper, SnapshotError};
 use home::Home;
 use reaper::{Bell, Reaper};
@@ -93,6 +94,8 @@ pub struct Options {
     pub snapshot_journal_bytes: u64,
     /// Bytes after which the journal begins a new segment.
     pub segment_bytes: u64,
+    /// Bytes a second that the scrub reads; 0: there is none.
+    pub scrub_rate: u64,
 }
 
 /// Threads that write, seal and sync files, unless told otherwise: enough that fsyncs of several
@@ -122,6 +125,7 @@ impl Options {
             disk_threads: DISK_THREADS,
             snapshot_journal_bytes: snapshot::JOURNAL_BYTES,
             segment_bytes: crate::journal::SEGMENT_BYTES_MAX,
+            scrub_rate: 0,
         }
     }
 }
@@ -171,6 +175,7 @@ pub struct Store {
 }
 
 struct Inner {
+    scrub: Scrub,
     keeper: Keeper,
     reaper: Reaper,
     committer: Arc<Committer>,
@@ -190,6 +195,7 @@ impl Drop for Inner {
 impl Inner {
     /// Ends the threads, those that use others first.
     fn stop(&self) {
+        self.scrub.stop();
         self.keeper.stop();
         self.reaper.stop();
         self.committer.shutdown();
@@ -271,6 +277,13 @@ impl Store {
             journal_bytes: options.snapshot_journal_bytes,
         });
         started.map_err(|source| OpenError::Io { doing: "start the snapshots' thread", source })?;
+        let scrub = Scrub::start(scrub::Surroundings {
+            committer: Arc::clone(&committer),
+            objects: options.data.join("objects"),
+            rate: options.scrub_rate,
+        });
+        let scrub =
+            scrub.map_err(|source| OpenError::Io { doing: "start the scrub's thread", source })?;
         if !files.abilities().verity {
             log::warn!(
                 "no fs-verity here: storaged keeps digests of its own, and nothing checks pages as they are read"
@@ -279,7 +292,7 @@ impl Store {
         if !files.abilities().project {
             log::warn!("no project quotas here: what tasks write is not held to their disk limits");
         }
-        let inner = Inner { keeper, reaper, committer, files, latch, id, _home: home };
+        let inner = Inner { scrub, keeper, reaper, committer, files, latch, id, _home: home };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -470,6 +483,7 @@ impl Store {
             sequence: self.inner.committer.sequence(),
             verity: self.inner.files.abilities().verity,
             read_only: self.inner.latch.closed().map(|why| why.to_string()),
+            scrub: self.inner.scrub.status(),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tests::blocklog::{Base, Log, position};
-use tests::build::{program, workspace};
+use tests::build::workspace;
 use tests::cuts::{Moment, choose, rebuild};
 use tests::load::{History, Load, Position};
 use tests::local::Storaged;
@@ -40,7 +40,9 @@ fn main() -> Result<ExitCode> {
     let seed = words.next().map_or(Ok(SEED), |word| word.parse()).context("SEED is a number")?;
     let directory = workspace().join("target/powercuts");
     std::fs::create_dir_all(&directory)?;
-    let program = program("storaged", "storaged")?;
+    // A copy: what is tested does not change while it is.
+    let program = directory.join("storaged");
+    std::fs::copy(tests::build::program("storaged", "storaged")?, &program)?;
     let bench = Bench { directory, program, seed };
     let kept = bench.play("fsync", cuts)?;
     println!("{kept}");
