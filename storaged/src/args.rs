@@ -5,7 +5,7 @@ use clap::{ArgGroup, Parser, ValueEnum};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-use wire::machine::{Account, Accounts, ConfigError};
+use wire::machine::{Account, Accounts, ConfigError, Login};
 
 /// Serves objects over S3 and the Manta API.
 ///
@@ -38,6 +38,12 @@ pub struct Args {
     /// The certificate's key, as PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+
+    /// Write a line of JSON about every request: an object an hour in the bucket mobula-access-log, which is
+    /// this account's. Give that account keys to read it.
+    #[arg(long, value_name = "ACCOUNT", num_args = 0..=1, default_missing_value = "system")]
+    #[arg(value_parser = |text: &str| Login::try_from(text.to_owned()))]
+    pub access_log: Option<Login>,
 
     /// Where to serve numbers for Prometheus, unsigned: an address that only you reach. Not at all if
     /// it is not given.

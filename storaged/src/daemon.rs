@@ -5,12 +5,14 @@
 //!                                                       ─▶ drain front ─▶ stop wire ─▶ shut the store down
 //! ```
 
+use crate::access_log::{AccessLog, AccessLogError};
 use crate::accounts::{Accounts, AccountsError, Changes, Watch};
 use crate::args::{Args, ArgsError, Durability};
 use crate::certificate::{self, CertificateError};
 use crate::events::{Events, EventsError};
-use crate::front::{Front, FrontError, Kinds, Port, Service};
+use crate::front::{Front, FrontError, Kinds, Port, Service, Setting};
 use crate::jobs::{Jobs, JobsError};
+use crate::metrics::Extra;
 use crate::prefetch::Prefetcher;
 use crate::s3::Settings;
 use crate::store::{self, OpenError, Options, Store};
@@ -54,6 +56,8 @@ enum DaemonError {
     Events(#[from] EventsError),
     #[error(transparent)]
     Wire(#[from] WireError),
+    #[error("can't keep an access log")]
+    AccessLog(#[from] AccessLogError),
     #[error("can't serve HTTPS")]
     Certificate(#[from] CertificateError),
     #[error("can't serve")]
@@ -132,14 +136,18 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     for name in handed.keys() {
         log::warn!("the socket {name:?} was handed over and is not served");
     }
-    let front = Front::start(ports, threads(args))?;
-    let numbers = numbers(args, &front, &store)?;
+    let access_log = access_log(args, &store)?;
+    let lines = access_log.as_ref().and_then(AccessLog::lines);
+    let setting = Setting { threads: threads(args), lines, ..Setting::default() };
+    let front = Front::start_with(ports, setting)?;
+    let numbers = numbers(args, &front, &store, access_log.as_ref())?;
     tell("READY=1");
     wait_for_end(&signals, watch, || reread(args, &store, &accounts))?;
     log::info!("ending: requests in progress have {} s", DRAIN_TIME_MAX.as_secs());
     tell("STOPPING=1");
     front.drain(DRAIN_TIME_MAX);
     drop(numbers);
+    drop(access_log);
     if let Some(wire) = wire {
         wire.stop();
     }
@@ -163,11 +171,34 @@ fn https(args: &Args, service: &Arc<dyn Service>) -> Result<Option<Port>, Daemon
     }))
 }
 
+/// The access log. A store that can't take it now, because it is full, say, is served without.
+fn access_log(args: &Args, store: &Store) -> Result<Option<AccessLog>, DaemonError> {
+    let Some(account) = &args.access_log else { return Ok(None) };
+    match AccessLog::start(store, &args.data, account.as_str()) {
+        Ok(log) => Ok(Some(log)),
+        Err(error @ AccessLogError::Taken { .. }) => Err(error.into()),
+        Err(error) => {
+            log::error!("no access log until the next start: {}", crate::s3::chain(&error));
+            Ok(None)
+        }
+    }
+}
+
 /// The front of the numbers: a thread of its own, so that whoever reads them holds up no request.
-fn numbers(args: &Args, front: &Front, store: &Store) -> Result<Option<Front>, DaemonError> {
+fn numbers(
+    args: &Args,
+    front: &Front,
+    store: &Store,
+    access_log: Option<&AccessLog>,
+) -> Result<Option<Front>, DaemonError> {
     let Some(address) = args.metrics else { return Ok(None) };
     let listener = listener(None, address, "metrics")?;
-    let service = crate::metrics::service(front.counts(), store.clone(), Vec::new());
+    let extras = access_log.into_iter().map(|log| Extra {
+        name: "mobula_access_log_dropped_total",
+        help: "Lines of the access log that were lost for want of time or room.",
+        value: log.dropped(),
+    });
+    let service = crate::metrics::service(front.counts(), store.clone(), extras.collect());
     Ok(Some(Front::start(
         vec![Port { listener, service, kinds: Kinds::one("metrics"), tls: None }],
         1,

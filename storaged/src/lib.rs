@@ -6,8 +6,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 pub mod accounts;
 pub mod args;
+pub mod calendar;
 pub mod certificate;
 pub mod check;
 pub mod committer;

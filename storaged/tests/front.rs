@@ -201,3 +201,36 @@ fn s3_is_served_encrypted_with_a_certificate_that_is_kept() {
     drop(daemon);
     put(&Daemon::start(data.path(), &arguments, 3), "b");
 }
+
+#[test]
+fn every_request_is_a_line_of_the_access_log() {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["--access-log", "ada"];
+    let mut daemon = Daemon::start(data.path(), &arguments, 2);
+    daemon.create_bucket();
+    let client = daemon.client();
+    client.put(BUCKET, "k", b"abc").unwrap();
+    client.get(BUCKET, "k").unwrap();
+    client.get(BUCKET, "none").unwrap();
+    drop(client);
+    daemon.terminate();
+    assert!(daemon.wait().success());
+    let daemon = Daemon::start(data.path(), &arguments, 2);
+    let bucket = storaged::access_log::BUCKET;
+    let keys = daemon.client().keys(bucket).unwrap();
+    let read = |key: &String| daemon.client().get(bucket, key).unwrap().unwrap();
+    let text = String::from_utf8(keys.iter().flat_map(read).collect()).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen: Vec<_> = lines
+        .iter()
+        .map(|line| (line["operation"].as_str().unwrap(), line["status"].as_u64().unwrap()))
+        .collect();
+    let expected =
+        [("CreateBucket", 200), ("PutObject", 200), ("GetObject", 200), ("GetObject", 404)];
+    assert_eq!(seen, expected, "{text}");
+    let put = &lines[1];
+    assert_eq!((&put["port"], &put["length"]), (&"s3".into(), &"3".into()));
+    assert_eq!((&put["access_key"], &put["remote"]), (&common::ADA.0.into(), &"127.0.0.1".into()));
+    assert_eq!(put["target"], format!("/{BUCKET}/k"));
+}

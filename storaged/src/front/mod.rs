@@ -13,6 +13,8 @@ pub mod counts;
 pub mod head;
 pub mod input;
 pub mod limits;
+mod line;
+pub mod lines;
 pub mod mailbox;
 mod origin;
 mod peer;
@@ -149,6 +151,17 @@ struct Control {
     drain_until: OnceLock<Instant>,
 }
 
+/// How a front is set.
+#[derive(Debug, Default)]
+pub struct Setting {
+    /// Ring threads; one at least.
+    pub threads: usize,
+    /// How long things may take.
+    pub times: limits::Times,
+    /// Where a line about each request goes; without it there are none.
+    pub lines: Option<lines::Lines>,
+}
+
 /// The running front.
 pub struct Front {
     threads: Vec<JoinHandle<()>>,
@@ -163,18 +176,15 @@ impl Front {
     /// # Errors
     /// [`FrontError`] if the kernel refuses what a front is made of.
     pub fn start(ports: Vec<Port>, threads: usize) -> Result<Front, FrontError> {
-        Front::start_with(ports, threads, limits::Times::default())
+        Front::start_with(ports, Setting { threads, ..Setting::default() })
     }
 
-    /// Starts serving with other limits on how long things may take.
+    /// Starts serving, set otherwise.
     ///
     /// # Errors
     /// As [`Front::start`].
-    pub fn start_with(
-        ports: Vec<Port>,
-        threads: usize,
-        times: limits::Times,
-    ) -> Result<Front, FrontError> {
+    pub fn start_with(ports: Vec<Port>, setting: Setting) -> Result<Front, FrontError> {
+        let Setting { threads, times, lines } = setting;
         let system = |action| move |source| FrontError::System { action, source };
         let counts = Counts::new(ports.iter().map(|port| port.kinds), threads.max(1));
         let ports: Vec<_> = ports
@@ -182,7 +192,6 @@ impl Front {
             .map(|port| worker::Door {
                 listener: Arc::new(port.listener),
                 service: port.service,
-                kind_of: port.kinds.of,
                 tls: port.tls,
             })
             .collect();
@@ -201,6 +210,8 @@ impl Front {
                 mailbox: Arc::clone(&front.mailboxes[number]),
                 places: Arc::clone(&places),
                 counts: Arc::clone(&front.counts.rings[number]),
+                kinds: Arc::clone(&front.counts.ports),
+                lines: lines.clone(),
                 ahead: ahead.clone(),
                 control: Arc::clone(&front.control),
                 times,

@@ -4,13 +4,13 @@ use super::counts::RingCounts;
 use super::limits::{
     CONNECTIONS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES, SWEEP_INTERVAL, Times,
 };
+use super::lines::{Gathered, Lines};
 use super::mailbox::{Mailbox, Waker};
 use super::peer::{Entrance, Peer, Verdict};
 use super::places::{Arrival, Places};
 use super::read_ahead::ReadAhead;
 use super::response::Clock;
-use super::{Control, FrontError, Service};
-use http::Request;
+use super::{Control, FrontError, Kinds, Service};
 use rustls::ServerConfig;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -50,7 +50,6 @@ pub(super) fn token(what: For, name: u64) -> u64 {
 pub(super) struct Door {
     pub(super) listener: Descriptor,
     pub(super) service: Arc<dyn Service>,
-    pub(super) kind_of: fn(&Request<()>) -> usize,
     pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
@@ -62,6 +61,8 @@ pub(super) struct Setup {
     pub(super) ahead: ReadAhead,
     pub(super) control: Arc<Control>,
     pub(super) counts: RingCounts,
+    pub(super) kinds: Arc<[Kinds]>,
+    pub(super) lines: Option<Lines>,
     pub(super) times: Times,
 }
 
@@ -72,6 +73,10 @@ pub(super) struct Hands {
     pub(super) ahead: ReadAhead,
     pub(super) times: Times,
     pub(super) counts: RingCounts,
+    /// The kinds of request, by port.
+    pub(super) kinds: Arc<[Kinds]>,
+    /// Lines about requests, if they are wanted.
+    pub(super) lines: Option<Gathered>,
     /// Whether connections end with their current response.
     pub(super) draining: bool,
 }
@@ -86,7 +91,6 @@ struct Port {
     /// client is refused at once instead of waiting for nobody.
     listener: Option<Descriptor>,
     service: Arc<dyn Service>,
-    kind_of: fn(&Request<()>) -> usize,
     tls: Option<Arc<ServerConfig>>,
     accepting: Option<Operation>,
 }
@@ -137,13 +141,14 @@ impl Worker {
                 ahead: setup.ahead,
                 times: setup.times,
                 counts: setup.counts,
+                kinds: setup.kinds,
+                lines: setup.lines.map(Gathered::new),
                 draining: false,
             },
             ports: ports
-                .map(|Door { listener, service, kind_of, tls }| Port {
+                .map(|Door { listener, service, tls }| Port {
                     listener: Some(listener),
                     service,
-                    kind_of,
                     tls,
                     accepting: None,
                 })
@@ -250,6 +255,9 @@ impl Worker {
         let now = Instant::now();
         self.next_sweep = now + SWEEP_INTERVAL;
         self.each_peer(|peer, hands| peer.check_time(now, hands));
+        if let Some(lines) = &mut self.hands.lines {
+            lines.give();
+        }
         self.accept();
     }
 
@@ -327,7 +335,6 @@ impl Worker {
         let entrance = Entrance {
             port,
             service: Arc::clone(&self.ports[port].service),
-            kind_of: self.ports[port].kind_of,
             tls: self.ports[port].tls.clone(),
         };
         if let Err(e) = sys::listen::send_at_once(&socket) {

@@ -26,7 +26,7 @@ pub mod notice;
 mod owner;
 pub mod progress;
 pub mod record;
-pub mod time;
+pub use crate::calendar as time;
 pub mod verdict;
 
 pub use held::held_blob;

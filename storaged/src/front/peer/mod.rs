@@ -9,9 +9,10 @@
 //!
 //! The request's body is fed to the handler beside all this. What is sent is in `sending`.
 
+mod counting;
 mod secure;
 
-use crate::front::counts::{Class, PortCounts};
+use crate::front::counts::Class;
 use crate::front::head::{Framing, Head};
 use crate::front::input::{Event, Input};
 use crate::front::limits::{BODY_WINDOW_BYTES, DISCARD_BYTES_MAX};
@@ -23,7 +24,8 @@ use crate::front::sending::{Line, Progress, Sending};
 use crate::front::tls::Tls;
 use crate::front::worker::{For, Hands, token};
 use crate::front::{Answer, Origin, Service};
-use http::{Request, Response, StatusCode};
+use counting::Running;
+use http::{Request, Response};
 use rustls::ServerConfig;
 use s3s::Body;
 use secure::Aside;
@@ -88,17 +90,8 @@ pub(in crate::front) struct Entrance {
     /// Its number.
     pub(in crate::front) port: usize,
     pub(in crate::front) service: Arc<dyn Service>,
-    pub(in crate::front) kind_of: fn(&Request<()>) -> usize,
     /// How it is encrypted, if it is.
     pub(in crate::front) tls: Option<Arc<ServerConfig>>,
-}
-
-/// A request until it is counted.
-struct Running {
-    kind: usize,
-    since: Instant,
-    /// Of the answer that is on its way.
-    status: Option<StatusCode>,
 }
 
 pub(in crate::front) struct Peer {
@@ -219,7 +212,7 @@ impl Peer {
     ) -> Verdict {
         self.touched = Instant::now();
         if let Ok(&sent) = result {
-            self.counts(hands).sent.add(sent as u64);
+            self.count_sent(sent as u64, hands);
         }
         if let Some(aside) = self.aside.take() {
             return match result {
@@ -308,7 +301,8 @@ impl Peer {
                 let tls = self.tls.as_deref_mut();
                 let mut line = Line { socket: &self.socket, waker: &self.waker, tls };
                 let progress = sending.go_on(&mut line, hands);
-                hands.counts[self.entrance.port].sent.add(sending.take_moved());
+                let moved = sending.take_moved();
+                self.count_sent(moved, hands);
                 match progress {
                     Progress::Waits => Next::Wait,
                     Progress::Done => {
@@ -364,9 +358,7 @@ impl Peer {
 
     fn call(&mut self, head: Head, hands: &mut Hands) {
         self.touched = Instant::now();
-        let kind = (self.entrance.kind_of)(&head.request);
-        self.running = Some(Running { kind, since: self.touched, status: None });
-        self.counts(hands).begun.add(1);
+        self.begin_counting(&head, hands);
         self.keep_alive = head.keep_alive;
         self.owes_continue = false;
         let (method, version) = (head.request.method().clone(), head.request.version());
@@ -456,8 +448,8 @@ impl Peer {
     /// Answers with a refusal, then closes.
     fn refuse(&mut self, refusal: Refusal, hands: &mut Hands) -> Verdict {
         self.touched = Instant::now();
-        match &mut self.running {
-            Some(running) => running.status = Some(refusal.status()),
+        match self.running {
+            Some(_) => self.answered(refusal.status()),
             None => self.counts(hands).refused.add(1),
         }
         self.keep_alive = false;
@@ -471,29 +463,10 @@ impl Peer {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    fn counts<'a>(&self, hands: &'a Hands) -> &'a PortCounts {
-        &hands.counts[self.entrance.port]
-    }
-
-    /// The request that is running has its answer.
-    fn answered(&mut self, status: StatusCode) {
-        if let Some(running) = &mut self.running {
-            running.status = Some(status);
-        }
-    }
-
-    /// Counts the request that is over, if there is one.
-    fn count_request(&mut self, class: Class, hands: &Hands) {
-        if let Some(running) = self.running.take() {
-            let time = self.touched.saturating_duration_since(running.since);
-            self.counts(hands).request(running.kind, class, time);
-        }
-    }
-
-    fn finish_response(&mut self, hands: &Hands) {
+    fn finish_response(&mut self, hands: &mut Hands) {
         self.touched = Instant::now();
-        let status = self.running.as_ref().and_then(|running| running.status);
-        self.count_request(status.map_or(Class::Cut, Class::of), hands);
+        let class = self.running.as_ref().map_or(Class::Cut, Running::class);
+        self.count_request(class, hands);
         // The handler is done with the body, whatever is left of it.
         self.feed = None;
         self.work = Work::Discarding(0);

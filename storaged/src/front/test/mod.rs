@@ -124,8 +124,7 @@ fn serve_with(
     (
         Front::start_with(
             vec![Port { listener, service, kinds: Kinds::one("toy"), tls }],
-            2,
-            times,
+            Setting { threads: 2, times, lines: None },
         )
         .unwrap(),
         address,

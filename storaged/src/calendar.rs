@@ -1,4 +1,4 @@
-//! The clock as jobs use it: for people to read. Nothing is ordered by it.
+//! The clock and the calendar, for people to read. Nothing is ordered by them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
