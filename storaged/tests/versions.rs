@@ -153,9 +153,7 @@ fn versions_are_listed_in_pages_that_miss_nothing() {
         let answer = page(&[&[("max-keys", "2")], markers].concat());
         assert_eq!(answer.status, 200, "{}", answer.text());
         let keys = answer.elements("Key");
-        let mut entries: Vec<_> = keys.into_iter().zip(answer.elements("VersionId")).collect();
-        // Markers come before versions in a page, wherever they stand.
-        entries.sort_by_key(|entry| expected.iter().position(|other| other == entry));
+        let entries: Vec<_> = keys.into_iter().zip(answer.elements("VersionId")).collect();
         seen.extend(entries);
         if answer.elements("IsTruncated") == ["false"] {
             break;

@@ -178,7 +178,7 @@ fn is_directory(view: &dyn View, path: &crate::store::ObjectPath) -> Result<bool
     let mut prefix = path.bytes().to_vec();
     prefix.push(b'/');
     // A listing: what is hidden behind a delete marker makes no directory.
-    let query = crate::store::ListQuery {
+    let mut query = crate::store::ListQuery {
         account: path.account,
         area: path.area,
         prefix,
@@ -186,5 +186,12 @@ fn is_directory(view: &dyn View, path: &crate::store::ObjectPath) -> Result<bool
         after: None,
         max: 1,
     };
-    Ok(!crate::store::list(view, &query)?.entries.is_empty())
+    loop {
+        let page = crate::store::list(view, &query)?;
+        match (page.entries.is_empty(), page.next) {
+            (false, _) => return Ok(true),
+            (true, None) => return Ok(false),
+            (true, next) => query.after = next,
+        }
+    }
 }

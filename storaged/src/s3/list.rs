@@ -34,8 +34,9 @@ pub(super) fn version_1(
     let owner = api.accounts.name_of(admitted.bucket()?.owner);
     let page = asked.page(api, &admitted, delimiter.as_deref())?;
     let found = Found::of(&page, &owner, &input.bucket, encoding, true);
-    // Without a delimiter the last key is the marker, and clients know.
-    let next = page.next.as_ref().filter(|_| delimiter.is_some());
+    // Without a delimiter the last key of a full page is the marker, and clients know.
+    let is_full = page.entries.len() == max;
+    let next = page.next.as_ref().filter(|_| delimiter.is_some() || !is_full);
     let next = next.map(|next| encoding.text(key_of(place_path(next), &input.bucket)));
     Ok(S3Response::new(ListObjectsOutput {
         common_prefixes: Some(found.prefixes),

@@ -2,7 +2,7 @@
 
 use super::condition::etag;
 use super::list::{Encoding, key_of, marker_place, page_size, time};
-use super::{Api, bucket, error};
+use super::{Api, Payload, bucket, error};
 use crate::store::{
     After, AfterVersion, Area, ChecksumType, ObjectPath, Summary, Version, VersionEntry,
     VersionRef, VersionsPage, VersionsQuery, View, list_versions, object_version,
@@ -11,7 +11,12 @@ use s3s::dto::{
     CommonPrefix, DeleteMarkerEntry, ListObjectVersionsInput, ListObjectVersionsOutput,
     ObjectVersion, Owner,
 };
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::xml::{SerResult, Serialize, Serializer};
+use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use std::io::Write;
+
+/// The name space of S3's documents.
+const XMLNS: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 pub(super) fn list(
     api: &Api,
@@ -54,22 +59,77 @@ pub(super) fn list(
             (Some(key), Some(VersionRef::Id(*version).to_string()))
         }
     };
-    Ok(S3Response::new(ListObjectVersionsOutput {
-        common_prefixes: Some(found.prefixes),
-        delete_markers: Some(found.markers),
+    let result = ListResult {
         delimiter: input.delimiter.map(|text| encoding.text(text.as_bytes())),
-        encoding_type: input.encoding_type,
-        is_truncated: Some(page.next.is_some()),
-        key_marker: Some(encoding.text(input.key_marker.unwrap_or_default().as_bytes())),
-        max_keys: Some(max as i32),
-        name: Some(input.bucket),
+        encoding_type: input.encoding_type.map(|kind| kind.as_str().to_owned()),
+        is_truncated: page.next.is_some(),
+        key_marker: encoding.text(input.key_marker.unwrap_or_default().as_bytes()),
+        max_keys: max as i32,
+        name: input.bucket,
         next_key_marker,
         next_version_id_marker,
-        prefix: Some(encoding.text(prefix.as_bytes())),
-        version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
-        versions: Some(found.versions),
-        ..ListObjectVersionsOutput::default()
-    }))
+        prefix: encoding.text(prefix.as_bytes()),
+        version_id_marker: input.version_id_marker.unwrap_or_default(),
+        found,
+    };
+    let mut response = S3Response::new(ListObjectVersionsOutput::default());
+    response.extensions.insert(Payload::Bytes(result.to_xml()?.into()));
+    Ok(response)
+}
+
+/// The answer as AWS writes it: versions and delete markers in one order. The library would write all delete
+/// markers first, and some clients go by the order.
+struct ListResult {
+    delimiter: Option<String>,
+    encoding_type: Option<String>,
+    is_truncated: bool,
+    key_marker: String,
+    max_keys: i32,
+    name: String,
+    next_key_marker: Option<String>,
+    next_version_id_marker: Option<String>,
+    prefix: String,
+    version_id_marker: String,
+    found: Found,
+}
+
+impl ListResult {
+    fn to_xml(&self) -> S3Result<Vec<u8>> {
+        let mut xml = Vec::with_capacity(512 + 512 * self.found.rows.len());
+        let mut to = Serializer::new(&mut xml);
+        let written = to.decl().and_then(|()| self.serialize(&mut to));
+        written.map_err(S3Error::internal_error)?;
+        Ok(xml)
+    }
+}
+
+impl Serialize for ListResult {
+    fn serialize<W: Write>(&self, to: &mut Serializer<W>) -> SerResult {
+        to.element_with_ns("ListVersionsResult", XMLNS, |to| {
+            let optional = [
+                ("Delimiter", &self.delimiter),
+                ("EncodingType", &self.encoding_type),
+                ("NextKeyMarker", &self.next_key_marker),
+                ("NextVersionIdMarker", &self.next_version_id_marker),
+            ];
+            to.content("Name", &self.name)?;
+            to.content("Prefix", &self.prefix)?;
+            to.content("KeyMarker", &self.key_marker)?;
+            to.content("VersionIdMarker", &self.version_id_marker)?;
+            to.content("MaxKeys", &self.max_keys)?;
+            to.content("IsTruncated", &self.is_truncated)?;
+            for (name, value) in optional {
+                value.iter().try_for_each(|value| to.content(name, value))?;
+            }
+            for row in &self.found.rows {
+                match row {
+                    Row::Version(version) => to.content("Version", version)?,
+                    Row::Marker(marker) => to.content("DeleteMarker", marker)?,
+                }
+            }
+            to.flattened_list("CommonPrefixes", &self.found.prefixes)
+        })
+    }
 }
 
 /// Where a page is to start, as clients say it.
@@ -120,15 +180,19 @@ impl Marker<'_> {
     }
 }
 
+enum Row {
+    Version(ObjectVersion),
+    Marker(DeleteMarkerEntry),
+}
+
 struct Found {
-    versions: Vec<ObjectVersion>,
-    markers: Vec<DeleteMarkerEntry>,
+    rows: Vec<Row>,
     prefixes: Vec<CommonPrefix>,
 }
 
 impl Found {
     fn of(page: &VersionsPage, owner: &Owner, bucket: &str, encoding: Encoding) -> Found {
-        let mut found = Found { versions: Vec::new(), markers: Vec::new(), prefixes: Vec::new() };
+        let mut found = Found { rows: Vec::new(), prefixes: Vec::new() };
         for entry in &page.entries {
             match entry {
                 VersionEntry::Prefix(path) => {
@@ -149,16 +213,16 @@ impl Found {
         let last_modified = Some(time(summary.modified_ms));
         let version_id = Some(summary.version_ref().to_string());
         if summary.is_marker() {
-            self.markers.push(DeleteMarkerEntry {
+            self.rows.push(Row::Marker(DeleteMarkerEntry {
                 is_latest,
                 key,
                 last_modified,
                 owner,
                 version_id,
-            });
+            }));
             return;
         }
-        self.versions.push(ObjectVersion {
+        self.rows.push(Row::Version(ObjectVersion {
             checksum_algorithm: summary.checksum.as_deref().map(algorithm),
             checksum_type: summary.checksum.as_ref().map(|_| type_text(summary.checksum_type)),
             e_tag: Some(etag(&summary.etag)),
@@ -170,7 +234,7 @@ impl Found {
             size: Some(super::get::signed(summary.size)),
             storage_class: Some("STANDARD".to_owned().into()),
             version_id,
-        });
+        }));
     }
 }
 

@@ -14,6 +14,10 @@ use std::ops::{Bound, ControlFlow};
 /// walking about this many entries that lie side by side.
 const OLD_VERSIONS_WALKED_MAX: usize = 8;
 
+/// Entries that one page looks at and does not show, at the most: delete markers, and versions walked
+/// through. A page is made while a connection's thread waits; this many take a few milliseconds.
+pub(super) const HIDDEN_MAX: usize = 10_000;
+
 /// What to list. Paths are those of [`super::ObjectPath`]: an S3 front puts `bucket/` before its keys.
 #[derive(Debug, Clone)]
 pub struct ListQuery {
@@ -60,7 +64,8 @@ pub enum ListEntry {
 pub struct ListPage {
     /// Objects and common prefixes in one order.
     pub entries: Vec<ListEntry>,
-    /// Where the next page starts; `None` when this is the last.
+    /// Where the next page starts; `None` when this is the last. A page that is not full may have one: it
+    /// looked at much that does not show.
     pub next: Option<After>,
 }
 
@@ -83,7 +88,7 @@ pub fn list(view: &(impl View + ?Sized), query: &ListQuery) -> Result<ListPage, 
             None => return Ok(page),
         },
     };
-    let mut walk = Walk { query, page, stem: Vec::new(), older: 0 };
+    let mut walk = Walk { query, page, stem: Vec::new(), older: 0, hidden: 0 };
     walk_range(view, (from, &end), &mut |key, value| walk.visit(key, value))?;
     Ok(walk.page)
 }
@@ -147,12 +152,15 @@ struct Walk<'q> {
     stem: Vec<u8>,
     /// How many of its older versions were walked through.
     older: usize,
+    /// How many entries were looked at that do not show.
+    hidden: usize,
 }
 
 impl Walk<'_> {
     fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<Step, IndexError> {
         let stem = stem_of_key(key).map_err(damaged("key of an object"))?;
         if *stem == *self.stem {
+            self.hidden += 1;
             self.older += 1;
             let tall = self.older == OLD_VERSIONS_WALKED_MAX;
             return Ok(if tall { over(stem) } else { Step::On });
@@ -161,7 +169,13 @@ impl Walk<'_> {
         self.stem.extend_from_slice(stem);
         self.older = 0;
         if is_marker(value).map_err(damaged("object record"))? {
-            return Ok(Step::On);
+            self.hidden += 1;
+            if self.hidden < HIDDEN_MAX {
+                return Ok(Step::On);
+            }
+            let path = path_of_key(key).map_err(damaged("key of an object"))?;
+            self.page.next = Some(After::Path(path));
+            return Ok(Step::Done);
         }
         if self.page.entries.len() == self.query.max {
             self.page.next = self.page.entries.last().map(|entry| match entry {

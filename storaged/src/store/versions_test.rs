@@ -315,6 +315,7 @@ impl Bed {
                 ListEntry::Prefix(prefix) => (prefix.clone(), 0, None),
             }));
             let Some(next) = page.next else { return seen };
+            // None is short here: that takes many more entries that do not show.
             assert_eq!(page.entries.len(), max, "only full pages go on");
             query.after = Some(next);
         }
@@ -385,6 +386,35 @@ fn a_tall_stack_is_sought_over_and_its_null_version_found_at_once() {
     };
     assert_eq!(list(&view, &query).unwrap().entries.len(), 2);
     assert!(view.visits.take() < 15);
+}
+
+#[test]
+fn a_page_ends_after_so_many_delete_markers_and_the_next_goes_on_there() {
+    let count = super::list::HIDDEN_MAX * 2 + 5;
+    let path = |n: usize| ObjectPath::of_key(OWNER, BUCKET, format!("{n:06}").as_bytes()).unwrap();
+    let entry = |n: usize| {
+        let number = Version(n as u64 + 1);
+        let record = match n + 1 == count {
+            true => ObjectRecord::new(number, ContentRef::Blob(SHARED), 1, Metadata::default()),
+            false => ObjectRecord::marker(number, true, None, 0),
+        };
+        (crate::format::object_key(&path(n), Some(number)), Some(record.encode()))
+    };
+    let mut index = MemoryIndex::default();
+    let changes: Changes = (0..count).map(entry).collect();
+    index.apply(&changes, 1, Persist::Later).unwrap();
+    let view = index.view().unwrap();
+    let (prefix, delimiter) = (b"b/".to_vec(), b"/".to_vec());
+    let mut query =
+        ListQuery { account: OWNER, area: Area::Stor, prefix, delimiter, after: None, max: 5 };
+    for _ in 0..2 {
+        let page = list(&*view, &query).unwrap();
+        assert_eq!(page.entries, []);
+        query.after = page.next;
+        assert!(query.after.is_some());
+    }
+    let page = list(&*view, &query).unwrap();
+    assert_eq!((page.entries.len(), page.next), (1, None));
 }
 
 #[test]
