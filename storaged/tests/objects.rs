@@ -294,3 +294,75 @@ fn metadata_is_any_text_up_to_its_limit() {
     assert_eq!(put(&"v".repeat(2047)).status, 200);
     assert_eq!(code(&put(&"v".repeat(2048))), (400, "MetadataTooLarge".to_owned()));
 }
+
+#[test]
+fn a_deletion_may_be_conditional() {
+    let server = Server::start();
+    let tag = server.client.put(BUCKET, "k", b"abc").unwrap();
+    let delete = |name: &str, value: &str| {
+        let headers = [(name, value)];
+        server.ask("DELETE", "k", Ask { headers: &headers, ..Ask::new("", "") }).status
+    };
+    assert_eq!(delete("if-match", "\"00\""), 412);
+    assert_eq!(delete("x-amz-if-match-size", "4"), 412);
+    assert!(server.client.get(BUCKET, "k").unwrap().is_some());
+    assert_eq!(delete("if-match", &tag), 204);
+    assert_eq!(delete("if-match", &tag), 204);
+}
+
+fn settle(server: &Server, name: &str, document: &str) {
+    let (path, query) = (format!("/{BUCKET}"), [(name, "")]);
+    let ask = Ask { query: &query, body: Some(document.as_bytes()), ..Ask::new("PUT", &path) };
+    let answer = server.client.request(&ask).unwrap();
+    assert!(answer.status < 300, "{}", answer.text());
+}
+
+#[test]
+fn an_old_version_is_brought_back_by_copying_it() {
+    let server = Server::start();
+    let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    settle(&server, "versioning", on);
+    let old = server.put("k", &[], b"old").header("x-amz-version-id").to_owned();
+    server.put("k", &[], b"new");
+    let source = format!("bucket/k?versionId={old}");
+    let copied = server.put("k", &[("x-amz-copy-source", &source)], b"");
+    assert_eq!((copied.status, copied.header("x-amz-copy-source-version-id")), (200, &*old));
+    assert!(!copied.header("x-amz-version-id").is_empty());
+    assert_eq!(server.client.get(BUCKET, "k").unwrap().unwrap(), b"old");
+    let marker = server.ask("DELETE", "k", Ask::new("", ""));
+    let from = |source: &str| code(&server.put("c", &[("x-amz-copy-source", source)], b""));
+    assert_eq!(from("bucket/k"), (404, "NoSuchKey".to_owned()));
+    let source = format!("bucket/k?versionId={}", marker.header("x-amz-version-id"));
+    assert_eq!(from(&source), (400, "InvalidRequest".to_owned()));
+    let query = [("tagging", ""), ("versionId", &*old)];
+    let body = b"<Tagging><TagSet><Tag><Key>a</Key><Value/></Tag></TagSet></Tagging>";
+    let tagged =
+        server.ask("PUT", "k", Ask { query: &query, body: Some(body), ..Ask::new("", "") });
+    assert_eq!((tagged.status, tagged.header("x-amz-version-id")), (200, &*old));
+}
+
+#[test]
+fn whoever_may_write_may_send_a_form_without_a_signature() {
+    let server = Server::start();
+    settle(&server, "publicAccessBlock", "<PublicAccessBlockConfiguration/>");
+    let policy = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
+        "Action": ["s3:PutObject", "s3:GetObject"], "Resource": "arn:aws:s3:::bucket/in/*"}]}"#;
+    settle(&server, "policy", policy);
+    let form = |key: &str| {
+        let field = "--e\r\nContent-Disposition: form-data; name=";
+        let body = format!("{field}key\r\n\r\n{key}\r\n{field}file\r\n\r\nabc\r\n--e--\r\n");
+        let headers = [("content-type", "multipart/form-data; boundary=e")];
+        let (path, signing) = (format!("/{BUCKET}"), Signing::Anonymous);
+        let body = Some(body.as_bytes());
+        let ask = Ask { headers: &headers, body, signing, ..Ask::new("POST", &path) };
+        server.client.request(&ask).unwrap().status
+    };
+    assert_eq!((form("in/a"), form("out/a")), (204, 403));
+    let get = |query: &[(&str, &str)]| {
+        let signing = Signing::Anonymous;
+        code(&server.ask("GET", "in/a", Ask { query, signing, ..Ask::new("", "") }))
+    };
+    assert_eq!(get(&[]).0, 200);
+    let overriding = [("response-content-type", "text/html")];
+    assert_eq!(get(&overriding), (400, "InvalidRequest".to_owned()));
+}

@@ -104,6 +104,32 @@ impl WriteConditions {
     }
 }
 
+/// What who deletes wants to hold of the object, if it is there: what is not, is as good as deleted.
+#[derive(Debug, Default)]
+pub struct DeleteConditions {
+    /// It is this one.
+    pub matches: Option<ETagCondition>,
+    /// It was written in this second.
+    pub modified: Option<Timestamp>,
+    /// It has so many bytes.
+    pub size: Option<i64>,
+}
+
+impl DeleteConditions {
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.matches.is_none() && self.modified.is_none() && self.size.is_none()
+    }
+
+    /// Whether they hold.
+    pub fn hold(&self, record: &ObjectRecord) -> bool {
+        let modified = seconds(record.meta.modified_ms);
+        self.matches.as_ref().is_none_or(|condition| is_same(condition, &record.meta.etag))
+            && self.modified.as_ref().is_none_or(|time| *time == modified)
+            && self.size.is_none_or(|size| u64::try_from(size) == Ok(record.size))
+    }
+}
+
 /// Whether a condition names this very object: a weak tag never does (RFC 9110, 13.1.1).
 fn is_same(condition: &ETagCondition, current: &ETagValue) -> bool {
     let is_weak = matches!(condition, ETagCondition::ETag(ETag::Weak(_)));
@@ -190,6 +216,22 @@ mod test {
         assert_eq!(check(&given), Outcome::Failed);
         let given = Conditions { none_match: weak(), ..Conditions::default() };
         assert_eq!(check(&given), Outcome::NotModified);
+    }
+
+    #[test]
+    fn a_deletion_may_name_tag_second_and_size() {
+        let meta =
+            crate::store::Metadata { etag: MD5.into(), modified_ms: 5_999, ..Default::default() };
+        let content = crate::store::ContentRef::Inline(bytes::Bytes::new());
+        let record = ObjectRecord::new(crate::store::Version(1), content, 7, meta);
+        let hold = |matches, modified: u64, size| {
+            DeleteConditions { matches, modified: Some(seconds(modified)), size: Some(size) }
+                .hold(&record)
+        };
+        assert!(hold(tag(&ours()), 5_000, 7) && DeleteConditions::default().hold(&record));
+        assert!(!hold(tag("\"00\""), 5_000, 7));
+        assert!(!hold(tag(&ours()), 4_000, 7));
+        assert!(!hold(tag(&ours()), 5_000, 8) && !hold(None, 5_000, -1));
     }
 
     proptest! {

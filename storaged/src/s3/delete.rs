@@ -1,11 +1,13 @@
 //! DeleteObject and DeleteObjects.
 
 use super::access::Action;
-use super::condition::holds;
+use super::condition::DeleteConditions;
 use super::get::precondition_failed;
 use super::{Api, error, lock, version};
 use crate::events::{Change, EventKind};
-use crate::store::{Deleted, Deleter, ObjectPath, Txn, TxnError, VersionRef, bucket};
+use crate::store::{
+    Deleted, Deleter, ObjectPath, Txn, TxnError, VersionRef, bucket, object_version,
+};
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
     ETagCondition, Error, ObjectIdentifier,
@@ -55,7 +57,12 @@ pub(super) async fn one(
     let input = req.input;
     let version = version::named(input.version_id.as_deref())?;
     let path = admitted.path(&input.key)?;
-    let target = Target { path, version, condition: input.if_match };
+    let conditions = DeleteConditions {
+        matches: input.if_match,
+        modified: input.if_match_last_modified_time,
+        size: input.if_match_size,
+    };
+    let target = Target { path, version, conditions };
     let deleter = Deleter { now_ms: super::now_ms(), bypass_governance };
     let name = input.bucket.clone();
     let done = api.store.transact(move |txn| {
@@ -83,15 +90,19 @@ pub(super) async fn one(
 struct Target {
     path: ObjectPath,
     version: Option<VersionRef>,
-    condition: Option<ETagCondition>,
+    conditions: DeleteConditions,
 }
 
 impl Target {
     /// What became of it, and the number that orders this among other changes of the key.
     fn remove(&self, txn: &mut Txn<'_>, deleter: Deleter) -> Result<(Deleted, u64), Refused> {
-        if let Some(condition) = &self.condition {
-            let found = txn.object(&self.path).map_err(TxnError::from)?;
-            if found.is_some_and(|record| !holds(condition, &record.meta.etag)) {
+        if !self.conditions.is_empty() {
+            let found = match self.version {
+                None => txn.object(&self.path),
+                Some(version) => object_version(txn, &self.path, version),
+            };
+            let found = found.map_err(TxnError::from)?;
+            if found.is_some_and(|record| !self.conditions.hold(&record)) {
                 return Err(Refused::Precondition);
             }
         }
@@ -187,8 +198,12 @@ fn target(
     let path = api.may_version(req, action, bucket, &object.key, named)?.path(&object.key)?;
     let asked = req.input.bypass_governance_retention;
     let bypass = lock::bypasses(api, req, asked, bucket, &object.key)?;
-    let condition = object.e_tag.clone().map(ETagCondition::ETag);
-    Ok((Target { path, version, condition }, bypass))
+    let conditions = DeleteConditions {
+        matches: object.e_tag.clone().map(ETagCondition::ETag),
+        modified: object.last_modified_time.clone(),
+        size: object.size,
+    };
+    Ok((Target { path, version, conditions }, bypass))
 }
 
 fn told(object: &ObjectIdentifier, error: &S3Error) -> Error {

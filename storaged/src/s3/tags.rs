@@ -47,9 +47,9 @@ fn unescaped(text: &str) -> Option<String> {
 /// # Errors
 /// What S3 says when they can't be.
 pub fn of_document(tags: Vec<Tag>, count_max: usize) -> Result<Tags, S3Error> {
-    let pair = |tag: Tag| Some((tag.key?, tag.value.unwrap_or_default()));
+    let pair = |tag: Tag| Some((tag.key?, tag.value?));
     let tags = tags.into_iter().map(pair).collect::<Option<Tags>>();
-    let tags = tags.ok_or_else(|| s3_error!(MalformedXML, "a tag has no Key"))?;
+    let tags = tags.ok_or_else(|| s3_error!(MalformedXML, "a tag has a key and a value"))?;
     check(&tags, count_max)?;
     Ok(tags)
 }
@@ -120,6 +120,16 @@ mod test {
         assert!(parse("a=1&a=2").is_err());
         assert!(parse("AWS:x=1").is_err());
         assert!(parse("a=%7B%7D").is_err());
+    }
+
+    #[test]
+    fn a_tag_of_a_document_has_both_halves() {
+        let tag = |key: Option<&str>, value: Option<&str>| {
+            let tag = Tag { key: key.map(str::to_owned), value: value.map(str::to_owned) };
+            of_document(vec![tag], 50)
+        };
+        assert_eq!(tag(Some("größe"), Some("")).unwrap(), own(&[("größe", "")]));
+        assert!(tag(Some("a"), None).is_err() && tag(None, Some("b")).is_err());
     }
 
     proptest! {

@@ -33,6 +33,7 @@ pub(super) use settings::{
     get_public_block, new_bucket, policy_status, put_ownership, put_policy, put_public_block,
 };
 
+use super::post::FromForm;
 use super::{Api, error};
 use crate::front::Origin;
 use guard::Ask;
@@ -83,7 +84,7 @@ impl S3Access for Hook {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let origin = origin(cx.extensions_mut());
         let proven = cx.extensions_mut().get::<Proven>().cloned();
-        let form = proven.is_some();
+        let form = cx.extensions_mut().get::<FromForm>().is_some();
         let caller = match proven {
             Some(Proven(caller)) => caller,
             None => self.0.caller(cx.credentials())?,
