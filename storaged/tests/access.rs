@@ -4,106 +4,11 @@
 
 mod common;
 
-use common::{BOB, BUCKET, Server, keys};
-use tests::s3::{Answer, Ask, Client, Signing};
-
-/// As somebody: what they get.
-struct As<'a> {
-    client: Client,
-    signing: Signing,
-    _server: &'a Server,
-}
-
-impl As<'_> {
-    fn ask(&self, method: &str, path: &str, query: &[(&str, &str)], more: Ask<'_>) -> Answer {
-        let empty = || matches!(method, "PUT" | "POST").then_some(&b""[..]);
-        let body = more.body.or_else(empty);
-        let ask = Ask { method, path, query, signing: self.signing, body, ..more };
-        self.client.request(&ask).unwrap()
-    }
-
-    fn plain(&self, method: &str, path: &str) -> Answer {
-        self.ask(method, path, &[], Ask::new("", ""))
-    }
-
-    fn put(&self, path: &str, query: &[(&str, &str)], body: &str) -> Answer {
-        let headers = [("content-type", "application/octet-stream")];
-        self.ask(
-            "PUT",
-            path,
-            query,
-            Ask { body: Some(body.as_bytes()), headers: &headers, ..Ask::new("", "") },
-        )
-    }
-
-    fn with(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let body = (method == "PUT").then_some(&b"x"[..]);
-        self.ask(method, path, &[], Ask { headers, body, ..Ask::new("", "") })
-    }
-
-    fn get(&self, key: &str) -> u16 {
-        self.plain("GET", &format!("/{BUCKET}/{key}")).status
-    }
-
-    fn code(&self, key: &str) -> String {
-        said(&self.plain("GET", &format!("/{BUCKET}/{key}")))
-    }
-}
-
-fn said(answer: &Answer) -> String {
-    answer.elements("Code").first().cloned().unwrap_or_else(|| answer.status.to_string())
-}
-
-fn start() -> Server {
-    let server = Server::start();
-    for key in ["k", "open/k", "home/bob/k"] {
-        server.client.put(BUCKET, key, b"secret").unwrap();
-    }
-    server
-}
-
-fn ada(server: &Server) -> As<'_> {
-    As { client: server.client.clone(), signing: Signing::Signed, _server: server }
-}
-
-fn bob(server: &Server) -> As<'_> {
-    let client = Client::new(&server.address.to_string(), keys(BOB));
-    As { client, signing: Signing::Signed, _server: server }
-}
-
-fn nobody(server: &Server) -> As<'_> {
-    As { signing: Signing::Anonymous, ..ada(server) }
-}
-
-fn bucket() -> String {
-    format!("/{BUCKET}")
-}
-
-/// Takes away what keeps the public out.
-fn open(server: &Server) {
-    let answer =
-        ada(server).ask("DELETE", &bucket(), &[("publicAccessBlock", "")], Ask::new("", ""));
-    assert_eq!(answer.status, 204, "{}", answer.text());
-}
-
-fn policy(server: &Server, statements: &str) -> Answer {
-    let text = format!("{{\"Version\":\"2012-10-17\",\"Statement\":[{statements}]}}");
-    ada(server).put(&bucket(), &[("policy", "")], &text)
-}
-
-fn allow(who: &str, action: &str, resource: &str, condition: &str) -> String {
-    statement("Allow", who, action, resource, condition)
-}
-
-fn statement(effect: &str, who: &str, action: &str, resource: &str, condition: &str) -> String {
-    format!(
-        "{{\"Effect\":\"{effect}\",\"Principal\":{who},\"Action\":\"{action}\",\
-         \"Resource\":\"arn:aws:s3:::{BUCKET}{resource}\",\"Condition\":{condition}}}"
-    )
-}
-
-const ALL: &str = "\"*\"";
-const BOBS: &str = "{\"AWS\":\"bob\"}";
+use common::people::{
+    ALL, As, BOBS, ada, allow, bob, bucket, nobody, open, policy, said, start, statement,
+};
+use common::{BUCKET, Server};
+use tests::s3::{Ask, Signing};
 
 /// Every operation there is a way to ask for: method, path below the bucket, query, headers, body.
 type Attack = (

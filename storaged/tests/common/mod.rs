@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod daemon;
+pub mod people;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

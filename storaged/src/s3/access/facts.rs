@@ -110,14 +110,18 @@ impl Facts {
     /// Whether its owner may do anything at all, and nothing about a request need be looked at for that: then
     /// requests are answered the short way. Whatever can deny the owner must say no here.
     #[must_use]
-    pub const fn owner_reads_all(&self) -> bool {
-        matches!(self.rules, Rules::None)
+    pub fn owner_reads_all(&self) -> bool {
+        match &self.rules {
+            Rules::None => true,
+            Rules::Policy(policy) => !policy.denies(),
+            Rules::Broken => false,
+        }
     }
 
     /// Whether nobody but its owner can be allowed anything.
     #[must_use]
     pub fn owner_is_alone(&self) -> bool {
-        self.owner_reads_all() && self.ownership == Ownership::BucketOwnerEnforced
+        matches!(self.rules, Rules::None) && self.ownership == Ownership::BucketOwnerEnforced
     }
 
     /// Whether its policy lets in the public.

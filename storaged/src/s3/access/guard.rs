@@ -1,7 +1,7 @@
 //! Decides about requests: gathers what a decision takes, and says no in the protocol's words.
 
 use super::acl::{ANONYMOUS, Acl, AclError, Canned, Wanted};
-use super::action::{Action, Needs};
+use super::action::{Action, Needs, Scope};
 use super::admitted::{Admitted, Caller};
 use super::context::Context;
 use super::control::Ownership;
@@ -37,6 +37,8 @@ pub(super) struct Ask<'a> {
     pub(super) tags: Option<&'a [(String, String)]>,
     /// Whether the headers are the fields of a form.
     pub(super) form: bool,
+    /// Whether it is about what the request's path names.
+    pub(super) own: bool,
 }
 
 /// An object there is, as far as access to it goes.
@@ -110,36 +112,40 @@ impl Guard {
         ask: &Ask<'_>,
     ) -> S3Result<(bool, Option<Option<crate::store::Version>>)> {
         let listed = facts.ownership != Ownership::BucketOwnerEnforced;
-        let looks = ask.key.is_some() && (listed || facts.asks_for_tags());
-        let found = if looks { self.find(facts, ask)? } else { None };
-        let context = Context {
-            account: caller.name(),
-            owner: &facts.owner_name,
-            origin: ask.origin,
-            headers: ask.headers,
-            query: ask.query,
-            version: ask.version,
-            object_tags: found.as_ref().map(|found| &found.record.meta.tags[..]),
-            tags: ask.tags,
-            form: ask.form,
-            now: SystemTime::now(),
-        };
-        let is_owner = caller.owns(facts);
-        let verdict = |action: Action, key| {
+        let said = |found: Option<&Found>, action, key| {
+            let context = Context {
+                account: caller.name(),
+                owner: &facts.owner_name,
+                origin: ask.origin,
+                headers: ask.headers,
+                query: ask.query,
+                version: ask.version,
+                object_tags: found.map(|found| &found.record.meta.tags[..]),
+                tags: ask.tags,
+                form: ask.form,
+                now: SystemTime::now(),
+            };
             decide(&Case {
                 facts,
                 account: caller.name(),
-                is_owner,
+                is_owner: caller.owns(facts),
                 action,
                 key,
                 values: &|key| context.values(key),
-                object: found.as_ref().map(|found| &found.acl),
+                object: found.map(|found| &found.acl),
             })
         };
-        let lists = matches!(verdict(Action::ListBucket, None), Verdict::Allowed(_));
+        let lists = matches!(said(None, Action::ListBucket, None), Verdict::Allowed(_));
+        let hides = !lists && ask.own && ask.needs != Needs::Write;
+        let looks = ask.key.is_some() && (listed || hides || facts.asks_for_tags());
+        let found = if looks { self.find(facts, ask)? } else { None };
         let mut by = None;
         for action in actions(ask) {
-            match verdict(action, ask.key) {
+            // That it is not there would be an answer, too.
+            if hides && found.is_none() && is_about_one_there_is(action) {
+                return Err(denied());
+            }
+            match said(found.as_ref(), action, ask.key) {
                 Verdict::Allowed(By::Policy) if mends(action) => {
                     return Err(s3_error!(
                         MethodNotAllowed,
@@ -294,6 +300,19 @@ fn reads(action: Action) -> bool {
             | Action::GetObjectAcl
             | Action::GetObjectVersionAcl
     )
+}
+
+/// Whether an action can only be done to an object that there is.
+fn is_about_one_there_is(action: Action) -> bool {
+    let of_what_is_not = matches!(
+        action,
+        Action::PutObject
+            | Action::DeleteObject
+            | Action::DeleteObjectVersion
+            | Action::AbortMultipartUpload
+            | Action::ListMultipartUploadParts
+    );
+    action.scope() == Scope::Object && !of_what_is_not
 }
 
 /// The actions that a request takes.

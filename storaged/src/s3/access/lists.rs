@@ -6,6 +6,7 @@ use super::control::Ownership;
 use super::denied;
 use super::facts::Facts;
 use super::guard::{list_of, not_supported, told};
+use crate::events::{Change, EventKind};
 use crate::store::{BucketConfig, TxnError, VersionRef, object, object_version};
 use http::HeaderMap;
 use s3s::dto::{
@@ -127,7 +128,7 @@ pub(in crate::s3) async fn put_object_acl(
     api: &Api,
     req: S3Request<PutObjectAclInput>,
 ) -> S3Result<S3Response<PutObjectAclOutput>> {
-    let admitted = api.admitted(&req)?;
+    let (admitted, teller) = (api.admitted(&req)?, api.teller(&req)?);
     let facts = admitted.facts()?;
     let path = admitted.path(&req.input.key)?;
     let version = version(req.input.version_id.as_deref())?;
@@ -184,5 +185,18 @@ pub(in crate::s3) async fn put_object_acl(
         Refused::Store(e) => error::txn(&e),
     };
     done.await.map_err(|e| error::transact(e, refused))?;
+    let shown = super::super::version::shown(&admitted, &record)?;
+    let change = || {
+        [Change {
+            kind: EventKind::AclPut,
+            key: req.input.key,
+            size: Some(record.size),
+            etag: Some(record.meta.etag.to_string()),
+            version: shown,
+            sequence: record.version.0,
+            time_ms: super::super::now_ms(),
+        }]
+    };
+    api.tell(&teller, &facts.name, change).await;
     Ok(S3Response::new(PutObjectAclOutput::default()))
 }

@@ -117,6 +117,7 @@ impl S3Access for Hook {
             origin,
             tags: None,
             form,
+            own: true,
         };
         let admitted = self.0.judge(caller, facts, &ask)?;
         admit(cx.extensions_mut(), admitted);
@@ -143,6 +144,7 @@ impl S3Access for Hook {
             origin: origin(&req.extensions),
             tags: Some(&tags),
             form: false,
+            own: true,
         };
         let admitted = self.0.judge(before.caller, facts, &ask)?;
         req.extensions.insert(admitted);
@@ -215,6 +217,7 @@ impl Api {
                 origin: origin(&req.extensions),
                 tags: None,
                 form: false,
+                own: false,
             },
         )
     }

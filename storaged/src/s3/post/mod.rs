@@ -19,7 +19,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use form::{FormError, Head};
 use hmac::{Hmac, KeyInit, Mac};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, LOCATION, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -254,7 +254,10 @@ fn wishes(parts: &Parts, head: &Head, bucket: String) -> Result<Wishes, S3Error>
 
 fn headers(parts: &Parts, head: &Head) -> Result<HeaderMap, S3Error> {
     let mut headers = HeaderMap::new();
-    headers.extend(parts.headers.get(HOST).map(|host| (HOST, host.clone())));
+    // What says where the form comes from, and is no field of it.
+    for name in [HOST, REFERER, USER_AGENT] {
+        headers.extend(parts.headers.get(&name).map(|value| (name, value.clone())));
+    }
     for (name, value) in &head.fields {
         let (name, value) = match name.as_str() {
             "acl" => ("x-amz-acl", value.clone()),

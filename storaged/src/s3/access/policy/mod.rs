@@ -165,6 +165,12 @@ impl Policy {
         })
     }
 
+    /// Whether it ever says no.
+    #[must_use]
+    pub fn denies(&self) -> bool {
+        self.0.iter().any(|statement| statement.effect == Effect::Deny)
+    }
+
     /// Whether any of its conditions asks about a key of this kind.
     #[must_use]
     pub fn asks(&self, kind: impl Fn(&Key) -> bool) -> bool {
