@@ -110,6 +110,11 @@ pub struct Args {
     #[arg(long, value_name = "NAME=URL")]
     pub webhook: Vec<Webhook>,
 
+    /// How long a day of lifecycle rules is, in seconds. Anything but 86400 is for tests.
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub lifecycle_day: u64,
+
     /// How much to log: error, warn, info, debug.
     #[arg(long, value_name = "LEVEL", env = "MOBULA_LOG", default_value = "info")]
     pub log: log::LevelFilter,

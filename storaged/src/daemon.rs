@@ -12,6 +12,7 @@ use crate::certificate::{self, CertificateError};
 use crate::events::{Events, EventsError};
 use crate::front::{Front, FrontError, Kinds, Port, Service, Setting};
 use crate::jobs::{Jobs, JobsError};
+use crate::lifecycle::{Day, Lifecycle, LifecycleError};
 use crate::metrics::Extra;
 use crate::prefetch::Prefetcher;
 use crate::s3::Settings;
@@ -54,6 +55,8 @@ enum DaemonError {
     Jobs(#[from] JobsError),
     #[error(transparent)]
     Events(#[from] EventsError),
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error("can't keep an access log")]
@@ -118,8 +121,11 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let wire = wire.map(|wire| WireServer::start(wire, jobs.clone(), prefetcher)).transpose()?;
     let s3 = listener(handed.remove("s3"), args.s3, "S3")?;
     let manta = listener(handed.remove("manta"), args.manta, "Manta")?;
-    let settings = Arc::new(Settings::new(store.clone()));
+    let day = Day::of_ms(args.lifecycle_day * 1000);
+    let settings = Arc::new(Settings::with_day(store.clone(), day));
     let events = Events::start(&store, &settings, args.webhook.clone())?;
+    let clock = Arc::new(crate::s3::now_ms);
+    let lifecycle = Lifecycle::start(store.clone(), events.clone(), day, clock)?;
     let service =
         crate::s3::service_telling(store.clone(), Arc::clone(&accounts), settings, events);
     let https = https(args, &service)?;
@@ -151,6 +157,7 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     if let Some(wire) = wire {
         wire.stop();
     }
+    lifecycle.stop();
     store.shutdown();
     log::info!("ended");
     Ok(())

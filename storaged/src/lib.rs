@@ -21,6 +21,7 @@ pub mod front;
 pub mod index;
 pub mod jobs;
 pub mod journal;
+pub mod lifecycle;
 pub mod manta;
 pub mod metrics;
 pub mod prefetch;

@@ -1,5 +1,5 @@
 //! What buckets are set to, over HTTP: tags, rules for web pages of other origins, whom their events are
-//! told.
+//! told, what becomes of old objects.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -7,7 +7,9 @@ mod common;
 use common::{BUCKET, Server, talk};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use storaged::lifecycle::{Day, Lifecycle};
 use tests::s3::{Answer, Ask};
 
 fn bucket(server: &Server, method: &str, what: &str, body: Option<&str>) -> Answer {
@@ -20,7 +22,7 @@ fn bucket(server: &Server, method: &str, what: &str, body: Option<&str>) -> Answ
 #[test]
 fn a_bucket_keeps_its_tags() {
     let server = Server::start();
-    let ask = |method: &str, body| bucket(&server, method, "tagging", body);
+    let ask = |method: &str, body: Option<&str>| bucket(&server, method, "tagging", body);
     assert_eq!(ask("GET", None).elements("Code"), ["NoSuchTagSet"]);
     let tags = "<Tagging><TagSet><Tag><Key>a&amp;b</Key><Value>1</Value></Tag></TagSet></Tagging>";
     assert_eq!(ask("PUT", Some(tags)).elements("Code"), ["InvalidTag"]);
@@ -55,7 +57,7 @@ fn preflight(server: &Server, origin: &str, method: &str) -> String {
 #[test]
 fn a_browser_is_told_what_pages_may_do() {
     let server = Server::start();
-    let ask = |method: &str, body| bucket(&server, method, "cors", body);
+    let ask = |method: &str, body: Option<&str>| bucket(&server, method, "cors", body);
     assert_eq!(ask("GET", None).elements("Code"), ["NoSuchCORSConfiguration"]);
     let origin = "https://a.example.org";
     let none = preflight(&server, origin, "PUT");
@@ -110,7 +112,7 @@ fn a_webhook_hears_of_changes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let hook = format!("hook=http://{}/in", listener.local_addr().unwrap());
     let server = Server::start_telling(vec![hook.parse().unwrap()]);
-    let ask = |method: &str, body| bucket(&server, method, "notification", body);
+    let ask = |method: &str, body: Option<&str>| bucket(&server, method, "notification", body);
     assert_eq!(ask("GET", None).elements("QueueConfiguration").len(), 0);
     let wanted = "<NotificationConfiguration><QueueConfiguration><Id>pictures</Id>\
         <Queue>arn:mobula:sqs::webhook:hook</Queue><Event>s3:ObjectCreated:*</Event>\
@@ -134,6 +136,23 @@ fn a_webhook_hears_of_changes() {
     );
     assert_eq!(record["s3"]["object"]["eTag"], "900150983cd24fb0d6963f7d28e17f72");
     assert_eq!(record["s3"]["object"]["size"], 3);
+    let wanted = wanted.replace("ObjectCreated", "ObjectRemoved");
+    assert_eq!(ask("PUT", Some(&wanted)).status, 200);
+    assert_eq!(event(&listener)["Event"], "s3:TestEvent");
+    // What was not there has not gone.
+    for key in ["never.jpg", "a b.jpg"] {
+        assert_eq!(server.ask("DELETE", key, Ask::new("", "")).status, 204);
+    }
+    let record = event(&listener)["Records"][0].take();
+    assert_eq!(record["eventName"], "ObjectRemoved:Delete");
+    assert_eq!(record["s3"]["object"]["key"], "a+b.jpg");
+    assert_eq!(server.put("c.jpg", &[], b"abc").status, 200);
+    let body =
+        b"<Delete><Object><Key>a.txt</Key></Object><Object><Key>c.jpg</Key></Object></Delete>";
+    let path = format!("/{BUCKET}");
+    let many = Ask { query: &[("delete", "")], body: Some(body), ..Ask::new("POST", &path) };
+    assert_eq!(server.client.request(&many).unwrap().status, 200);
+    assert_eq!(event(&listener)["Records"][0]["s3"]["object"]["key"], "c.jpg");
     assert_eq!(ask("PUT", Some("<NotificationConfiguration/>")).status, 200);
     assert_eq!(ask("GET", None).elements("Id").len(), 0);
     assert_eq!(server.put("b.jpg", &[], b"abc").status, 200);
@@ -143,5 +162,62 @@ fn a_webhook_hears_of_changes() {
         assert!(Instant::now() < end, "an event is left");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(server.events.counters()[0].delivered, 2);
+    assert_eq!(server.events.counters()[0].delivered, 5);
+}
+
+const DAY: u64 = 24 * 60 * 60 * 1000;
+
+#[test]
+fn old_objects_go() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("hook=http://{}/in", listener.local_addr().unwrap());
+    let server = Server::start_telling(vec![hook.parse().unwrap()]);
+    let ask = |method: &str, body: Option<&str>| bucket(&server, method, "lifecycle", body);
+    assert_eq!(ask("GET", None).elements("Code"), ["NoSuchLifecycleConfiguration"]);
+    let rules = "<LifecycleConfiguration><Rule><Status>Enabled</Status>\
+        <Filter><Prefix>tmp/</Prefix></Filter><Expiration><Days>1</Days></Expiration></Rule>\
+        </LifecycleConfiguration>";
+    for (from, to, code) in [
+        ("<Days>1</Days>", "<Days>0</Days>", "InvalidArgument"),
+        ("Enabled", "On", "MalformedXML"),
+        ("<Expiration><Days>1</Days></Expiration>", "", "InvalidRequest"),
+        ("Expiration>", "Transition>", "NotImplemented"),
+    ] {
+        let wrong = rules.replace(from, to);
+        assert_eq!(ask("PUT", Some(&wrong)).elements("Code"), [code], "{to}");
+    }
+    assert_eq!(ask("PUT", Some(rules)).status, 200);
+    let shown = ask("GET", None);
+    assert_eq!(
+        (shown.elements("ID"), shown.elements("Days")),
+        (vec!["rule-1".into()], vec!["1".into()])
+    );
+    let said = server.put("tmp/k", &[], b"x").header("x-amz-expiration").to_owned();
+    assert!(
+        said.starts_with("expiry-date=\"")
+            && said.ends_with(" 00:00:00 GMT\", rule-id=\"rule%2D1\""),
+        "{said}"
+    );
+    assert_eq!(server.get("tmp/k", &[]).header("x-amz-expiration"), said);
+    // A header that the short way does not know.
+    assert_eq!(server.get("tmp/k", &[("origin", "http://x")]).header("x-amz-expiration"), said);
+    assert_eq!(server.ask("HEAD", "tmp/k", Ask::new("", "")).header("x-amz-expiration"), said);
+    assert_eq!(server.put("k", &[], b"x").header("x-amz-expiration"), "");
+    let wanted = "<NotificationConfiguration><QueueConfiguration><Id>c</Id>\
+        <Queue>arn:mobula:sqs::webhook:hook</Queue><Event>s3:LifecycleExpiration:*</Event>\
+        </QueueConfiguration></NotificationConfiguration>";
+    assert_eq!(bucket(&server, "PUT", "notification", Some(wanted)).status, 200);
+    assert_eq!(event(&listener)["Event"], "s3:TestEvent");
+    let clock = Arc::new(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        now + 2 * DAY
+    });
+    let (store, events) = (server.store.clone(), server.events.clone());
+    let _lifecycle = Lifecycle::start(store, events, Day::default(), clock).unwrap();
+    let record = event(&listener)["Records"][0].take();
+    assert_eq!(record["eventName"], "LifecycleExpiration:Delete");
+    assert_eq!(record["s3"]["object"]["key"], "tmp/k");
+    assert_eq!(server.client.keys(BUCKET).unwrap(), ["k"]);
+    assert_eq!(ask("DELETE", None).status, 204);
+    assert_eq!(ask("GET", None).status, 404);
 }

@@ -6,6 +6,7 @@
 
 use super::access::{Admitted, Caller};
 use super::condition::{Conditions, Outcome, etag, seconds};
+use super::lifecycle::expiration_of;
 use super::{Api, Payload, checksum, error, lock, range, version};
 use crate::front::FileRange;
 use crate::store::{ContentRef, Metadata, ObjectFile, ObjectRecord};
@@ -81,11 +82,17 @@ fn look(
     let sums = input.checksum_mode.is_some().then(|| wanted.sums(&record.meta));
     let parts = &record.meta.parts;
     let is_part = matches!(wanted, Wanted::Part(..)) && !parts.is_empty();
+    // Rules are about current versions; who names one is told nothing.
+    let is_current = input.version_id.is_none();
+    let expiration = is_current
+        .then(|| expiration_of(&api.settings, &input.bucket, input.key.as_bytes(), record))
+        .flatten();
     let output = GetObjectOutput {
         content_length: Some(signed(bytes.end - bytes.start)),
         content_range,
         parts_count: is_part.then(|| i32::try_from(parts.len()).unwrap_or(i32::MAX)),
         version_id: version::shown(&admitted, record)?,
+        expiration,
         ..head_of(record, sums.unwrap_or_default())
     };
     Ok((overridden(output, input), opened, bytes))

@@ -20,6 +20,7 @@ mod error;
 pub mod fast;
 mod get;
 mod integrity;
+mod lifecycle;
 mod list;
 mod lock;
 mod multipart;
@@ -55,14 +56,15 @@ use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput,
     CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
-    DeleteBucketCorsInput, DeleteBucketCorsOutput, DeleteBucketInput, DeleteBucketOutput,
-    DeleteBucketOwnershipControlsInput, DeleteBucketOwnershipControlsOutput,
-    DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeleteBucketTaggingInput,
-    DeleteBucketTaggingOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectTaggingInput,
-    DeleteObjectTaggingOutput, DeleteObjectsInput, DeleteObjectsOutput,
+    DeleteBucketCorsInput, DeleteBucketCorsOutput, DeleteBucketInput, DeleteBucketLifecycleInput,
+    DeleteBucketLifecycleOutput, DeleteBucketOutput, DeleteBucketOwnershipControlsInput,
+    DeleteBucketOwnershipControlsOutput, DeleteBucketPolicyInput, DeleteBucketPolicyOutput,
+    DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteObjectInput, DeleteObjectOutput,
+    DeleteObjectTaggingInput, DeleteObjectTaggingOutput, DeleteObjectsInput, DeleteObjectsOutput,
     DeletePublicAccessBlockInput, DeletePublicAccessBlockOutput, GetBucketAclInput,
-    GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketLocationInput,
-    GetBucketLocationOutput, GetBucketNotificationConfigurationInput,
+    GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput,
+    GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
+    GetBucketLocationInput, GetBucketLocationOutput, GetBucketNotificationConfigurationInput,
     GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput,
     GetBucketOwnershipControlsOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
     GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetBucketTaggingInput,
@@ -76,7 +78,8 @@ use s3s::dto::{
     ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput,
     ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
     ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutBucketAclInput, PutBucketAclOutput,
-    PutBucketCorsInput, PutBucketCorsOutput, PutBucketNotificationConfigurationInput,
+    PutBucketCorsInput, PutBucketCorsOutput, PutBucketLifecycleConfigurationInput,
+    PutBucketLifecycleConfigurationOutput, PutBucketNotificationConfigurationInput,
     PutBucketNotificationConfigurationOutput, PutBucketOwnershipControlsInput,
     PutBucketOwnershipControlsOutput, PutBucketPolicyInput, PutBucketPolicyOutput,
     PutBucketTaggingInput, PutBucketTaggingOutput, PutBucketVersioningInput,
@@ -123,8 +126,19 @@ pub fn service_telling(
     events: Events,
 ) -> Arc<dyn Service> {
     let guard = Arc::new(Guard::new(store.clone(), Arc::clone(&accounts)));
-    let lane = fast::Lane::new(store.clone(), Arc::clone(&accounts), Arc::clone(&guard));
-    let api = Api { store, events, accounts: Arc::clone(&accounts), guard: Arc::clone(&guard) };
+    let lane = fast::Lane::new(
+        store.clone(),
+        Arc::clone(&accounts),
+        Arc::clone(&guard),
+        Arc::clone(&settings),
+    );
+    let api = Api {
+        store,
+        events,
+        settings: Arc::clone(&settings),
+        accounts: Arc::clone(&accounts),
+        guard: Arc::clone(&guard),
+    };
     let mut builder = S3ServiceBuilder::new(api);
     builder.set_auth(Auth(Arc::clone(&accounts)));
     builder.set_access(access::Hook(guard));
@@ -159,6 +173,7 @@ impl S3Auth for Auth {
 struct Api {
     store: Store,
     events: Events,
+    settings: Arc<Settings>,
     accounts: Arc<Accounts>,
     guard: Arc<Guard>,
 }
@@ -303,6 +318,27 @@ impl S3 for Api {
         req: S3Request<GetBucketNotificationConfigurationInput>,
     ) -> S3Result<S3Response<GetBucketNotificationConfigurationOutput>> {
         notification::get(self, &req)
+    }
+
+    async fn put_bucket_lifecycle_configuration(
+        &self,
+        req: S3Request<PutBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
+        lifecycle::put(self, req).await
+    }
+
+    async fn get_bucket_lifecycle_configuration(
+        &self,
+        req: S3Request<GetBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
+        lifecycle::get(self, &req)
+    }
+
+    async fn delete_bucket_lifecycle(
+        &self,
+        req: S3Request<DeleteBucketLifecycleInput>,
+    ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
+        lifecycle::delete(self, req).await
     }
 
     async fn put_object(

@@ -79,7 +79,7 @@ pub(super) async fn put(
     let sum = expected.check(meta.etag.md5, trailers.as_ref())?;
     let sums = vec![(sum.0.name().to_owned(), sum.1)];
     meta.checksums.clone_from(&sums);
-    let tag = meta.etag;
+    let (tag, tags) = (meta.etag, meta.tags.clone());
     meta.modified_ms = super::now_ms();
     meta.acl = admitted.acl();
     wish.grant(admitted.bucket()?, meta.modified_ms, &mut meta)?;
@@ -89,6 +89,14 @@ pub(super) async fn put(
     let done = api.store.transact(move |txn| commit(txn, &name, &path, content, meta, &conditions));
     let written = done.await.map_err(|e| error::transact(e, refusal))?;
     let key = input.key;
+    let expiration = super::lifecycle::expiration(
+        &api.settings,
+        &input.bucket,
+        key.as_bytes(),
+        size,
+        time_ms,
+        &tags,
+    );
     let change = || [Change::created(kind, key, size, tag, &written, time_ms)];
     api.tell(&teller, &input.bucket, change).await;
     let sums = checksum::shown(&sums, ChecksumType::FullObject);
@@ -100,6 +108,7 @@ pub(super) async fn put(
         checksum_sha256: sums.checksum_sha256,
         checksum_type: sums.checksum_type,
         e_tag: Some(etag(&tag)),
+        expiration,
         version_id: written.shown().map(|version| version.to_string()),
         ..PutObjectOutput::default()
     }))

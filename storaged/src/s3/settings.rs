@@ -3,6 +3,7 @@
 use super::cors::Rules as CorsRules;
 use super::error;
 use crate::events::Rules as EventRules;
+use crate::lifecycle::{Day, Rules as LifecycleRules};
 use crate::store::{BucketConfig, Snapshot, Store, bucket_config};
 use s3s::S3Result;
 use std::collections::HashMap;
@@ -16,6 +17,8 @@ const BUCKETS_MAX: usize = 4096;
 pub struct BucketSettings {
     /// Its rules for web pages of other origins.
     pub cors: Option<Arc<CorsRules>>,
+    /// What becomes of old objects.
+    pub lifecycle: Option<Arc<LifecycleRules>>,
     /// Whom its events are told; nothing when there is nobody.
     pub notification: Option<Arc<EventRules>>,
 }
@@ -23,6 +26,7 @@ pub struct BucketSettings {
 /// The settings of all buckets.
 pub struct Settings {
     store: Store,
+    day: Day,
     /// With the generation of the store's settings that each was read in.
     known: RwLock<HashMap<String, (u64, Arc<BucketSettings>)>>,
 }
@@ -31,7 +35,19 @@ impl Settings {
     /// The settings in a store.
     #[must_use]
     pub fn new(store: Store) -> Settings {
-        Settings { store, known: RwLock::default() }
+        Settings::with_day(store, Day::default())
+    }
+
+    /// As [`Settings::new`], where rules count with other days.
+    #[must_use]
+    pub fn with_day(store: Store, day: Day) -> Settings {
+        Settings { store, day, known: RwLock::default() }
+    }
+
+    /// How long a day is, for rules.
+    #[must_use]
+    pub fn day(&self) -> Day {
+        self.day
     }
 
     /// What a bucket is set to; nothing when there is no such bucket.
@@ -68,7 +84,11 @@ fn read(view: &Snapshot, bucket: &str) -> S3Result<BucketSettings> {
     let notification =
         document(BucketConfig::Notification)?.map(|document| EventRules::parse(&document));
     let notification = notification.transpose().map_err(|e| error::internal(&e))?;
+    let lifecycle =
+        document(BucketConfig::Lifecycle)?.map(|document| LifecycleRules::parse(&document));
+    let lifecycle = lifecycle.transpose().map_err(|e| error::internal(&e))?;
     Ok(BucketSettings {
+        lifecycle: lifecycle.map(Arc::new),
         cors: cors.transpose()?.map(Arc::new),
         notification: notification.filter(|rules| !rules.is_empty()).map(Arc::new),
     })

@@ -34,11 +34,11 @@ pub use self::types::{
     ObjectPath, PATH_BYTES_MAX, PathError, Version,
 };
 pub use self::versions::{Deleted, Deleter, Written};
-pub(crate) use self::view::decoded;
 pub(crate) use self::view::numbered;
 pub use self::view::{
     ViewExt, account, accounts, blob, bucket, buckets, newest, object, object_version, versioning,
 };
+pub(crate) use self::view::{damaged, decoded};
 pub use crate::committer::TransactError;
 pub use crate::files::{
     FilesError, ObjectFile, OpenBlobError, SealError, Sealed, StageError, Staging, ViewFile,

@@ -19,8 +19,9 @@ pub fn with_body(
     record: &ObjectRecord,
     file: Option<Arc<ObjectFile>>,
     sums: bool,
+    expiration: Option<&str>,
 ) -> Option<Quick> {
-    let head = head(record, sums)?;
+    let head = head(record, sums, expiration)?;
     let body = match (&record.content, file) {
         (ContentRef::Inline(bytes), _) => QuickBody::Bytes(bytes.clone()),
         (ContentRef::Blob(_), Some(file)) => {
@@ -32,12 +33,16 @@ pub fn with_body(
 }
 
 /// The answer to a HEAD.
-pub fn without_body(record: &ObjectRecord, sums: bool) -> Option<Quick> {
-    Some(Quick { status: StatusCode::OK, head: head(record, sums)?, body: QuickBody::None })
+pub fn without_body(record: &ObjectRecord, sums: bool, expiration: Option<&str>) -> Option<Quick> {
+    Some(Quick {
+        status: StatusCode::OK,
+        head: head(record, sums, expiration)?,
+        body: QuickBody::None,
+    })
 }
 
 /// The head; none if the record holds anything unusual.
-fn head(record: &ObjectRecord, sums: bool) -> Option<Vec<u8>> {
+fn head(record: &ObjectRecord, sums: bool, expiration: Option<&str>) -> Option<Vec<u8>> {
     let meta = &record.meta;
     if !is_plain(record) {
         return None;
@@ -67,6 +72,9 @@ fn head(record: &ObjectRecord, sums: bool) -> Option<Vec<u8>> {
             put_field(&mut out, "x-amz-checksum-", name, value)?;
         }
         put_field(&mut out, "", "x-amz-checksum-type", "FULL_OBJECT")?;
+    }
+    if let Some(expiration) = expiration {
+        put_field(&mut out, "", "x-amz-expiration", expiration)?;
     }
     Some(out)
 }

@@ -13,29 +13,38 @@ mod answer;
 mod test;
 mod wanted;
 
+use super::Settings;
 use super::access::Guard;
+use super::lifecycle::expiration_of;
 use super::signature::{self, Verifier};
 use crate::accounts::Accounts;
 use crate::front::{Answer, Quick, Service};
-use crate::store::{Store, Versioning};
+use crate::store::{ObjectRecord, Store, Versioning};
 use http::Request;
 use http::request::Parts;
 use s3s::Body;
 use std::sync::Arc;
+use wanted::Wanted;
 
 /// The short way's own state.
 pub struct Lane {
     store: Store,
     accounts: Arc<Accounts>,
     guard: Arc<Guard>,
+    settings: Arc<Settings>,
     verifier: Verifier,
 }
 
 impl Lane {
     /// A short way into this store.
     #[must_use]
-    pub fn new(store: Store, accounts: Arc<Accounts>, guard: Arc<Guard>) -> Lane {
-        Lane { store, accounts, guard, verifier: Verifier::default() }
+    pub fn new(
+        store: Store,
+        accounts: Arc<Accounts>,
+        guard: Arc<Guard>,
+        settings: Arc<Settings>,
+    ) -> Lane {
+        Lane { store, accounts, guard, settings, verifier: Verifier::default() }
     }
 
     /// The answer, if it can be given at once.
@@ -53,10 +62,19 @@ impl Lane {
         let path = facts.path(&wanted.key).ok()?;
         if wanted.body {
             let (record, file) = self.store.open_object(&path).ok()??;
-            answer::with_body(&record, file, wanted.sums)
+            let expiration = self.expiration(&wanted, &record);
+            answer::with_body(&record, file, wanted.sums, expiration.as_deref())
         } else {
-            answer::without_body(&self.store.object(&path).ok()??, wanted.sums)
+            let record = self.store.object(&path).ok()??;
+            let expiration = self.expiration(&wanted, &record);
+            answer::without_body(&record, wanted.sums, expiration.as_deref())
         }
+    }
+}
+
+impl Lane {
+    fn expiration(&self, wanted: &Wanted<'_>, record: &ObjectRecord) -> Option<String> {
+        expiration_of(&self.settings, wanted.bucket, wanted.key.as_bytes(), record)
     }
 }
 
