@@ -1,7 +1,7 @@
 //! Buckets: made, looked at, listed, removed. They are directories of an account's `stor`, and their
 //! names are global.
 
-use super::{Api, access, error};
+use super::{Api, access, error, multipart};
 use crate::store::{BucketRecord, Made, Removed, TxnError, Versioning, bucket, buckets};
 use s3s::dto::{
     Bucket, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
@@ -76,14 +76,23 @@ pub(super) async fn delete(
 ) -> S3Result<S3Response<DeleteBucketOutput>> {
     let owner = api.admitted(&req)?.bucket()?.owner;
     let name = req.input.bucket;
-    let removed = api.store.transact(move |txn| {
-        let record = bucket(txn, &name).map_err(TxnError::from)?;
-        match record.is_some_and(|record| record.owner == owner) {
-            true => txn.remove_bucket(&name),
-            false => Ok(Removed::Missing),
+    let removed = loop {
+        let asked = name.clone();
+        let removed = api.store.transact(move |txn| {
+            let record = bucket(txn, &asked).map_err(TxnError::from)?;
+            match record.is_some_and(|record| record.owner == owner) {
+                true => txn.remove_bucket(&asked),
+                false => Ok(Removed::Missing),
+            }
+        });
+        match removed.await.map_err(|e| error::transact(e, |e| error::txn(&e)))? {
+            // They are no objects and don't keep a bucket, but each is an end of its own.
+            Removed::Uploads => multipart::abort_some(api, &name).await?,
+            removed => break removed,
         }
-    });
-    match removed.await.map_err(|e| error::transact(e, |e| error::txn(&e)))? {
+    };
+    match removed {
+        Removed::Uploads => unreachable!("they were seen to"),
         Removed::Gone => Ok(S3Response::new(DeleteBucketOutput {})),
         Removed::Missing => Err(s3_error!(NoSuchBucket, "the specified bucket does not exist")),
         Removed::NotEmpty => {

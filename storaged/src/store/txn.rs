@@ -5,6 +5,7 @@
 
 use super::record::{BucketRecord, ObjectRecord};
 use super::types::{AccountId, BlobId, BlobRecord, ObjectPath};
+use super::uploads::uploads_to;
 use super::view::{self, ViewExt};
 use crate::files::Pending;
 use crate::format::{
@@ -90,6 +91,8 @@ pub enum Removed {
     Missing,
     /// Objects are in it.
     NotEmpty,
+    /// Nothing but uploads in parts, which are to be aborted first.
+    Uploads,
 }
 
 /// Whether the disk has room for new objects, as of shortly before the batch.
@@ -269,6 +272,9 @@ impl<'a> Txn<'a> {
         let inside = object_prefix(record.owner, super::Area::Stor, format!("{name}/").as_bytes());
         if view::any_within(self, &inside)? {
             return Ok(Removed::NotEmpty);
+        }
+        if !uploads_to(self, name, 1)?.is_empty() {
+            return Ok(Removed::Uploads);
         }
         self.delete(bucket_key(name));
         self.delete(bucket_owner_key(record.owner, name));

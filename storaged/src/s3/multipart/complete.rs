@@ -27,7 +27,7 @@ use http::HeaderMap;
 use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, ETag};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
-/// How often a completion that ended while this one looked is looked at again.
+/// How often it is looked at again when something changed since the last look.
 const TRIES_MAX: usize = 4;
 
 /// What is asked for.
@@ -104,7 +104,11 @@ async fn carry_out(store: Store, request: Request) -> S3Result<CompleteMultipart
         drop(view);
         match store.begin_completion(upload.id) {
             Begun::Mine(completion) => {
-                return assemble(&store, completion, request, upload.id, choice).await;
+                match assemble(&store, completion, &request, upload.id, choice).await {
+                    // Sent again since the look: perhaps it is the same bytes, and all is well.
+                    Err(AssembleError::Changed { .. }) => {}
+                    done => return done.map_err(failed),
+                }
             }
             // Over, one way or another, when this is dropped: then it is looked at anew.
             Begun::Running(over) => drop(over.await),
@@ -136,12 +140,12 @@ fn again(view: &dyn View, request: &Request) -> S3Result<CompleteMultipartUpload
 async fn assemble(
     store: &Store,
     completion: Completion,
-    request: Request,
+    request: &Request,
     id: UploadId,
     choice: Choice,
-) -> S3Result<CompleteMultipartUploadOutput> {
+) -> Result<CompleteMultipartUploadOutput, AssembleError<Refused>> {
     let assembly = Assembly { chosen: choice.parts.clone(), md5: choice.etag.md5 };
-    let Request { bucket, path, conditions, .. } = &request;
+    let Request { bucket, path, conditions, .. } = request;
     let (name, path, conditions) = (bucket.clone(), path.clone(), conditions.clone());
     let list = fingerprint(&request.list);
     let size = choice.parts.iter().map(|part| part.size).sum();
@@ -167,7 +171,7 @@ async fn assemble(
         crate::committer::wait(events.tell(&who, &name, [change]));
     };
     let done = store.assemble(completion, assembly, finish, after).await;
-    done.map(|(done, _)| output(&done.answer, &request)).map_err(failed)
+    done.map(|(done, _)| output(&done.answer, request))
 }
 
 fn failed(failed: AssembleError<Refused>) -> S3Error {

@@ -23,10 +23,15 @@ pub(super) use part::part;
 
 use super::access::Admitted;
 use super::{Api, error};
-use crate::store::uploads::{AbortError, PARTS_MAX, PartError, Upload, UploadId, upload};
+use crate::store::uploads::{
+    AbortError, PARTS_MAX, PartError, Upload, UploadId, upload, uploads_to,
+};
 use crate::store::{ObjectPath, TxnError, View};
 use s3s::dto::{AbortMultipartUploadInput, AbortMultipartUploadOutput};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+
+/// Uploads that are aborted between two looks at a bucket that is to go.
+const ABORTED_AT_ONCE: usize = 100;
 
 fn no_such_upload() -> S3Error {
     s3_error!(
@@ -92,12 +97,29 @@ pub(super) async fn abort(
         return Err(s3_error!(NotImplemented, "If-Match-Initiated-Time is not served"));
     }
     let upload = find(api, &admitted, &input.upload_id, &input.key)?;
-    match api.store.abort_upload(upload.id).await {
-        Ok(true) => Ok(S3Response::new(AbortMultipartUploadOutput::default())),
-        Ok(false) => Err(no_such_upload()),
-        Err(AbortError::Completing) => Err(busy()),
-        Err(AbortError::Record(failed)) => {
-            Err(error::transact(failed, |e: TxnError| error::txn(&e)))
-        }
+    match api.store.abort_upload(upload.id).await.map_err(abort_failed)? {
+        true => Ok(S3Response::new(AbortMultipartUploadOutput::default())),
+        false => Err(no_such_upload()),
     }
+}
+
+fn abort_failed(failed: AbortError) -> S3Error {
+    match failed {
+        AbortError::Completing => busy(),
+        AbortError::Record(failed) => error::transact(failed, |e: TxnError| error::txn(&e)),
+    }
+}
+
+/// Aborts uploads to a bucket that is about to go.
+///
+/// # Errors
+/// OperationAborted when one is being completed.
+pub(super) async fn abort_some(api: &Api, bucket: &str) -> S3Result<()> {
+    let view = api.store.read().map_err(|e| error::index(&e))?;
+    let ids = uploads_to(&view, bucket, ABORTED_AT_ONCE).map_err(|e| error::index(&e))?;
+    drop(view);
+    for id in ids {
+        api.store.abort_upload(id).await.map_err(abort_failed)?;
+    }
+    Ok(())
 }
