@@ -12,6 +12,7 @@ mod deep;
 mod files;
 mod records;
 mod report;
+mod uploads;
 
 pub use report::{Checked, Finding, LeftOver, Report};
 
@@ -67,6 +68,7 @@ pub fn check(data: &Path, depth: Depth) -> Result<Report, CheckError> {
         records::compare(&*view, &sums, &mut report)?;
         let floor = view.get_value(&crate::format::state_key(crate::files::FLOOR))?.unwrap_or(0);
         files::check(data, &*view, floor, depth, &mut report)?;
+        uploads::check(data, &*view, &mut report)?;
     }
     if depth == Depth::Deep {
         deep::check(&mut store, &mut report)?;

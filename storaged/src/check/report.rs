@@ -68,6 +68,16 @@ pub enum Finding {
         /// What is wrong.
         problem: String,
     },
+    /// A part of an upload whose bytes are not where its record says.
+    #[error("part {number} of upload {upload}: {problem}")]
+    Part {
+        /// Of which upload.
+        upload: String,
+        /// Which.
+        number: u32,
+        /// What is wrong.
+        problem: String,
+    },
     /// A file without a record that no start will remove.
     #[error("blob {blob} has a file and no record")]
     Orphan {

@@ -32,6 +32,6 @@ pub use snapshot::{
 };
 pub use upload::{
     check_upload_row, completed_key, part_key, read_upload_list_key, upload_key, upload_list_exact,
-    upload_list_key, upload_list_prefix, uploads_prefix,
+    upload_list_key, upload_list_prefix, upload_of_key, uploads_prefix,
 };
 pub use value::Value;

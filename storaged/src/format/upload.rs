@@ -35,6 +35,13 @@ pub fn uploads_prefix() -> Vec<u8> {
     Keyspace::Uploads.key(b"u")
 }
 
+/// The upload that a key of an upload names.
+#[must_use]
+pub fn upload_of_key(key: &[u8]) -> Option<UploadId> {
+    let id = key.strip_prefix(&*uploads_prefix())?;
+    Some(UploadId(u64::from_be_bytes(id.try_into().ok()?)))
+}
+
 /// A part; without a number, the start of the keys of all parts of the upload.
 #[must_use]
 pub fn part_key(id: UploadId, number: Option<u32>) -> Vec<u8> {
@@ -367,6 +374,7 @@ mod test {
             prop_assert!(calm(UploadedPart::decode(bytes.clone()).ok().map(|v| v.encode())));
             prop_assert!(calm(CompletedUpload::decode(bytes.clone()).ok().map(|v| v.encode())));
             drop(check_upload_row(&bytes, &bytes));
+            prop_assert!(upload_of_key(&bytes).is_none_or(|id| upload_key(id) == bytes));
             let read = read_upload_list_key(&bytes, "b");
             prop_assert!(read.is_err() || bytes.len() >= 14);
         }

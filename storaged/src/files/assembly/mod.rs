@@ -90,7 +90,7 @@ fn directory(uploads: &Path, id: UploadId) -> PathBuf {
 }
 
 fn file_path(uploads: &Path, id: UploadId, file: PartFile) -> PathBuf {
-    directory(uploads, id).join(format!("{:016x}", file.0))
+    directory(uploads, id).join(file.to_string())
 }
 
 impl Inner {

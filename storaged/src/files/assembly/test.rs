@@ -375,6 +375,24 @@ fn a_small_object_is_kept_in_its_record() {
     assert!(files(&folder.path().join("objects")).is_empty());
 }
 
+#[test]
+fn a_check_sees_parts_whose_bytes_are_gone() {
+    use crate::check::{Depth, check};
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let id = begin(&store, "k");
+    upload_part(&store, id, 1, &bytes(1, SIZE));
+    upload_part(&store, id, 2, &bytes(2, SIZE));
+    upload_part(&store, id, 1, &bytes(3, SIZE));
+    drop(store);
+    let sound = check(folder.path(), Depth::Usual).unwrap();
+    assert!(sound.findings.is_empty(), "{:?}", sound.findings);
+    for file in files(&folder.path().join("uploads")) {
+        fs::OpenOptions::new().write(true).open(file).unwrap().set_len(SIZE as u64 - 1).unwrap();
+    }
+    assert_eq!(check(folder.path(), Depth::Usual).unwrap().findings.len(), 2);
+}
+
 /// What one does to an upload.
 #[derive(Debug, Clone)]
 enum Step {

@@ -38,7 +38,7 @@ pub enum UploadMarker {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadEntry {
     /// An upload.
-    Upload(Upload),
+    Upload(Box<Upload>),
     /// What the keys of several uploads, or of one, start with, the delimiter at its end.
     Prefix(Vec<u8>),
 }
@@ -133,7 +133,7 @@ fn walk(
     for (key, id) in found {
         // A row without its record would be damage; one page of a view sees both or neither.
         if let Some(upload) = upload(view, id)? {
-            page.entries.push(UploadEntry::Upload(upload));
+            page.entries.push(UploadEntry::Upload(Box::new(upload)));
         } else {
             log::error!("upload {id} to {} has no record", key.escape_ascii());
         }

@@ -27,6 +27,12 @@ impl UploadId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartFile(pub u64);
 
+impl fmt::Display for PartFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// Where the bytes of a part are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
