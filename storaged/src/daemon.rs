@@ -9,7 +9,7 @@ use crate::access_log::{AccessLog, AccessLogError};
 use crate::accounts::{Accounts, AccountsError, Changes, Watch};
 use crate::args::{Args, ArgsError, Durability};
 use crate::certificate::{self, CertificateError};
-use crate::events::{Events, EventsError};
+use crate::events::{Events, EventsError, Totals};
 use crate::front::{Front, FrontError, Kinds, Port, Service, Setting};
 use crate::jobs::{Jobs, JobsError};
 use crate::lifecycle::{Day, Lifecycle, LifecycleError};
@@ -127,7 +127,7 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let clock = Arc::new(crate::s3::now_ms);
     let lifecycle = Lifecycle::start(store.clone(), events.clone(), day, clock)?;
     let service =
-        crate::s3::service_telling(store.clone(), Arc::clone(&accounts), settings, events);
+        crate::s3::service_telling(store.clone(), Arc::clone(&accounts), settings, events.clone());
     let https = https(args, &service)?;
     let mut ports = vec![
         Port { listener: s3, service, kinds: crate::s3::KINDS, tls: None },
@@ -146,7 +146,7 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let lines = access_log.as_ref().and_then(AccessLog::lines);
     let setting = Setting { threads: threads(args), lines, ..Setting::default() };
     let front = Front::start_with(ports, setting)?;
-    let numbers = numbers(args, &front, &store, access_log.as_ref())?;
+    let numbers = numbers(args, &front, &store, access_log.as_ref(), &events)?;
     tell("READY=1");
     wait_for_end(&signals, watch, || reread(args, &store, &accounts))?;
     log::info!("ending: requests in progress have {} s", DRAIN_TIME_MAX.as_secs());
@@ -197,19 +197,43 @@ fn numbers(
     front: &Front,
     store: &Store,
     access_log: Option<&AccessLog>,
+    events: &Events,
 ) -> Result<Option<Front>, DaemonError> {
     let Some(address) = args.metrics else { return Ok(None) };
     let listener = listener(None, address, "metrics")?;
-    let extras = access_log.into_iter().map(|log| Extra {
+    let lines = access_log.into_iter().map(|log| Extra {
         name: "mobula_access_log_dropped_total",
         help: "Lines of the access log that were lost for want of time or room.",
         value: log.dropped(),
     });
+    let extras = lines.chain(told(events.totals()));
     let service = crate::metrics::service(front.counts(), store.clone(), extras.collect());
     Ok(Some(Front::start(
         vec![Port { listener, service, kinds: Kinds::one("metrics"), tls: None }],
         1,
     )?))
+}
+
+/// What became of events.
+fn told(totals: &Totals) -> [Extra; 3] {
+    let extra = |name, help, value: &Arc<_>| Extra { name, help, value: Arc::clone(value) };
+    [
+        extra(
+            "mobula_events_delivered_total",
+            "Events of buckets that a webhook took.",
+            &totals.delivered,
+        ),
+        extra(
+            "mobula_events_failed_total",
+            "Tries to deliver an event that failed.",
+            &totals.failed,
+        ),
+        extra(
+            "mobula_events_dropped_total",
+            "Events of buckets that no webhook will see.",
+            &totals.dropped,
+        ),
+    ]
 }
 
 fn options(args: &Args) -> Options {

@@ -102,11 +102,13 @@ impl Delivery {
                 Ok(()) => {
                     self.failures = 0;
                     self.hook.tally.delivered.fetch_add(1, Ordering::Relaxed);
+                    self.hook.totals.delivered.fetch_add(1, Ordering::Relaxed);
                     done.push(key);
                 }
                 Err(why) => {
                     self.failures = self.failures.saturating_add(1);
                     self.hook.tally.failed.fetch_add(1, Ordering::Relaxed);
+                    self.hook.totals.failed.fetch_add(1, Ordering::Relaxed);
                     match after_failure(self.failures, queued.since_ms, crate::s3::now_ms()) {
                         Step::GiveUp => {
                             late += 1;

@@ -93,6 +93,17 @@ pub struct Counters {
     pub dropped: u64,
 }
 
+/// What became of events, of all webhooks together, since the start.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    /// Events that a webhook took.
+    pub delivered: Arc<AtomicU64>,
+    /// Tries that failed.
+    pub failed: Arc<AtomicU64>,
+    /// Events that no webhook will see.
+    pub dropped: Arc<AtomicU64>,
+}
+
 #[derive(Debug, Default)]
 struct Tally {
     delivered: AtomicU64,
@@ -105,12 +116,14 @@ struct Hook {
     webhook: Webhook,
     queue: Queue,
     tally: Tally,
+    totals: Totals,
 }
 
 impl Hook {
     fn drop_some(&self, count: u64, why: &str) {
         if count > 0 {
             let before = self.tally.dropped.fetch_add(count, Ordering::Relaxed);
+            self.totals.dropped.fetch_add(count, Ordering::Relaxed);
             let (name, all) = (&self.webhook.name, before + count);
             log::warn!("webhook {name}: {count} events dropped, {why}; {all} since the start");
         }
@@ -126,6 +139,7 @@ struct Inner {
     settings: Arc<Settings>,
     /// Each with the bell that its thread hears.
     hooks: HashMap<String, (Arc<Hook>, Sender<()>)>,
+    totals: Totals,
 }
 
 /// Why events can't be told.
@@ -152,12 +166,13 @@ impl Events {
         settings: &Arc<Settings>,
         webhooks: Vec<Webhook>,
     ) -> Result<Self, EventsError> {
-        let mut hooks = HashMap::new();
+        let (mut hooks, totals) = (HashMap::new(), Totals::default());
         for webhook in webhooks {
             let name = webhook.name.clone();
             let queue = Queue::open(&store.read()?, &name)?;
             let (bell, heard) = bounded(1);
-            let hook = Arc::new(Hook { webhook, queue, tally: Tally::default() });
+            let hook =
+                Arc::new(Hook { webhook, queue, tally: Tally::default(), totals: totals.clone() });
             if hooks.insert(name.clone(), (Arc::clone(&hook), bell)).is_some() {
                 return Err(EventsError::Twice(name));
             }
@@ -168,13 +183,19 @@ impl Events {
                 .map_err(EventsError::Thread)?;
         }
         let (store, settings) = (store.clone(), Arc::clone(settings));
-        Ok(Self(Arc::new(Inner { store, settings, hooks })))
+        Ok(Self(Arc::new(Inner { store, settings, hooks, totals })))
     }
 
     /// Whether the operator named such a webhook.
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
         self.0.hooks.contains_key(name)
+    }
+
+    /// What became of all events.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.0.totals
     }
 
     /// How each webhook is doing.
@@ -196,7 +217,7 @@ impl Events {
     #[must_use]
     pub fn silent(store: &Store, settings: &Arc<Settings>) -> Self {
         let (store, settings) = (store.clone(), Arc::clone(settings));
-        Self(Arc::new(Inner { store, settings, hooks: HashMap::new() }))
+        Self(Arc::new(Inner { store, settings, hooks: HashMap::new(), totals: Totals::default() }))
     }
 
     /// What a bucket tells whom; nothing when there is nobody.

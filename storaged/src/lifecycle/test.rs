@@ -193,6 +193,42 @@ fn what_is_locked_stays() {
 }
 
 #[test]
+fn uploads_end_that_nobody_ends() {
+    use crate::store::uploads::{NewUpload, UploadQuery, list_uploads};
+    let world = world(Versioning::Unversioned);
+    let abort = "<AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload>";
+    world.rules(&rule(abort).replace("<Filter></Filter>", "<Filter><Prefix>a</Prefix></Filter>"));
+    for (key, initiated_ms) in [("a1", 1), ("a2", DAY + 1), ("z", 1)] {
+        let path = ObjectPath::of_key(OWNER, "b", key.as_bytes()).unwrap();
+        let new = NewUpload {
+            bucket: "b".to_owned(),
+            path,
+            initiator: "ada".to_owned(),
+            initiated_ms,
+            sum: None,
+            meta: Metadata::default(),
+        };
+        world.store.transact_wait(move |txn| txn.begin_upload(new)).unwrap();
+    }
+    let left = || {
+        let query = UploadQuery {
+            bucket: "b".to_owned(),
+            prefix: Vec::new(),
+            delimiter: Vec::new(),
+            after: None,
+            max: 10,
+        };
+        list_uploads(&world.store.read().unwrap(), &query).unwrap().entries.len()
+    };
+    world.pass(2 * DAY - 1);
+    assert_eq!(left(), 3);
+    world.pass(2 * DAY);
+    assert_eq!(left(), 2);
+    world.pass(3 * DAY);
+    assert_eq!(left(), 1);
+}
+
+#[test]
 fn tags_decide() {
     let world = world(Versioning::Unversioned);
     world.rules(&rule(TWO_DAYS).replace(

@@ -1,10 +1,11 @@
 //! The worker: one thread, a pass at each midnight, small steps with pauses between them.
 
 use super::act::{Done, Job, Outcome};
-use super::plan::Day;
+use super::plan::{Day, aborts};
 use super::rules::{Rules, RulesError};
 use super::walk::{Candidate, Moment, Walk};
 use crate::events::{Change, EventKind, Events, Who};
+use crate::store::uploads::{AbortError, UploadEntry, UploadQuery, list_uploads};
 use crate::store::{
     BucketConfig, IndexError, Store, TransactError, TxnError, bucket, bucket_config, buckets_with,
 };
@@ -17,6 +18,8 @@ use thiserror::Error;
 
 /// Versions acted on in one transaction: bounds how long everybody else's commits wait.
 const BATCH: usize = 128;
+/// Uploads that are looked at in one view.
+const UPLOADS: usize = 256;
 /// The pause after each page and each batch: the machine is for its clients.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Of a day, how long until changed rules are noticed: a minute of a real one.
@@ -61,6 +64,7 @@ pub(super) struct Sums {
     pub(super) removed: u64,
     pub(super) marked: u64,
     pub(super) locked: u64,
+    pub(super) aborted: u64,
 }
 
 /// The thread's handle; it ends with it.
@@ -196,11 +200,11 @@ impl Worker {
             document: document.as_slice().into(),
             moment: Moment { now_ms, day: self.day },
         };
-        let sums = self.work(&job)?;
+        let sums = Sums { aborted: self.abort_uploads(&job)?, ..self.work(&job)? };
         if sums != Sums::default() {
-            let Sums { removed, marked, locked } = sums;
+            let Sums { removed, marked, locked, aborted } = sums;
             log::info!(
-                "lifecycle of {name}: {removed} versions removed, {marked} objects hidden by delete markers, {locked} locked ones left"
+                "lifecycle of {name}: {removed} versions removed, {marked} objects hidden by delete markers, {locked} locked ones left, {aborted} uploads aborted"
             );
         }
         Ok(Some(document))
@@ -230,6 +234,49 @@ impl Worker {
                 self.pause(PAUSE)?;
             }
             self.pause(PAUSE)?;
+        }
+    }
+
+    /// Ends the uploads that nobody ended; how many.
+    fn abort_uploads(&self, job: &Job) -> Result<u64, PassError> {
+        let (mut aborted, mut after) = (0, None);
+        if !job.rules.enabled().any(|rule| rule.abort.is_some()) {
+            return Ok(0);
+        }
+        loop {
+            let view = self.store.read()?;
+            let document = bucket_config(&view, &job.name, BucketConfig::Lifecycle)?;
+            if document.as_deref() != Some(&*job.document) {
+                return Ok(aborted);
+            }
+            let query = UploadQuery {
+                bucket: job.name.to_string(),
+                prefix: Vec::new(),
+                delimiter: Vec::new(),
+                after,
+                max: UPLOADS,
+            };
+            let page = list_uploads(&view, &query)?;
+            drop(view);
+            for entry in page.entries {
+                let UploadEntry::Upload(upload) = entry else { continue };
+                let Moment { now_ms, day } = job.moment;
+                if !aborts(&job.rules, upload.key(), upload.initiated_ms, now_ms, day) {
+                    continue;
+                }
+                match self.store.wait(self.store.abort_upload(upload.id)) {
+                    Ok(true) => aborted += 1,
+                    // Somebody else has ended it, or is about to.
+                    Ok(false) | Err(AbortError::Completing) => {}
+                    Err(AbortError::Record(TransactError::ShutDown)) => {
+                        return Err(PassError::Stop);
+                    }
+                    Err(AbortError::Record(error)) => return Err(error.into()),
+                }
+                self.pause(PAUSE)?;
+            }
+            let Some(next) = page.next else { return Ok(aborted) };
+            after = Some(next);
         }
     }
 
