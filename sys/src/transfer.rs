@@ -6,7 +6,8 @@
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::sendfile::sendfile64;
-use std::io;
+use nix::sys::socket::{MsgFlags, sendmsg};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
 
 /// How [`read_ahead`] reads: enough for the disk to be efficient, little enough to allocate.
@@ -40,6 +41,19 @@ pub fn send_file(
     let sent = sendfile64(&socket, &file, Some(&mut offset), length);
     fcntl(&socket, FcntlArg::F_SETFL(flags))?;
     match sent {
+        Ok(sent) => Ok(Moved::Bytes(sent)),
+        Err(Errno::EAGAIN) => Ok(Moved::WouldWait),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Sends parts to a socket as one message (`sendmsg(2)` with `MSG_DONTWAIT`) as far as it has room now;
+/// `more` says that more will follow at once (`MSG_MORE`).
+pub fn send_parts(socket: impl AsFd, parts: &[IoSlice<'_>], more: bool) -> io::Result<Moved> {
+    let corked = MsgFlags::from_bits_retain(if more { libc::MSG_MORE } else { 0 });
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | corked;
+    let fd = socket.as_fd().as_raw_fd();
+    match sendmsg::<()>(fd, parts, &[], flags, None) {
         Ok(sent) => Ok(Moved::Bytes(sent)),
         Err(Errno::EAGAIN) => Ok(Moved::WouldWait),
         Err(e) => Err(e.into()),
@@ -152,6 +166,24 @@ mod test {
         let mut got = Vec::new();
         peer.read_to_end(&mut got).unwrap();
         assert_eq!(got.len(), sent);
+    }
+
+    #[test]
+    fn parts_are_sent_in_order_until_the_socket_is_full() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let parts = [IoSlice::new(b"head"), IoSlice::new(b" and body")];
+        assert_eq!(send_parts(&socket, &parts, false).unwrap(), Moved::Bytes(13));
+        let mut got = [0; 13];
+        peer.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"head and body");
+        let large = vec![7; 1 << 20];
+        let mut sent = 0;
+        while let Moved::Bytes(n) = send_parts(&socket, &[IoSlice::new(&large)], true).unwrap() {
+            sent += n;
+            assert!(sent < 64 << 20, "the socket took 64 MiB");
+        }
     }
 
     #[test]

@@ -11,15 +11,15 @@ use super::response::{self, Asked, CHUNK_END, Framing, LAST_CHUNK, Length};
 use super::tls::Tls;
 use super::worker::{For, Hands, token};
 use super::{FileRange, Quick, QuickBody};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::Response;
 use http_body::Body as _;
 use s3s::Body;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
-use sys::ring::{Descriptor, Operation};
+use sys::ring::{Descriptor, Operation, SEND_PARTS_MAX};
 use sys::transfer::{self, Moved};
 
 /// What a response goes out through.
@@ -58,6 +58,29 @@ enum Then {
     Finish,
     Stream(Stream),
     File(File),
+}
+
+impl Then {
+    fn state(self) -> State {
+        match self {
+            Then::Finish => State::Done,
+            Then::Stream(stream) => State::Stream(stream),
+            Then::File(file) => State::File(file),
+        }
+    }
+}
+
+/// The parts of a message.
+type SmallParts<'a> = [IoSlice<'a>; SEND_PARTS_MAX];
+
+/// Takes so many bytes off the front.
+fn drop_front(parts: &mut Vec<Bytes>, mut sent: usize) {
+    parts.retain_mut(|part| {
+        let gone = sent.min(part.len());
+        part.advance(gone);
+        sent -= gone;
+        !part.is_empty()
+    });
 }
 
 struct Stream {
@@ -198,11 +221,7 @@ impl Sending {
     pub(super) fn sent(&mut self, sent: usize) -> bool {
         match std::mem::replace(&mut self.state, State::Failed) {
             State::InFlight(length, _, then) if sent == length => {
-                self.state = match then {
-                    Then::Finish => State::Done,
-                    Then::Stream(stream) => State::Stream(stream),
-                    Then::File(file) => State::File(file),
-                };
+                self.state = then.state();
                 true
             }
             _ => false,
@@ -273,6 +292,7 @@ impl Sending {
         progress
     }
 
+    /// Sends what the socket takes now; the ring sends what is left.
     fn send(
         &self,
         mut parts: Vec<Bytes>,
@@ -283,8 +303,25 @@ impl Sending {
         if let Some(tls) = &mut line.tls {
             parts = vec![tls.seal(&parts)];
         }
-        let length = parts.iter().map(Bytes::len).sum();
         let more = matches!(then, Then::File(_));
+        let sent = {
+            let slices: SmallParts<'_> =
+                std::array::from_fn(|at| IoSlice::new(parts.get(at).map_or(&[][..], |part| part)));
+            transfer::send_parts(line.socket, &slices[..parts.len()], more)
+        };
+        match sent {
+            Ok(Moved::Bytes(sent)) => drop_front(&mut parts, sent),
+            Ok(Moved::WouldWait) => {}
+            // The client is gone.
+            Err(e) => {
+                log::debug!("can't send: {e}");
+                return State::Failed;
+            }
+        }
+        if parts.is_empty() {
+            return then.state();
+        }
+        let length = parts.iter().map(Bytes::len).sum();
         let token = token(For::Send, self.name);
         let operation = hands.ring.send(Arc::clone(line.socket), parts, more, token);
         State::InFlight(length, operation, then)
@@ -476,4 +513,24 @@ fn body_length(headers: &http::HeaderMap, body: &Body) -> Length {
         value.to_str().ok()?.parse().ok()
     };
     exact.or_else(told).map_or(Length::Unknown, Length::Known)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_taken_off_the_front() {
+        let all = || vec![Bytes::from_static(b"ab"), Bytes::from_static(b"cde")];
+        let left = |sent| {
+            let mut parts = all();
+            drop_front(&mut parts, sent);
+            parts.concat()
+        };
+        assert_eq!(left(0), b"abcde");
+        assert_eq!(left(1), b"bcde");
+        assert_eq!(left(2), b"cde");
+        assert_eq!(left(4), b"e");
+        assert_eq!(left(5), b"");
+    }
 }

@@ -1,0 +1,26 @@
+//! `make bench`: storaged beside nginx, s3s-fs and SeaweedFS, side by side in one run.
+//!
+//! Each server is pinned to core 0, all load to core 1; rounds are interleaved, so that whatever else the
+//! machine does meets all servers alike. What counts is the server's own CPU time a request, over all of
+//! its processes, then requests a second and the 99th percentile. Nothing here decides about storaged.
+
+mod get;
+mod index;
+mod list;
+mod load;
+mod memory;
+mod peers;
+mod process;
+mod put;
+mod report;
+mod settings;
+mod statistics;
+mod wrk;
+
+use anyhow::Result;
+use clap::Parser;
+
+fn main() -> Result<()> {
+    let arguments = settings::Arguments::parse();
+    settings::run(&arguments)
+}
