@@ -16,6 +16,7 @@ pub mod landlock;
 pub mod lease;
 pub mod listen;
 pub mod mapping;
+pub mod md5;
 pub mod module;
 pub mod mount;
 pub mod mountfd;

@@ -15,6 +15,7 @@ pub(crate) mod audit;
 mod cache;
 mod digest;
 mod error;
+mod hasher;
 mod ids;
 mod object;
 mod pool;
@@ -38,6 +39,7 @@ pub(crate) use sweep::{SweepError, forget};
 use crate::committer::Latch;
 use crate::store::{BlobId, Durability, Options, Room};
 use cache::OpenFiles;
+use hasher::Hasher;
 use ids::Ids;
 use pool::Pool;
 use std::fs::{self, DirBuilder, File};
@@ -97,6 +99,7 @@ struct Inner {
     abilities: Abilities,
     latch: Arc<Latch>,
     pool: Pool,
+    hasher: Hasher,
     /// Apart from the others, which they would keep busy for long.
     completers: Pool,
     entries: assembly::Entries,
@@ -133,6 +136,8 @@ impl Files {
             latch,
             pool: Pool::start("disk", options.disk_threads)
                 .map_err(FilesError::at("start a disk thread for", &options.data))?,
+            hasher: Hasher::start()
+                .map_err(FilesError::at("start a hashing thread for", &options.data))?,
             completers: Pool::start("completer", assembly::COMPLETERS)
                 .map_err(FilesError::at("start a completer for", &options.data))?,
             entries: assembly::Entries::default(),

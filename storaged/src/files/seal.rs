@@ -138,10 +138,18 @@ impl Files {
             return Err(SealError::ReadOnly(why));
         }
         let pending = self.inner.pending(store).await?;
-        let (body, pieces, trusted) = staging.into_parts();
-        let work = move || seal_blocking(pending, &body, &pieces, trusted);
-        let sealed = self.inner.pool.run(work).await;
-        sealed.map_err(|source| SealError::Io { doing: "seal", source })?
+        let (body, pieces, md5) = staging.into_parts();
+        let failed = |source| SealError::Io { doing: "seal", source };
+        // The last pieces are hashed while they are written, and the file is sealed and synced.
+        let hashed = md5.map(|md5| self.inner.hasher.update(md5, &pieces));
+        let unseen = hashed.is_none();
+        let work = move || seal_blocking(pending, &body, &pieces, unseen);
+        let mut sealed = self.inner.pool.run(work).await.map_err(failed)??;
+        if let Some(hashed) = hashed {
+            let md5 = hashed.await.map_err(|_| failed(io::Error::other("hashing panicked")))?;
+            sealed.md5 = md5.finish();
+        }
+        Ok(sealed)
     }
 }
 
@@ -174,18 +182,19 @@ impl Inner {
     }
 }
 
+/// Seals a file. If its bytes were unseen, they are read for their MD5; else that is left to the caller.
 fn seal_blocking(
     pending: Pending,
     body: &Body,
     pieces: &[Bytes],
-    trusted: bool,
+    unseen: bool,
 ) -> Result<Sealed, SealError> {
     let inner = Arc::clone(&pending.inner);
     let failed = |doing, what| {
         let inner = &inner;
         move |source: io::Error| inner.failed(doing, what, source)
     };
-    let md5 = body.finish(pieces, trusted).map_err(|error: StageError| SealError::from(error))?;
+    body.finish(pieces).map_err(|error: StageError| SealError::from(error))?;
     let file = File::open(&body.path).map_err(failed("open", Doing::Write))?;
     if body.project.is_some() {
         // Before the tree is added: that is ours, and the task's quota may be used up.
@@ -194,8 +203,8 @@ fn seal_blocking(
     }
     mark(&inner, &file, pending.blob)?;
     bar_writers(&inner, &file)?;
-    let (size, digest, read_md5) = examine(&inner, &file, md5.is_none())?;
-    let md5 = md5.or(read_md5).expect("it was computed while writing or while reading");
+    let (size, digest, md5) = examine(&inner, &file, unseen)?;
+    let md5 = md5.unwrap_or_default();
     file.set_permissions(Permissions::from_mode(0o400)).map_err(failed("protect", Doing::Write))?;
     move_in(&inner, body, pending.blob)?;
     settle(&inner, &file, pending.blob)?;

@@ -1,11 +1,11 @@
 //! Staging files: objects on their way in.
 
 use super::error::StageError;
+use super::hasher::Md5;
 use super::{Files, Inner, STAGINGS_MAX, next_name};
 use crate::store::Room;
 use crate::store::errno::{Doing, Verdict, verdict};
 use bytes::Bytes;
-use md5::{Digest as _, Md5};
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -27,6 +27,8 @@ pub struct Staging {
     pieces: Vec<Bytes>,
     waiting: usize,
     accepted: u64,
+    /// Of what was flushed; none once a flush has failed.
+    md5: Option<Md5>,
     handed_out: bool,
 }
 
@@ -43,11 +45,8 @@ pub(super) struct Body {
 pub(super) enum State {
     /// Being written.
     Open(Writer),
-    /// Written through a descriptor that was handed out, or through none.
-    Closed {
-        /// Of the bytes, if they were all seen.
-        md5: Option<[u8; 16]>,
-    },
+    /// Whole.
+    Closed,
     /// Renamed away or removed.
     Moved,
 }
@@ -56,7 +55,6 @@ pub(super) enum State {
 pub(super) struct Writer {
     file: File,
     offset: u64,
-    md5: Md5,
     /// A failed write leaves a hole: nothing may follow it.
     failed: bool,
 }
@@ -105,7 +103,8 @@ impl Files {
         let made = self.inner.pool.run(move || made.create(length)).await;
         made.map_err(|source| StageError::Io { doing: "make", source })??;
         let (pieces, waiting, accepted, handed_out) = (Vec::new(), 0, 0, false);
-        Ok(Staging { body, pieces, waiting, accepted, handed_out })
+        let md5 = Some(Md5::default());
+        Ok(Staging { body, pieces, waiting, accepted, md5, handed_out })
     }
 }
 
@@ -132,7 +131,7 @@ impl Body {
             .mode(0o600)
             .open(&self.path)
             .map_err(|source| self.failed("make", Doing::Write, source))?;
-        let writer = Writer { file, offset: 0, md5: Md5::new(), failed: false };
+        let writer = Writer { file, offset: 0, failed: false };
         let mut state = self.lock();
         *state = State::Open(writer);
         let State::Open(writer) = &mut *state else { unreachable!("it was set to this") };
@@ -170,7 +169,6 @@ impl Body {
             return Err(StageError::Full);
         }
         for piece in pieces {
-            writer.md5.update(piece);
             if let Err(source) = writer.file.write_all_at(piece, writer.offset) {
                 writer.failed = true;
                 return Err(self.failed("write", Doing::Write, source));
@@ -180,20 +178,16 @@ impl Body {
         Ok(())
     }
 
-    /// Closes the file; the MD5 of its bytes, if they were all seen.
-    pub(super) fn close(&self, trusted: bool) -> Result<Option<[u8; 16]>, StageError> {
-        let mut state = self.lock();
-        let md5 = match std::mem::replace(&mut *state, State::Closed { md5: None }) {
+    /// Closes the file.
+    pub(super) fn close(&self) -> Result<(), StageError> {
+        match std::mem::replace(&mut *self.lock(), State::Closed) {
             State::Open(writer) if writer.failed => {
                 let source = io::ErrorKind::BrokenPipe.into();
-                return Err(StageError::Io { doing: "seal a half-written", source });
+                Err(StageError::Io { doing: "seal a half-written", source })
             }
-            State::Open(writer) => trusted.then(|| writer.md5.finalize().into()),
-            State::Closed { md5 } => md5,
+            State::Open(_) | State::Closed => Ok(()),
             State::Moved => unreachable!("a staging file that was moved away is not used any more"),
-        };
-        *state = State::Closed { md5 };
-        Ok(md5)
+        }
     }
 }
 
@@ -227,35 +221,38 @@ impl Staging {
         Ok(file.into())
     }
 
-    /// Writes what is gathered.
+    /// Writes what is gathered, and hashes it meanwhile.
     async fn flush(&mut self) -> Result<(), StageError> {
         if self.pieces.is_empty() {
             return Ok(());
         }
+        let failed = |source| StageError::Io { doing: "write", source };
         let pieces = std::mem::take(&mut self.pieces);
         self.waiting = 0;
+        let broken = || failed(io::ErrorKind::BrokenPipe.into());
+        let md5 = self.md5.take().ok_or_else(broken)?;
+        let hashed = self.body.inner.hasher.update(md5, &pieces);
         let body = Arc::clone(&self.body);
-        let written = self.body.inner.pool.run(move || body.write(&pieces)).await;
-        written.map_err(|source| StageError::Io { doing: "write", source })?
+        self.body.inner.pool.run(move || body.write(&pieces)).await.map_err(failed)??;
+        let md5 = hashed.await.map_err(|_| failed(io::Error::other("hashing panicked")))?;
+        self.md5 = Some(md5);
+        Ok(())
     }
 
-    /// Takes what is left to write, and whether all bytes came through [`Staging::write`].
-    pub(super) fn into_parts(mut self) -> (Arc<Body>, Vec<Bytes>, bool) {
-        (Arc::clone(&self.body), std::mem::take(&mut self.pieces), !self.handed_out)
+    /// Takes what is left to write and, if all bytes came through [`Staging::write`], the MD5 of those before.
+    pub(super) fn into_parts(mut self) -> (Arc<Body>, Vec<Bytes>, Option<Md5>) {
+        let md5 = self.md5.take().filter(|_| !self.handed_out);
+        (Arc::clone(&self.body), std::mem::take(&mut self.pieces), md5)
     }
 }
 
 impl Body {
     /// Writes the last pieces and closes the file.
-    pub(super) fn finish(
-        &self,
-        pieces: &[Bytes],
-        trusted: bool,
-    ) -> Result<Option<[u8; 16]>, StageError> {
+    pub(super) fn finish(&self, pieces: &[Bytes]) -> Result<(), StageError> {
         if !pieces.is_empty() {
             self.write(pieces)?;
         }
-        self.close(trusted)
+        self.close()
     }
 
     /// Notes that the file is no longer under its staging name.
