@@ -36,10 +36,11 @@ pub fn send_file(
     length: usize,
 ) -> io::Result<Moved> {
     let mut offset = i64::try_from(offset).map_err(|_| io::Error::from(Errno::EOVERFLOW))?;
-    let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
-    fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    // A socket has no other flag that this could take away (F_SETFL changes O_APPEND, O_ASYNC, O_DIRECT,
+    // O_NOATIME and O_NONBLOCK), so they need not be asked for.
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let sent = sendfile64(&socket, &file, Some(&mut offset), length);
-    fcntl(&socket, FcntlArg::F_SETFL(flags))?;
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty()))?;
     match sent {
         Ok(sent) => Ok(Moved::Bytes(sent)),
         Err(Errno::EAGAIN) => Ok(Moved::WouldWait),

@@ -16,7 +16,7 @@ mod work;
 pub use latch::Latch;
 pub(crate) use wait::wait;
 
-use crate::index::{Index, IndexError, SharedView};
+use crate::index::{Changes, Index, IndexError, SharedView};
 use crate::journal::Journal;
 use crate::store::{Room, Txn};
 use crossbeam::channel::{Sender, TrySendError, bounded};
@@ -82,6 +82,8 @@ pub(crate) struct Surroundings {
     pub(crate) room: Box<dyn Fn() -> Room + Send>,
     /// Called after each batch that left files to unlink.
     pub(crate) unlink: Box<dyn Fn() + Send>,
+    /// Called after each batch was applied, before anybody sees it: what changed, and its sequence.
+    pub(crate) changed: Box<dyn Fn(&Changes, u64) + Send>,
     /// Called after each batch that began a segment of the journal.
     pub(crate) segment: Box<dyn Fn() + Send>,
     /// Where the end of all writing is noted.

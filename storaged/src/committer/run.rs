@@ -187,6 +187,7 @@ impl Loop {
         // writes then, and the next start replays the journal.
         let applied = self.index.apply(&batch.changes, self.sequence, Persist::Later);
         let view = applied.and_then(|()| self.index.view()).map_err(|error| self.latch(&error))?;
+        (self.surroundings.changed)(&batch.changes, self.sequence);
         self.shared.publish(view, self.sequence);
         if changed_settings(&batch.changes) {
             // After the view: who reads the new number reads the new settings.

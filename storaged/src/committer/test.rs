@@ -31,6 +31,7 @@ fn start() -> Rig {
         unlink: Box::new(move || {
             ringing.fetch_add(1, Ordering::Relaxed);
         }),
+        changed: Box::new(|_, _| ()),
         segment: Box::new(|| ()),
         latch: Arc::clone(&latch),
     };

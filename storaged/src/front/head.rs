@@ -7,6 +7,7 @@ use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 use super::refusal::Refusal;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use memchr::{memchr_iter, memchr2_iter};
 
 /// What the services here answer to. A method beside them is known and not allowed (405) if HTTP's own
 /// documents name it (RFC 9110, RFC 5789), and not known (501) if not.
@@ -40,7 +41,9 @@ pub struct Head {
 pub fn find_end(bytes: &[u8], looked_at: usize) -> Result<Result<usize, usize>, Refusal> {
     // Three bytes back: the end may have been cut anywhere.
     let from = looked_at.saturating_sub(3);
-    let end = bytes[from..].windows(4).position(|w| w == b"\r\n\r\n").map(|at| from + at + 4);
+    let end = memchr_iter(b'\n', &bytes[from..])
+        .find(|&at| bytes[from..=from + at].ends_with(b"\r\n\r\n"))
+        .map(|at| from + at + 1);
     let head = &bytes[..end.unwrap_or(bytes.len())];
     if head.len() > HEAD_BYTES_MAX {
         // Without the end of a line, all of it is the first one, and that is long by its target.
@@ -52,7 +55,8 @@ pub fn find_end(bytes: &[u8], looked_at: usize) -> Result<Result<usize, usize>, 
         b'\r' => head.get(at + 1).is_some_and(|&next| next != b'\n'),
         _ => false,
     };
-    if (from.saturating_sub(1)..head.len()).any(bare) {
+    let back = from.saturating_sub(1);
+    if memchr2_iter(b'\r', b'\n', &head[back..]).any(|at| bare(back + at)) {
         return Err(Refusal::BareLineEnd);
     }
     Ok(end.ok_or(bytes.len()))
@@ -60,7 +64,9 @@ pub fn find_end(bytes: &[u8], looked_at: usize) -> Result<Result<usize, usize>, 
 
 /// Parses a whole head, the empty line included.
 pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
-    if bytes.windows(3).any(|w| w[..2] == *b"\r\n" && (w[2] == b' ' || w[2] == b'\t')) {
+    let folds =
+        |at: usize| bytes[..at].ends_with(b"\r") && matches!(bytes.get(at + 1), Some(b' ' | b'\t'));
+    if memchr_iter(b'\n', bytes).any(folds) {
         return Err(Refusal::FoldedField);
     }
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];

@@ -81,6 +81,8 @@ pub enum QuickBody {
     Bytes(Bytes),
     /// A part of a file.
     File(FileRange),
+    /// A part of a file whose pages are in memory for as long as it is open.
+    Memory(FileRange),
 }
 
 /// What the requests of a port are called where they are counted.

@@ -161,13 +161,27 @@ impl Sending {
     }
 
     /// An answer that was there at once.
-    pub(super) fn quick(name: u64, quick: Quick, keep_alive: bool, hands: &mut Hands) -> Sending {
+    pub(super) fn quick(
+        name: u64,
+        quick: Quick,
+        keep_alive: bool,
+        is_sealed: bool,
+        hands: &mut Hands,
+    ) -> Sending {
         let head = response::finish_head(quick.head, keep_alive, hands.clock.date());
         let mut sending = Sending { name, state: State::Done, small: None, moved: 0 };
         sending.state = match quick.body {
             QuickBody::None => State::Ready(vec![head], Then::Finish),
             QuickBody::Bytes(bytes) => State::Ready(vec![head, bytes], Then::Finish),
             QuickBody::File(range) => sending.file(head, range),
+            QuickBody::Memory(range) if is_sealed => {
+                sending.small = Some(range);
+                State::Reading(head, 0)
+            }
+            QuickBody::Memory(range) => {
+                let file = File { warm_until: u64::MAX, ..File::new(range) };
+                State::Ready(vec![head], Then::File(file))
+            }
         };
         sending
     }

@@ -10,6 +10,7 @@
 mod config;
 pub(crate) mod errno;
 mod home;
+pub mod hot;
 mod list;
 mod list_versions;
 pub(crate) mod offline;
@@ -56,6 +57,7 @@ use crate::index::SharedView;
 use crate::scrub::{self, Scrub};
 use crate::snapshot::{self, Keeper, SnapshotError};
 use home::Home;
+use hot::Hot;
 use reaper::{Bell, Reaper};
 use recover::{Ground, RealPlace};
 use std::io;
@@ -180,6 +182,7 @@ struct Inner {
     reaper: Reaper,
     committer: Arc<Committer>,
     files: Files,
+    hot: Arc<Hot>,
     latch: Arc<Latch>,
     id: Uuid,
     // Last: the directory stays locked until all threads are gone.
@@ -248,6 +251,7 @@ impl Store {
         files.sweep(&*index.view()?)?;
         let (bell, end) = Bell::new();
         let keeper = Keeper::new();
+        let hot = Arc::new(Hot::new(options.cache_bytes.min(crate::index::CACHE_BYTES_MAX)));
         let surroundings = Surroundings {
             room: Box::new({
                 let files = files.clone();
@@ -256,6 +260,10 @@ impl Store {
             unlink: Box::new({
                 let bell = bell.clone();
                 move || bell.ring()
+            }),
+            changed: Box::new({
+                let hot = Arc::clone(&hot);
+                move |changes, sequence| hot.forget(changes, sequence)
             }),
             segment: Box::new(keeper.bell()),
             latch: Arc::clone(&latch),
@@ -292,7 +300,7 @@ impl Store {
         if !files.abilities().project {
             log::warn!("no project quotas here: what tasks write is not held to their disk limits");
         }
-        let inner = Inner { scrub, keeper, reaper, committer, files, latch, id, _home: home };
+        let inner = Inner { scrub, keeper, reaper, committer, files, hot, latch, id, _home: home };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -342,6 +350,18 @@ impl Store {
     #[must_use]
     pub fn settings_generation(&self) -> u64 {
         self.inner.committer.settings_generation()
+    }
+
+    /// Objects that are ready to be sent.
+    #[must_use]
+    pub fn hot(&self) -> &Hot {
+        &self.inner.hot
+    }
+
+    /// The sequence that is committed: a view that is taken after this shows at least it.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.inner.committer.sequence()
     }
 
     /// The current version of an object.

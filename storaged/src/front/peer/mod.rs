@@ -371,7 +371,9 @@ impl Peer {
                 if let Ok(Some(quick)) = quick {
                     self.keep_alive &= !hands.draining;
                     self.answered(quick.status);
-                    let sending = Sending::quick(self.name, quick, self.keep_alive, hands);
+                    let is_sealed = self.tls.is_some();
+                    let sending =
+                        Sending::quick(self.name, quick, self.keep_alive, is_sealed, hands);
                     self.work = Work::Sending(Box::new(sending));
                     return;
                 }

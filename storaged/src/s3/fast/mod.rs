@@ -18,13 +18,18 @@ use super::access::Guard;
 use super::lifecycle::expiration_of;
 use super::signature::{self, Verifier};
 use crate::accounts::Accounts;
-use crate::front::{Answer, Quick, Service};
+use crate::format::object_key;
+use crate::front::{Answer, Quick, QuickBody, Service};
 use crate::store::{ObjectRecord, Store, Versioning};
+use bytes::Bytes;
 use http::Request;
 use http::request::Parts;
 use s3s::Body;
 use std::sync::Arc;
 use wanted::Wanted;
+
+/// Smaller objects are copied faster than passed on.
+const HOT_BYTES_MIN: usize = 2 * 1024;
 
 /// The short way's own state.
 pub struct Lane {
@@ -60,21 +65,45 @@ impl Lane {
             return None;
         }
         let path = facts.path(&wanted.key).ok()?;
-        if wanted.body {
-            let (record, file) = self.store.open_object(&path).ok()??;
-            let expiration = self.expiration(&wanted, &record);
-            answer::with_body(&record, file, wanted.sums, expiration.as_deref())
-        } else {
+        if !wanted.body {
             let record = self.store.object(&path).ok()??;
             let expiration = self.expiration(&wanted, &record);
-            answer::without_body(&record, wanted.sums, expiration.as_deref())
+            return answer::without_body(&record, wanted.sums, expiration.as_deref());
         }
+        let key = object_key(&path, None);
+        // What is kept ready is without checksums, as most ask for it, and knows of no rules.
+        let is_usual = !wanted.sums && self.has_no_rules(wanted.bucket);
+        if is_usual
+            && let Some(ready) = self.store.hot().get(&key)
+        {
+            return Some(answer::ready(ready));
+        }
+        let mark = self.store.mark();
+        let (record, file) = self.store.open_object(&path).ok()??;
+        let expiration = self.expiration(&wanted, &record);
+        let quick = answer::with_body(&record, file, wanted.sums, expiration.as_deref())?;
+        if let QuickBody::Bytes(content) = &quick.body
+            && content.len() >= HOT_BYTES_MIN
+            && is_usual
+        {
+            let note = Bytes::copy_from_slice(&quick.head);
+            // Without memory for it, it is not kept; this answer is there all the same.
+            if let Err(e) = self.store.hot().put(&key, mark, note, content) {
+                log::debug!("can't keep an object ready: {e}");
+            }
+        }
+        Some(quick)
     }
 }
 
 impl Lane {
     fn expiration(&self, wanted: &Wanted<'_>, record: &ObjectRecord) -> Option<String> {
         expiration_of(&self.settings, wanted.bucket, wanted.key.as_bytes(), record)
+    }
+
+    /// Whether no rule of the bucket's lifecycle has a say in an answer.
+    fn has_no_rules(&self, bucket: &str) -> bool {
+        self.settings.of(bucket).is_ok_and(|settings| settings.lifecycle.is_none())
     }
 }
 

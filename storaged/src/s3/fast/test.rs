@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use s3s::Body;
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 use tests::sigv4::{self, Keys};
 
@@ -122,7 +124,8 @@ fn the_short_way_says_what_the_long_way_says() {
     world.put("empty", &[], b"");
     world.put("described/é +.txt", &said, b"abc");
     world.put("large", &said[..7], large);
-    for key in ["plain", "empty", "described/é +.txt", "large"] {
+    world.put("medium", &said[..7], &large[..4000]);
+    for key in ["plain", "empty", "described/é +.txt", "medium", "medium", "large"] {
         for (method, mode) in
             [("GET", None), ("HEAD", None), ("GET", Some("ENABLED")), ("HEAD", Some("ENABLED"))]
         {
@@ -138,6 +141,7 @@ fn the_short_way_says_what_the_long_way_says() {
                 QuickBody::None => assert_eq!(method, "HEAD"),
                 QuickBody::Bytes(short) => assert_eq!(Some(short), bytes),
                 QuickBody::File(range) => assert_eq!((range.offset, range.length), (0, 100_000)),
+                QuickBody::Memory(range) => assert_eq!(range.length, 4000),
             }
         }
     }
@@ -186,5 +190,33 @@ fn an_object_of_a_bucket_that_was_made_by_somebody_else_since_is_not_shown() {
     assert!(world.short("ada", "GET", "k", &[]).is_none());
     assert_eq!(world.long("ada", "DELETE", "", &[], b"").status(), 204);
     assert_eq!(world.long("bob", "PUT", "", &[], b"").status(), 200);
+    assert!(world.short("ada", "GET", "k", &[]).is_none());
+}
+
+#[test]
+fn what_is_kept_ready_is_the_object_and_goes_with_it() {
+    let world = World::new();
+    let content = |byte: u8| -> &'static [u8] { vec![byte; 4000].leak() };
+    let bytes = |range: crate::front::FileRange| {
+        let mut bytes = vec![0; usize::try_from(range.length).unwrap()];
+        let file = std::fs::File::from(range.file.as_fd().try_clone_to_owned().unwrap());
+        file.read_exact_at(&mut bytes, range.offset).unwrap();
+        bytes
+    };
+    for byte in [1, 2] {
+        world.put("k", &[], content(byte));
+        let Some(Quick { body: QuickBody::Bytes(first), .. }) = world.short("ada", "GET", "k", &[])
+        else {
+            panic!("it can't be ready yet");
+        };
+        assert_eq!(first, content(byte));
+        let Some(Quick { body: QuickBody::Memory(range), .. }) =
+            world.short("ada", "GET", "k", &[])
+        else {
+            panic!("it is ready now");
+        };
+        assert_eq!(bytes(range), content(byte));
+    }
+    assert_eq!(world.long("ada", "DELETE", "k", &[], b"").status(), 204);
     assert!(world.short("ada", "GET", "k", &[]).is_none());
 }
