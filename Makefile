@@ -11,7 +11,7 @@ CARGO ?= cargo
 IMAGE = $(CARGO) run --locked --package image --
 RUN_FLAGS = $(if $(ONCE),--once)
 
-.PHONY: help run test image deps fmt lint unit demonstration other-kernel reproducible stories power-cuts
+.PHONY: help run test image deps fmt lint unit demonstration other-kernel reproducible stories bench power-cuts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +55,9 @@ power-cuts: cc ## cut the power of a storaged on this machine 208 times (as root
 
 stories: image ## stories told to a booted appliance
 	$(CARGO) run --locked --package tests --bin stories
+
+bench: cc ## storaged beside nginx, s3s-fs and SeaweedFS; BENCH="--quick get" for a part of it
+	$(CARGO) run --locked --release --package bench -- $(BENCH)
 
 # Rust links with the C compiler's driver, so it takes one to build even what installs packages.
 .PHONY: cc

@@ -73,9 +73,7 @@ impl Lane {
         let key = object_key(&path, None);
         // What is kept ready is without checksums, as most ask for it, and knows of no rules.
         let is_usual = !wanted.sums && self.has_no_rules(wanted.bucket);
-        if is_usual
-            && let Some(ready) = self.store.hot().get(&key)
-        {
+        if is_usual && let Some(ready) = self.store.hot().get(&key) {
             return Some(answer::ready(ready));
         }
         let mark = self.store.mark();
