@@ -142,7 +142,7 @@ pub(super) async fn many(
             match target.remove(txn, deleter) {
                 Ok((done, sequence)) => deleted.push((object, done, sequence)),
                 Err(refused @ (Refused::Precondition | Refused::Store(TxnError::Locked))) => {
-                    failed.push(told(&object, &refusal(refused)))
+                    failed.push(told(&object, &refusal(refused)));
                 }
                 Err(e) => return Err(e),
             }

@@ -19,17 +19,18 @@ pub(super) async fn put(
     if input.mfa.is_some() || mfa.is_some_and(|status| status != "Disabled") {
         return Err(s3_error!(NotImplemented, "MFA delete is not served"));
     }
-    let versioning = match configuration.status.as_ref().map(|status| status.as_str()) {
-        Some("Enabled") => Versioning::Enabled,
-        Some("Suspended") => Versioning::Suspended,
-        Some(_) => return Err(s3_error!(MalformedXML, "a status is Enabled or Suspended")),
-        None => {
-            return Err(s3_error!(
-                IllegalVersioningConfigurationException,
-                "The Versioning element must be specified"
-            ));
-        }
-    };
+    let versioning =
+        match configuration.status.as_ref().map(s3s::dto::BucketVersioningStatus::as_str) {
+            Some("Enabled") => Versioning::Enabled,
+            Some("Suspended") => Versioning::Suspended,
+            Some(_) => return Err(s3_error!(MalformedXML, "a status is Enabled or Suspended")),
+            None => {
+                return Err(s3_error!(
+                    IllegalVersioningConfigurationException,
+                    "The Versioning element must be specified"
+                ));
+            }
+        };
     let name = input.bucket;
     let done = api.store.transact(move |txn| {
         let found = bucket(txn, &name).map_err(|e| error::index(&e))?;

@@ -165,7 +165,7 @@ impl Txn<'_> {
                 if let Some(newest) = newest
                     && let Some(null) = view::null_version(self, path, newest)?
                 {
-                    self.remove_version(path, null, deleter)?;
+                    self.remove_version(path, &null, deleter)?;
                 }
                 Ok((true, None))
             }
@@ -192,7 +192,7 @@ impl Txn<'_> {
                 return Ok(Deleted::Nothing);
             };
             let marker = record.is_marker();
-            self.remove_version(path, record, deleter)?;
+            self.remove_version(path, &record, deleter)?;
             return Ok(Deleted::Removed { version, marker });
         }
         let (null, null_below) = self.make_way(path, versioning, deleter)?;
@@ -220,7 +220,7 @@ impl Txn<'_> {
     fn remove_version(
         &mut self,
         path: &ObjectPath,
-        record: ObjectRecord,
+        record: &ObjectRecord,
         deleter: Deleter,
     ) -> Result<(), TxnError> {
         if record.meta.is_locked(deleter.now_ms, deleter.bypass_governance) {

@@ -141,7 +141,11 @@ impl Bed {
                 self.model.versioning = versioning;
                 let record =
                     BucketRecord { versioning, object_lock: true, ..BucketRecord::new(OWNER, 0) };
-                self.run(|txn| Ok(txn.change_bucket(BUCKET, &record))).unwrap();
+                let change = |txn: &mut Txn<'_>| {
+                    txn.change_bucket(BUCKET, &record);
+                    Ok(())
+                };
+                self.run(change).unwrap();
             }
             Op::Put { key, size, shared, locked } => self.put(key, size, shared, locked, now_ms),
             Op::Delete { key, bypass } => self.delete(key, bypass, now_ms),
