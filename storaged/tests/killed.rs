@@ -80,7 +80,10 @@ fn what_was_acknowledged_survives_kills_at_random_and_nothing_else_is_left() {
     for round in 1..=KILLS {
         let load =
             Load::start(&daemon.client(), BUCKET, WORKERS, rng.u64(..), &(Arc::new(|| 0_u64) as _));
-        load.wait(OPERATIONS.0 + rng.u64(..OPERATIONS.1), LOAD_TIME).unwrap();
+        let more = OPERATIONS.0 + rng.u64(..OPERATIONS.1);
+        if let Err(error) = load.wait(more, LOAD_TIME) {
+            panic!("round {round}: {error}: {:?}", load.finish().err());
+        }
         std::thread::sleep(Duration::from_micros(rng.u64(..20_000)));
         let id = Pid::from_raw(daemon.id().cast_signed());
         kill(id, Signal::SIGKILL).unwrap();

@@ -5,7 +5,7 @@
 //! ended, acknowledged, by position P must be found by whoever looks at the state as of P or later, and the
 //! one after it may be found, if it began in time.
 
-use crate::s3::{Ask, Client};
+use crate::s3::{Answer, Ask, Client};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,12 +24,21 @@ pub const SMALL_BYTES_MAX: usize = 4000;
 /// Objects of at least this many bytes surely have a file of their own.
 pub const LARGE_BYTES_MIN: usize = 20_000;
 const LARGE_BYTES_MAX: usize = 200_000;
+/// Bytes of the first part of an upload in parts: the least that S3 allows.
+const PART_BYTES: usize = 5 << 20;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// Store the bytes that `seed` and `bytes` give.
     Put {
+        /// What they are made from.
+        seed: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// Store the bytes that `seed` and `bytes` give, in two parts.
+    Parts {
         /// What they are made from.
         seed: u64,
         /// How many.
@@ -90,7 +99,7 @@ impl History {
         let promised = operations.iter().rposition(|o| o.acknowledged && o.ended <= position);
         let after = promised.map_or(0, |index| index + 1);
         let object = |operation: &Operation| match operation.act {
-            Act::Put { .. } => Some(operation.act),
+            Act::Put { .. } | Act::Parts { .. } => Some(operation.act),
             Act::Delete => None,
         };
         let mut allowed = vec![promised.and_then(|index| object(&operations[index]))];
@@ -109,7 +118,7 @@ impl History {
     pub fn judge(&self, key: &str, position: u64, found: Option<&[u8]>) -> Option<String> {
         let allowed = self.allowed(key, position);
         let is = |act: &Option<Act>| match (act, found) {
-            (Some(Act::Put { seed, bytes }), Some(found)) => {
+            (Some(Act::Put { seed, bytes } | Act::Parts { seed, bytes }), Some(found)) => {
                 found.len() == *bytes && found == content(*seed, *bytes)
             }
             (None | Some(Act::Delete), None) => true,
@@ -280,9 +289,10 @@ impl Worker {
 
     fn choose(&mut self) -> Act {
         let seed = self.rng.u64(..);
-        match self.rng.u8(..10) {
-            0..3 => Act::Delete,
-            3..7 => Act::Put { seed, bytes: self.rng.usize(..SMALL_BYTES_MAX) },
+        match self.rng.u8(..60) {
+            0..18 => Act::Delete,
+            18 => Act::Parts { seed, bytes: PART_BYTES + self.rng.usize(1..LARGE_BYTES_MAX) },
+            19..42 => Act::Put { seed, bytes: self.rng.usize(..SMALL_BYTES_MAX) },
             _ => Act::Put { seed, bytes: self.rng.usize(LARGE_BYTES_MIN..LARGE_BYTES_MAX) },
         }
     }
@@ -291,18 +301,52 @@ impl Worker {
     fn carry_out(&self, key: &str, act: Act) -> Result<bool> {
         let path = format!("/{}/{key}", self.bucket);
         let (body, good) = match act {
+            Act::Parts { seed, bytes } => return self.upload(&path, &content(seed, bytes)),
             Act::Put { seed, bytes } => (Some(content(seed, bytes)), 200),
             Act::Delete => (None, 204),
         };
         let method = if body.is_some() { "PUT" } else { "DELETE" };
-        match self.client.request(&Ask { body: body.as_deref(), ..Ask::new(method, &path) }) {
-            Err(_) => Ok(false),
-            Ok(answer) if answer.status >= 500 => Ok(false),
+        let answer = self.ask(&Ask { body: body.as_deref(), ..Ask::new(method, &path) }, good)?;
+        Ok(answer.is_some())
+    }
+
+    /// The answer, unless there is none or it is "not now".
+    fn ask(&self, ask: &Ask<'_>, good: u16) -> Result<Option<Answer>> {
+        match self.client.request(ask) {
+            Err(_) => Ok(None),
+            Ok(answer) if answer.status >= 500 => Ok(None),
             Ok(answer) => {
-                answer.expect(good).with_context(|| format!("{method} {path}"))?;
-                Ok(true)
+                let what = || format!("{} {}", ask.method, ask.path);
+                answer.expect(good).with_context(what).map(Some)
             }
         }
+    }
+
+    /// An upload in two parts, the second one first. One that fails is left as it is.
+    fn upload(&self, path: &str, content: &[u8]) -> Result<bool> {
+        let begin = Ask { query: &[("uploads", "")], body: Some(b""), ..Ask::new("POST", path) };
+        let Some(begun) = self.ask(&begin, 200)? else { return Ok(false) };
+        let id = begun.elements("UploadId").pop().context("an upload without an id")?;
+        let mut list = Vec::new();
+        let (first, second) = content.split_at(PART_BYTES);
+        for (number, part) in [("2", second), ("1", first)] {
+            let query = [("partNumber", number), ("uploadId", id.as_str())];
+            let ask = Ask { query: &query, body: Some(part), ..Ask::new("PUT", path) };
+            let Some(put) = self.ask(&ask, 200)? else { return Ok(false) };
+            let tag = put.header("etag");
+            list.push(format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"));
+        }
+        list.reverse();
+        let list = list.concat();
+        let body =
+            format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>").into_bytes();
+        let query = [("uploadId", id.as_str())];
+        let complete = Ask { query: &query, body: Some(&body), ..Ask::new("POST", path) };
+        Ok(match self.ask(&complete, 200)? {
+            // It may be told in the body that it failed, when the answer had begun before.
+            Some(answer) => answer.text().contains("<ETag>"),
+            None => false,
+        })
     }
 }
 

@@ -121,7 +121,8 @@ fn blobs_of(view: &dyn View, directory: u64) -> Result<BTreeMap<u64, BlobRecord>
     Ok(found)
 }
 
-fn names(path: &Path) -> Result<Vec<String>, CheckError> {
+/// What is in a directory; nothing, if there is none.
+pub(super) fn names(path: &Path) -> Result<Vec<String>, CheckError> {
     let read = || -> std::io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(path)? {

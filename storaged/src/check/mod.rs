@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   index, brought up to the journal ─▶ every record read, references and counters summed
-//!     ─▶ blobs against files, directory by directory ─▶ (deep) every byte of every file,
+//!     ─▶ blobs against files, directory by directory; parts of uploads against theirs ─▶ (deep) every byte of every file,
 //!        snapshots and journal read whole, the index compared with one made anew from them
 //! ```
 //! It decides nothing and mends nothing: what a start would do (replay, cut a torn end) happens, what a start
@@ -68,7 +68,7 @@ pub fn check(data: &Path, depth: Depth) -> Result<Report, CheckError> {
         records::compare(&*view, &sums, &mut report)?;
         let floor = view.get_value(&crate::format::state_key(crate::files::FLOOR))?.unwrap_or(0);
         files::check(data, &*view, floor, depth, &mut report)?;
-        uploads::check(data, &*view, &mut report)?;
+        uploads::check(data, &*view, depth, &mut report)?;
     }
     if depth == Depth::Deep {
         deep::check(&mut store, &mut report)?;

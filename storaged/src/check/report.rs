@@ -146,6 +146,8 @@ pub struct LeftOver {
     pub objects: u64,
     /// Small contents shown to zones.
     pub shown: u64,
+    /// Files of uploads in parts that have ended, or of parts that were never acknowledged.
+    pub uploads: u64,
     /// Files of deleted objects that are about to go.
     pub to_unlink: u64,
 }
@@ -154,7 +156,7 @@ impl LeftOver {
     /// All of them.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.staging + self.objects + self.shown + self.to_unlink
+        self.staging + self.objects + self.shown + self.uploads + self.to_unlink
     }
 }
 
@@ -210,11 +212,11 @@ impl fmt::Display for Report {
             f,
             "looked at {entries} entries: {versions} versions of objects, {blobs} blobs; {files} files, {bytes} bytes read"
         )?;
-        let LeftOver { staging, objects, shown, to_unlink } = &self.left_over;
+        let LeftOver { staging, objects, shown, uploads, to_unlink } = &self.left_over;
         if self.left_over.count() > 0 {
             writeln!(
                 f,
-                "the next start removes {staging} staged files, {objects} never acknowledged, {shown} shown to zones, {to_unlink} deleted"
+                "the next start removes {staging} staged files, {objects} never acknowledged, {shown} shown to zones, {uploads} of uploads, {to_unlink} deleted"
             )?;
         }
         self.findings.iter().try_for_each(|finding| writeln!(f, "WRONG: {finding}"))?;
