@@ -3,8 +3,10 @@
 
 mod common;
 
-use common::{BUCKET, Server, noise};
+use common::{BUCKET, Server, noise, talk};
+use std::time::SystemTime;
 use tests::s3::{Answer, Ask, Signing};
+use tests::sigv4;
 
 fn code(answer: &Answer) -> (u16, String) {
     (answer.status, answer.elements("Code").pop().unwrap_or_default())
@@ -365,4 +367,37 @@ fn whoever_may_write_may_send_a_form_without_a_signature() {
     assert_eq!(get(&[]).0, 200);
     let overriding = [("response-content-type", "text/html")];
     assert_eq!(get(&overriding), (400, "InvalidRequest".to_owned()));
+}
+
+#[test]
+fn any_region_will_do_and_clients_are_told_a_better_one() {
+    let server = Server::start();
+    server.client.put(BUCKET, "k", b"abc").unwrap();
+    let ask = |method: &str, secret: &str| {
+        let (time, own) = (SystemTime::now(), |text: &str| text.to_owned());
+        let path = format!("/{BUCKET}/k");
+        let mut headers = vec![
+            (own("host"), server.address.to_string()),
+            (own("range"), own("bytes=1-1")),
+            (own("x-amz-content-sha256"), own(sigv4::UNSIGNED)),
+            (own("x-amz-date"), sigv4::timestamp(time)),
+        ];
+        let payload = sigv4::UNSIGNED;
+        let parts =
+            sigv4::Parts { method, path: &path, query: &[], headers: &headers, payload, time };
+        let keys = sigv4::Keys { access: own("AKADA"), secret: own(secret) };
+        let signature = sigv4::sign_in(&keys, &parts, "US");
+        headers.push((own("authorization"), sigv4::authorization(&keys, &signature)));
+        let lines: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+        let length = if method == "PUT" { "content-length: 0\r\n" } else { "" };
+        let head = format!("{method} {path} HTTP/1.1\r\n{lines}{length}connection: close\r\n\r\n");
+        talk(server.address, head.as_bytes())
+    };
+    let got = ask("GET", "secret-of-ada");
+    assert!(got.starts_with("HTTP/1.1 206") && got.ends_with("b"), "{got}");
+    assert!(ask("HEAD", "secret-of-ada").starts_with("HTTP/1.1 206"));
+    let told = ask("PUT", "secret-of-ada");
+    assert!(told.starts_with("HTTP/1.1 400") && told.contains("<Region>us-east-1<"), "{told}");
+    assert!(ask("GET", "another").starts_with("HTTP/1.1 400"));
+    assert_eq!(server.client.get(BUCKET, "k").unwrap().unwrap(), b"abc");
 }

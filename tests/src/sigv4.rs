@@ -115,9 +115,9 @@ pub fn timestamp(time: SystemTime) -> String {
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
-fn key(secret: &str, date: &str) -> Vec<u8> {
+fn key(secret: &str, date: &str, region: &str) -> Vec<u8> {
     let secret = format!("AWS4{secret}");
-    [date, REGION, "s3", "aws4_request"]
+    [date, region, "s3", "aws4_request"]
         .iter()
         .fold(secret.into_bytes(), |key, part| hmac(&key, part.as_bytes()))
 }
@@ -125,14 +125,20 @@ fn key(secret: &str, date: &str) -> Vec<u8> {
 /// The signature over a form's policy, as of this time.
 #[must_use]
 pub fn sign_policy(keys: &Keys, policy: &str, time: SystemTime) -> String {
-    hex(&hmac(&key(&keys.secret, &timestamp(time)[..8]), policy.as_bytes()))
+    hex(&hmac(&key(&keys.secret, &timestamp(time)[..8], REGION), policy.as_bytes()))
 }
 
 /// Signs a request.
 #[must_use]
 pub fn sign(keys: &Keys, parts: &Parts<'_>) -> Signature {
+    sign_in(keys, parts, REGION)
+}
+
+/// Signs a request for a region.
+#[must_use]
+pub fn sign_in(keys: &Keys, parts: &Parts<'_>, region: &str) -> Signature {
     let time = timestamp(parts.time);
-    let scope = format!("{}/{REGION}/s3/aws4_request", &time[..8]);
+    let scope = format!("{}/{region}/s3/aws4_request", &time[..8]);
     let mut headers = parts.headers.to_vec();
     headers.sort();
     let lines: String =
@@ -143,7 +149,7 @@ pub fn sign(keys: &Keys, parts: &Parts<'_>) -> Signature {
     let query = query_string(parts.query);
     let request = format!("{method}\n{path}\n{query}\n{lines}\n{signed_headers}\n{payload}");
     let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", sha256(request.as_bytes()));
-    let hex = hex(&hmac(&key(&keys.secret, &time[..8]), text.as_bytes()));
+    let hex = hex(&hmac(&key(&keys.secret, &time[..8], region), text.as_bytes()));
     Signature { hex, signed_headers, scope }
 }
 
@@ -168,7 +174,7 @@ pub fn chunks(
     chunk: usize,
 ) -> Vec<u8> {
     let time = timestamp(time);
-    let key = key(&keys.secret, &time[..8]);
+    let key = key(&keys.secret, &time[..8], REGION);
     let nothing = sha256(b"");
     let mut previous = head.hex.clone();
     let mut coded = Vec::new();

@@ -12,7 +12,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use std::sync::Arc;
 
 /// The region there is. Signatures for any are accepted.
-const REGION: &str = "us-east-1";
+pub(super) const REGION: &str = "us-east-1";
 /// Buckets of one page: as S3 has it.
 const PAGE_MAX: usize = 10_000;
 

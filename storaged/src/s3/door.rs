@@ -6,8 +6,9 @@
 //!            └─▶ screen ─▶ resource ─▶ integrity ──┴─▶ the library ─▶ answer, with its body as the front wants it
 //! ```
 
-use super::access::{Probe, Proven};
-use super::{Payload, integrity, post, range, resource, screen, told};
+use super::access::{Caller, Probe, Proven};
+use super::signature::Verifier;
+use super::{Payload, integrity, post, range, region, resource, screen, told};
 use crate::accounts::Accounts;
 use crate::front::{Answer, Service};
 use http::header::RANGE;
@@ -23,6 +24,8 @@ pub struct Door {
     pub library: S3Service,
     /// Who signs forms.
     pub accounts: Arc<Accounts>,
+    /// For what the library can't verify.
+    pub verifier: Arc<Verifier>,
 }
 
 impl Service for Door {
@@ -41,6 +44,12 @@ impl Door {
             return Ok(post::answer(&wishes, stored));
         }
         screen(&parts)?;
+        if region::is_odd(&parts) {
+            let signer = region::signer(&self.verifier, &self.accounts, &parts);
+            let Some(account) = signer else { return Ok(region::told()) };
+            parts.extensions.insert(Proven(Caller::Account(account)));
+            without_signature(&mut parts);
+        }
         resource::settle(&mut parts)?;
         if matches!(parts.method, Method::GET | Method::HEAD) && range::is_ignored(&parts.headers) {
             return self.without_range(Request::from_parts(parts, body)).await;

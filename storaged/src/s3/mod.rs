@@ -29,6 +29,7 @@ pub mod operation;
 pub mod post;
 mod put;
 mod range;
+mod region;
 mod resource;
 mod screen;
 mod settings;
@@ -142,7 +143,7 @@ pub fn service_telling(
     let mut builder = S3ServiceBuilder::new(api);
     builder.set_auth(Auth(Arc::clone(&accounts)));
     builder.set_access(access::Hook(guard));
-    let door = door::Door { library: builder.build(), accounts };
+    let door = door::Door { library: builder.build(), accounts, verifier: Arc::default() };
     Arc::new(fast::Faster { lane, long: cors::Gate::new(Arc::new(door), settings) })
 }
 

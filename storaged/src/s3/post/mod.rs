@@ -15,6 +15,7 @@ mod stream;
 use super::access::{Caller, Proven};
 use super::error::{coded, internal};
 use crate::accounts::{Account, Accounts};
+use crate::front::Origin;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use form::{FormError, Head};
@@ -74,7 +75,8 @@ pub(super) fn is_form(parts: &Parts) -> bool {
 pub(super) struct Wishes {
     bucket: String,
     key: String,
-    host: String,
+    /// Where the form was sent: `https://host`.
+    origin: String,
     redirect: Option<Uri>,
     status: StatusCode,
 }
@@ -249,7 +251,9 @@ fn wishes(parts: &Parts, head: &Head, bucket: String) -> Result<Wishes, S3Error>
         Some(_) | None => StatusCode::NO_CONTENT,
     };
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    Ok(Wishes { bucket, key, host: host.to_owned(), redirect, status })
+    let secure = parts.extensions.get::<Origin>().is_some_and(|origin| origin.secure);
+    let origin = format!("{}://{host}", if secure { "https" } else { "http" });
+    Ok(Wishes { bucket, key, origin, redirect, status })
 }
 
 fn headers(parts: &Parts, head: &Head) -> Result<HeaderMap, S3Error> {
@@ -291,7 +295,7 @@ pub(super) fn answer(wishes: &Wishes, mut stored: Response<Body>) -> Response<Bo
     let tag = stored.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).unwrap_or_default();
     let tag = tag.to_owned();
     let path = format!("{}/{}", wishes.bucket, utf8_percent_encode(&wishes.key, PATH));
-    let place = format!("http://{}/{path}", wishes.host);
+    let place = format!("{}/{path}", wishes.origin);
     let escaped = |text: &str| utf8_percent_encode(text, QUERY).to_string();
     let (status, location) = match &wishes.redirect {
         Some(uri) => {

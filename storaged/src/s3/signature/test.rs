@@ -49,7 +49,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     builder.set_auth(Auth(Arc::clone(&accounts)));
     World {
         accounts: Arc::clone(&accounts),
-        library: Door { library: builder.build(), accounts },
+        library: Door { library: builder.build(), accounts, verifier: Arc::default() },
         verifier: Verifier::default(),
         _data: data,
     }
