@@ -493,7 +493,11 @@ mod test {
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, text: String) {
-            let _ = (Acl::parse(&bytes), parse_grantees(&text));
+            if let Ok(acl) = Acl::parse(&bytes) {
+                prop_assert_eq!(Acl::parse(acl.text().unwrap().as_bytes()), Ok(acl));
+            }
+            let grantees = parse_grantees(&text);
+            prop_assert!(grantees.is_err() || text.contains('='));
         }
     }
 }

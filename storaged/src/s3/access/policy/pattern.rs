@@ -225,7 +225,8 @@ mod test {
         #[test]
         fn any_text_is_read_or_refused(text: String) {
             if let Ok(pattern) = Pattern::parse(&text, BOTH) {
-                let _ = pattern.matches(&text, true, &|_| None);
+                let unresolved = pattern.variables().next().is_some();
+                prop_assert_eq!(pattern.matches(&text, true, &|_| None).is_err(), unresolved);
             }
             let plain = Syntax { wildcards: false, variables: false };
             let pattern = Pattern::parse(&text, plain).unwrap();
