@@ -165,6 +165,43 @@ fn a_webhook_hears_of_changes() {
     assert_eq!(server.events.counters()[0].delivered, 5);
 }
 
+#[test]
+fn a_bucket_is_where_its_maker_said() {
+    let server = Server::start();
+    let make = |path: &str, location: &str| {
+        let body = format!(
+            "<CreateBucketConfiguration><LocationConstraint>{location}</LocationConstraint>\
+             </CreateBucketConfiguration>"
+        );
+        let ask = Ask { body: Some(body.as_bytes()), ..Ask::new("PUT", path) };
+        server.client.request(&ask).unwrap()
+    };
+    assert_eq!(make("/far", "eu-west-1").status, 200);
+    assert_eq!(make("/near", "us-east-1").status, 200);
+    assert_eq!(make("/nowhere", "a b").elements("Code"), ["InvalidLocationConstraint"]);
+    let ask = |method: &str, path: &str, query: &[(&str, &str)]| {
+        server.client.request(&Ask { query, ..Ask::new(method, path) }).unwrap()
+    };
+    let location = |path: &str| ask("GET", path, &[("location", "")]).text();
+    assert!(location("/far").contains(">eu-west-1</LocationConstraint>"), "{}", location("/far"));
+    assert!(!location("/near").contains("us-east-1"), "{}", location("/near"));
+    assert_eq!(ask("HEAD", "/far", &[]).header("x-amz-bucket-region"), "eu-west-1");
+    assert_eq!(ask("HEAD", "/near", &[]).header("x-amz-bucket-region"), "us-east-1");
+    let listed = |query: &[(&str, &str)]| ask("GET", "/", query).elements("Name");
+    assert_eq!(listed(&[]), [BUCKET, "far", "near"]);
+    assert_eq!(listed(&[("bucket-region", "eu-west-1")]), ["far"]);
+    let page = ask("GET", "/", &[("max-buckets", "2")]);
+    assert_eq!(page.elements("Name"), [BUCKET, "far"]);
+    let token = page.elements("ContinuationToken").remove(0);
+    assert_eq!(listed(&[("max-buckets", "2"), ("continuation-token", &token)]), ["near"]);
+    for max in ["0", "-1", "10001"] {
+        assert_eq!(ask("GET", "/", &[("max-buckets", max)]).status, 400);
+    }
+    assert_eq!(ask("DELETE", "/far", &[]).status, 204);
+    server.client.create_bucket("far").unwrap();
+    assert_eq!(ask("HEAD", "/far", &[]).header("x-amz-bucket-region"), "us-east-1");
+}
+
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
 #[test]

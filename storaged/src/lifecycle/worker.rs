@@ -142,7 +142,7 @@ impl Worker {
                         (generation, midnight) = (Some(latest), self.day.next_midnight(now_ms))
                     }
                     // Something is left: the next look tries it again.
-                    Ok(false) => midnight = self.day.next_midnight(now_ms),
+                    Ok(false) => (generation, midnight) = (None, self.day.next_midnight(now_ms)),
                     Err(_) => return,
                 }
             }

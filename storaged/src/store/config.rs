@@ -34,11 +34,13 @@ pub enum BucketConfig {
     ObjectLock = 8,
     /// Who is told of changes: XML.
     Notification = 9,
+    /// The region that its maker named: that name.
+    Location = 10,
 }
 
 impl BucketConfig {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Tagging,
         Self::Cors,
         Self::Policy,
@@ -48,6 +50,7 @@ impl BucketConfig {
         Self::Lifecycle,
         Self::ObjectLock,
         Self::Notification,
+        Self::Location,
     ];
 
     /// The kind's number on disk.
