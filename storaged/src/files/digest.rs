@@ -69,6 +69,41 @@ impl Tree {
     }
 }
 
+/// The tree of bytes that come in pieces of any length.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    tree: Tree,
+    /// What is less than a block.
+    rest: Vec<u8>,
+    bytes: u64,
+}
+
+impl Gathered {
+    /// Adds bytes.
+    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        if !self.rest.is_empty() {
+            let taken = bytes.len().min(BLOCK - self.rest.len());
+            self.rest.extend_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            if self.rest.len() < BLOCK {
+                return;
+            }
+            self.tree.update(&self.rest);
+            self.rest.clear();
+        }
+        let (whole, rest) = bytes.split_at(bytes.len() / BLOCK * BLOCK);
+        self.tree.update(whole);
+        self.rest.extend_from_slice(rest);
+    }
+
+    /// How many bytes came, and their digest.
+    pub(super) fn finish(mut self) -> (u64, Digest) {
+        self.tree.update(&self.rest);
+        (self.bytes, self.tree.finish())
+    }
+}
+
 fn hash_block(block: &[u8]) -> [u8; 32] {
     const ZEROS: [u8; BLOCK] = [0; BLOCK];
     let mut hash = Sha256::new();
@@ -143,6 +178,24 @@ mod test {
             let mut tree = Tree::default();
             bytes.chunks(3 * BLOCK).for_each(|part| tree.update(part));
             prop_assert_eq!(tree.root(), by_definition(&bytes));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_length_have_the_digest_of_the_whole(
+            pieces in proptest::collection::vec(prop_oneof![0_usize..9000, Just(BLOCK), 0_usize..3], 0..12)
+        ) {
+            let total: usize = pieces.iter().sum();
+            let bytes: Vec<u8> = (0..total).map(|at| (at / 5) as u8).collect();
+            let (mut gathered, mut from) = (Gathered::default(), 0);
+            for length in pieces {
+                gathered.update(&bytes[from..from + length]);
+                from += length;
+            }
+            let mut tree = Tree::default();
+            tree.update(&bytes);
+            prop_assert_eq!(gathered.finish(), (total as u64, tree.finish()));
         }
     }
 

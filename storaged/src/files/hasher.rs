@@ -18,6 +18,9 @@ const STRETCH_BLOCKS: usize = 1024;
 /// With fewer uploads than this, one after the other is faster than all at once.
 const TOGETHER_MIN: usize = 3;
 
+/// Turns that are given to others before a stretch: with nobody else to run, each takes a microsecond.
+const TURNS_MAX: usize = 3;
+
 type Block = [u8; BLOCK_BYTES];
 
 /// The MD5 of the bytes so far.
@@ -137,16 +140,28 @@ fn serve(jobs: &Receiver<Job>, lanes: usize) {
                 Err(_) => return,
             }
         }
-        while active.len() < lanes
-            && let Ok(job) = jobs.try_recv()
-        {
-            active.push(job);
-        }
+        gather(jobs, &mut active, lanes);
         for job in active.extract_if(.., |job| job.blocks().is_empty()) {
             // Nobody waits for an upload that was given up.
             drop(job.reply.send(job.md5));
         }
         stretch(&mut active);
+    }
+}
+
+/// Takes what waits. Before a stretch that few would share, others have a turn to bring more: on one core
+/// nobody else runs while this does.
+fn gather(jobs: &Receiver<Job>, active: &mut Vec<Job>, lanes: usize) {
+    for turn in 0..=TURNS_MAX {
+        while active.len() < lanes
+            && let Ok(job) = jobs.try_recv()
+        {
+            active.push(job);
+        }
+        if active.len() * 2 >= lanes || turn == TURNS_MAX {
+            return;
+        }
+        std::thread::yield_now();
     }
 }
 

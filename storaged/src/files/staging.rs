@@ -1,10 +1,11 @@
 //! Staging files: objects on their way in.
 
+use super::digest::Gathered;
 use super::error::StageError;
 use super::hasher::Md5;
 use super::{Files, Inner, STAGINGS_MAX, next_name};
-use crate::store::Room;
 use crate::store::errno::{Doing, Verdict, verdict};
+use crate::store::{Digest, Room};
 use bytes::Bytes;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{self, File, OpenOptions};
@@ -55,6 +56,8 @@ pub(super) enum State {
 pub(super) struct Writer {
     file: File,
     offset: u64,
+    /// Of what was written, where the kernel keeps no digest.
+    digest: Option<Gathered>,
     /// A failed write leaves a hole: nothing may follow it.
     failed: bool,
 }
@@ -131,7 +134,8 @@ impl Body {
             .mode(0o600)
             .open(&self.path)
             .map_err(|source| self.failed("make", Doing::Write, source))?;
-        let writer = Writer { file, offset: 0, failed: false };
+        let digest = (!self.inner.abilities.verity).then(Gathered::default);
+        let writer = Writer { file, offset: 0, digest, failed: false };
         let mut state = self.lock();
         *state = State::Open(writer);
         let State::Open(writer) = &mut *state else { unreachable!("it was set to this") };
@@ -174,18 +178,22 @@ impl Body {
                 return Err(self.failed("write", Doing::Write, source));
             }
             writer.offset += piece.len() as u64;
+            if let Some(digest) = &mut writer.digest {
+                digest.update(piece);
+            }
         }
         Ok(())
     }
 
-    /// Closes the file.
-    pub(super) fn close(&self) -> Result<(), StageError> {
+    /// Closes the file; what was written through here, its length and its digest, if we keep them.
+    pub(super) fn close(&self) -> Result<Option<(u64, Digest)>, StageError> {
         match std::mem::replace(&mut *self.lock(), State::Closed) {
             State::Open(writer) if writer.failed => {
                 let source = io::ErrorKind::BrokenPipe.into();
                 Err(StageError::Io { doing: "seal a half-written", source })
             }
-            State::Open(_) | State::Closed => Ok(()),
+            State::Open(writer) => Ok(writer.digest.map(Gathered::finish)),
+            State::Closed => Ok(None),
             State::Moved => unreachable!("a staging file that was moved away is not used any more"),
         }
     }
@@ -247,8 +255,8 @@ impl Staging {
 }
 
 impl Body {
-    /// Writes the last pieces and closes the file.
-    pub(super) fn finish(&self, pieces: &[Bytes]) -> Result<(), StageError> {
+    /// Writes the last pieces and closes the file, as [`Body::close`] does.
+    pub(super) fn finish(&self, pieces: &[Bytes]) -> Result<Option<(u64, Digest)>, StageError> {
         if !pieces.is_empty() {
             self.write(pieces)?;
         }

@@ -164,23 +164,25 @@ async fn receive(
     md5: &mut [u8; 16],
 ) -> S3Result<Content> {
     let large = length.is_some_and(|length| length > INLINE_BYTES_MAX as u64);
-    let enough = if large { BATCH_BYTES } else { INLINE_BYTES_MAX + 1 };
-    let first = body.batch(enough, expected).await?;
-    if first.len() <= INLINE_BYTES_MAX && !large {
-        *md5 = Md5::checksum(&first);
-        return Ok(Content::Inline(first));
+    let mut first = Bytes::new();
+    if !large {
+        first = body.batch(INLINE_BYTES_MAX + 1, expected).await?;
+        if first.len() <= INLINE_BYTES_MAX {
+            *md5 = Md5::checksum(&first);
+            return Ok(Content::Inline(first));
+        }
     }
     let mut staging = api.store.stage(length, None).await.map_err(|e| error::stage(&e))?;
-    write(&mut staging, first).await?;
-    loop {
-        let batch = body.batch(BATCH_BYTES, expected).await?;
-        if batch.is_empty() {
-            break;
-        }
+    if !first.is_empty() {
+        write(&mut staging, first).await?;
+    }
+    // The staging file gathers the pieces as they are.
+    while let Some(bytes) = body.next().await? {
+        expected.update(&bytes);
         if body.read > length.unwrap_or(OBJECT_BYTES_MAX) {
             return Err(s3_error!(EntityTooLarge, "the body is longer than the head says"));
         }
-        write(&mut staging, batch).await?;
+        write(&mut staging, bytes).await?;
     }
     if length.is_some_and(|length| length != body.read) {
         return Err(s3_error!(IncompleteBody, "the body has {} bytes", body.read));
