@@ -19,6 +19,11 @@ pub(super) fn capacity() -> usize {
     usize::try_from(allowed / 4).unwrap_or(OPEN_FILES_MAX).clamp(SHARDS, OPEN_FILES_MAX)
 }
 
+/// The most files that may be kept open, ready to be sent: mostly the same ones as here.
+pub(crate) fn ready_max() -> usize {
+    capacity()
+}
+
 type Shard = LruCache<BlobId, Arc<ObjectFile>>;
 
 pub(super) struct OpenFiles(Vec<Mutex<Shard>>);

@@ -39,6 +39,7 @@ pub(crate) use sweep::{SweepError, forget};
 use crate::committer::Latch;
 use crate::store::{BlobId, Durability, Options, Room};
 use cache::OpenFiles;
+pub(crate) use cache::ready_max;
 use hasher::Hasher;
 use ids::Ids;
 use pool::Pool;

@@ -1,5 +1,6 @@
-//! Small objects that are being read, ready to be sent: their bytes in anonymous files, from which
-//! sendfile(2) passes pages on without a copy, and beside them what their reader made of the record.
+//! Objects that are being read, ready to be sent: the bytes of small ones in anonymous files, from which
+//! sendfile(2) passes pages on without a copy, large ones as open files, and beside them what their reader
+//! made of the record.
 //!
 //! ```text
 //!   read: mark ─▶ view ─▶ put(key, mark)        refused if the key's shard has changed since the mark
@@ -9,6 +10,7 @@
 //! only appended to, since what was passed on to a socket is still read from their pages; the oldest
 //! goes with all that is in it once there are too many.
 
+use crate::files::ObjectFile;
 use crate::format::Keyspace;
 use crate::index::Changes;
 use bytes::Bytes;
@@ -39,16 +41,23 @@ impl AsFd for Segment {
     }
 }
 
+/// Where the bytes of an object are.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In memory, in an anonymous file, from there on.
+    Memory(Arc<Segment>, u64),
+    /// In the object's own file, all of it.
+    File(Arc<ObjectFile>),
+}
+
 /// An object that is ready to be sent.
 #[derive(Debug, Clone)]
 pub struct Ready {
     /// What its reader made of its record.
     pub note: Bytes,
-    /// Where its bytes are: in memory, always.
-    pub file: Arc<Segment>,
-    /// From where on.
-    pub offset: u64,
-    /// How many.
+    /// Where its bytes are.
+    pub place: Place,
+    /// How many there are.
     pub length: u64,
 }
 
@@ -72,16 +81,21 @@ pub struct Hot {
     shards: [Mutex<Shard>; SHARDS],
     segments: Mutex<VecDeque<Filling>>,
     segments_max: usize,
+    /// The keys of objects with files of their own, the oldest first: each holds a descriptor.
+    files: Mutex<VecDeque<Vec<u8>>>,
+    files_max: usize,
 }
 
 impl Hot {
-    /// Room for so many bytes.
+    /// Room for so many bytes in memory, and so many open files.
     #[must_use]
-    pub fn new(bytes_max: usize) -> Hot {
+    pub fn new(bytes_max: usize, files_max: usize) -> Hot {
         Hot {
             shards: std::array::from_fn(|_| Mutex::default()),
             segments: Mutex::default(),
             segments_max: (bytes_max / SEGMENT_BYTES as usize).max(1),
+            files: Mutex::default(),
+            files_max,
         }
     }
 
@@ -109,12 +123,37 @@ impl Hot {
             return Ok(());
         }
         let length = content.len() as u64;
-        let (file, offset) = self.append(key, content)?;
+        let (segment, offset) = self.append(key, content)?;
+        let place = Place::Memory(segment, offset);
+        self.insert(key, mark, Ready { note, place, length });
+        Ok(())
+    }
+
+    /// As [`Hot::put`], of an object with a file of its own.
+    pub fn put_file(&self, key: &[u8], mark: u64, note: Bytes, file: Arc<ObjectFile>) {
+        let length = file.size();
+        self.insert(key, mark, Ready { note, place: Place::File(file), length });
+        let mut files = self.files.lock().expect("no holder of this lock panics");
+        files.push_back(key.to_vec());
+        let oldest = if files.len() > self.files_max { files.pop_front() } else { None };
+        drop(files);
+        if let Some(key) = oldest {
+            self.forget_if(&key, |place| matches!(place, Place::File(_)));
+        }
+    }
+
+    fn insert(&self, key: &[u8], mark: u64, ready: Ready) {
         let mut shard = self.shard(key);
         if shard.changed <= mark {
-            shard.objects.insert(key.to_vec(), Ready { note, file, offset, length });
+            shard.objects.insert(key.to_vec(), ready);
         }
-        Ok(())
+    }
+
+    fn forget_if(&self, key: &[u8], is_meant: impl FnOnce(&Place) -> bool) {
+        let mut shard = self.shard(key);
+        if shard.objects.get(key).is_some_and(|ready| is_meant(&ready.place)) {
+            shard.objects.remove(key);
+        }
     }
 
     /// Appends a content to the newest file, whatever becomes of it.
@@ -144,12 +183,11 @@ impl Hot {
 
     /// Forgets what is in a file; it is closed when nothing of it is on its way any more.
     fn empty(&self, segment: &Filling) {
-        for key in &segment.keys {
-            let mut shard = self.shard(key);
-            if shard.objects.get(key).is_some_and(|ready| Arc::ptr_eq(&ready.file, &segment.file)) {
-                shard.objects.remove(key);
-            }
-        }
+        let is_here = |place: &Place| match place {
+            Place::Memory(file, _) => Arc::ptr_eq(file, &segment.file),
+            Place::File(_) => false,
+        };
+        segment.keys.iter().for_each(|key| self.forget_if(key, is_here));
     }
 
     /// Forgets the objects that a batch has changed. Before the view with these changes is published.
@@ -177,7 +215,8 @@ mod test {
     fn bytes(hot: &Hot, number: u8) -> Option<Vec<u8>> {
         let ready = hot.get(&key(number))?;
         let mut found = vec![0; usize::try_from(ready.length).unwrap()];
-        ready.file.0.read_exact_at(&mut found, ready.offset).unwrap();
+        let Place::Memory(file, offset) = ready.place else { panic!("it is in memory") };
+        file.0.read_exact_at(&mut found, offset).unwrap();
         assert_eq!(ready.note, found);
         Some(found)
     }
@@ -193,7 +232,7 @@ mod test {
 
     #[test]
     fn what_was_read_before_a_change_is_not_kept_after_it() {
-        let hot = Hot::new(1 << 20);
+        let hot = Hot::new(1 << 20, 8);
         put(&hot, 1, 5, b"old");
         assert_eq!(bytes(&hot, 1).unwrap(), b"old");
         change(&hot, 1, 6);
@@ -206,7 +245,7 @@ mod test {
 
     #[test]
     fn the_oldest_goes_when_there_is_no_room() {
-        let hot = Hot::new(2 * SEGMENT_BYTES as usize);
+        let hot = Hot::new(2 * SEGMENT_BYTES as usize, 8);
         let content = vec![7; SEGMENT_BYTES as usize / 2];
         (0..5).for_each(|number| put(&hot, number, 0, &content));
         let there: Vec<_> = (0..5).filter(|number| hot.get(&key(*number)).is_some()).collect();
@@ -219,7 +258,7 @@ mod test {
             acts in proptest::collection::vec((0..3_u8, 0..4_u8), 0..60)
         ) {
             // The index: each key's content is the sequence of its last change. Readers remember a view.
-            let hot = Hot::new(1 << 20);
+            let hot = Hot::new(1 << 20, 8);
             let (mut sequence, mut index) = (0_u64, [0_u64; 4]);
             let mut view = (sequence, index);
             for (act, number) in acts {

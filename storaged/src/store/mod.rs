@@ -251,7 +251,10 @@ impl Store {
         files.sweep(&*index.view()?)?;
         let (bell, end) = Bell::new();
         let keeper = Keeper::new();
-        let hot = Arc::new(Hot::new(options.cache_bytes.min(crate::index::CACHE_BYTES_MAX)));
+        let hot = Arc::new(Hot::new(
+            options.cache_bytes.min(crate::index::CACHE_BYTES_MAX),
+            crate::files::ready_max(),
+        ));
         let surroundings = Surroundings {
             room: Box::new({
                 let files = files.clone();

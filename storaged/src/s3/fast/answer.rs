@@ -3,7 +3,7 @@
 use crate::front::response::put_http_date;
 use crate::front::{FileRange, Quick, QuickBody};
 use crate::s3::get::CONTENT_TYPE_DEFAULT;
-use crate::store::hot::Ready;
+use crate::store::hot::{Place, Ready};
 use crate::store::{ContentRef, ObjectFile, ObjectKind, ObjectRecord};
 use http::StatusCode;
 use std::io::Write;
@@ -35,11 +35,14 @@ pub fn with_body(
 
 /// The answer to a GET of an object that is ready.
 pub fn ready(ready: Ready) -> Quick {
-    let Ready { note, file, offset, length } = ready;
+    let Ready { note, place, length } = ready;
     // The front has some fields to add.
     let mut head = Vec::with_capacity(note.len() + HEAD_BYTES / 4);
     head.extend_from_slice(&note);
-    let body = QuickBody::Memory(FileRange { file, offset, length });
+    let body = match place {
+        Place::Memory(file, offset) => QuickBody::Memory(FileRange { file, offset, length }),
+        Place::File(file) => QuickBody::File(FileRange { file, offset: 0, length }),
+    };
     Quick { status: StatusCode::OK, head, body }
 }
 

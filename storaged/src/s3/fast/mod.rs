@@ -79,7 +79,11 @@ impl Lane {
         let mark = self.store.mark();
         let (record, file) = self.store.open_object(&path).ok()??;
         let expiration = self.expiration(&wanted, &record);
+        let kept = file.clone();
         let quick = answer::with_body(&record, file, wanted.sums, expiration.as_deref())?;
+        if is_usual && let Some(file) = kept {
+            self.store.hot().put_file(&key, mark, Bytes::copy_from_slice(&quick.head), file);
+        }
         if let QuickBody::Bytes(content) = &quick.body
             && content.len() >= HOT_BYTES_MIN
             && is_usual
