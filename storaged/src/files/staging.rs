@@ -16,8 +16,9 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-/// Bytes that are gathered before a disk thread is asked to write them.
-pub const BUFFER_BYTES: usize = 512 << 10;
+/// Bytes that are gathered before a disk thread is asked to write them: an object of up to 1 MiB, which
+/// many are, is written, digested and sealed in one go.
+pub const BUFFER_BYTES: usize = 1 << 20;
 /// From this length on, the space of an upload is asked for at its beginning.
 pub(super) const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 
@@ -208,7 +209,7 @@ impl Staging {
         self.accepted += bytes.len() as u64;
         self.waiting += bytes.len();
         self.pieces.push(bytes);
-        if self.waiting >= BUFFER_BYTES { self.flush().await } else { Ok(()) }
+        if self.waiting > BUFFER_BYTES { self.flush().await } else { Ok(()) }
     }
 
     /// Bytes taken by [`Staging::write`].
