@@ -138,11 +138,11 @@ impl Worker {
             }
             if now_ms >= midnight || generation != Some(latest) {
                 match self.pass(now_ms, &mut passed) {
-                    Ok(true) => {
-                        (generation, midnight) = (Some(latest), self.day.next_midnight(now_ms))
+                    Ok(whole) => {
+                        // If something is left, the next look tries it again.
+                        generation = whole.then_some(latest);
+                        midnight = self.day.next_midnight(now_ms);
                     }
-                    // Something is left: the next look tries it again.
-                    Ok(false) => (generation, midnight) = (None, self.day.next_midnight(now_ms)),
                     Err(_) => return,
                 }
             }

@@ -35,7 +35,7 @@ pub(super) async fn put(
         return Err(s3_error!(MalformedXML, "there is no lifecycle configuration"));
     };
     let document = document::to_xml(&Rules::with_ids(configuration))?;
-    Rules::parse(&document).map_err(refusal)?;
+    Rules::parse(&document).map_err(|e| refusal(&e))?;
     let kind = BucketConfig::Lifecycle;
     document::keep(api, input.bucket, admitted.bucket()?, kind, document).await?;
     Ok(S3Response::new(PutBucketLifecycleConfigurationOutput {
@@ -65,7 +65,7 @@ pub(super) async fn delete(
     Ok(S3Response::new(DeleteBucketLifecycleOutput {}))
 }
 
-fn refusal(error: RulesError) -> S3Error {
+fn refusal(error: &RulesError) -> S3Error {
     match error {
         RulesError::Malformed(_) => s3_error!(MalformedXML, "{error}"),
         RulesError::Argument(_) => s3_error!(InvalidArgument, "{error}"),

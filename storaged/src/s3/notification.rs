@@ -65,7 +65,7 @@ pub(super) async fn put(
     let input = req.input;
     let configuration = Rules::with_ids(input.notification_configuration);
     let document = document::to_xml(&configuration)?;
-    let rules = Rules::parse(&document).map_err(refusal)?;
+    let rules = Rules::parse(&document).map_err(|e| refusal(&e))?;
     if let Some(target) = rules.all().find(|target| !api.events.knows(&target.webhook)) {
         return Err(s3_error!(
             InvalidArgument,
@@ -104,7 +104,7 @@ pub(super) fn get(
     }))
 }
 
-fn refusal(error: RulesError) -> S3Error {
+fn refusal(error: &RulesError) -> S3Error {
     match error {
         RulesError::Malformed(_) => s3_error!(MalformedXML, "{error}"),
         RulesError::Invalid(_) => s3_error!(InvalidArgument, "{error}"),
