@@ -92,15 +92,14 @@ impl Guard {
         if !is_owner && (facts.owner_is_alone() || ask.needs == Needs::Owner) {
             return Err(denied());
         }
+        let (lists, judged) = match is_owner && facts.owner_reads_all() {
+            true => (true, None),
+            false => self.weigh(&caller, &facts, ask)?,
+        };
         let acl = match ask.needs {
             Needs::Write => self.list_of_new(&caller, &facts, ask.headers)?,
             _ => None,
         };
-        if is_owner && facts.owner_reads_all() {
-            let (lists, judged) = (true, None);
-            return Ok(Admitted { caller, facts: Some(facts), lists, acl, judged });
-        }
-        let (lists, judged) = self.weigh(&caller, &facts, ask)?;
         Ok(Admitted { caller, facts: Some(facts), lists, acl, judged })
     }
 

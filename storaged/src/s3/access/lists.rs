@@ -2,12 +2,16 @@
 
 use super::super::{Api, document, error};
 use super::acl::{Acl, Wanted};
+use super::admitted::Admitted;
 use super::control::Ownership;
 use super::denied;
 use super::facts::Facts;
 use super::guard::{list_of, not_supported, told};
 use crate::events::{Change, EventKind};
-use crate::store::{BucketConfig, TxnError, VersionRef, object, object_version};
+use crate::store::{
+    BucketConfig, IndexError, ObjectPath, ObjectRecord, TxnError, VersionRef, View, object,
+    object_version,
+};
 use http::HeaderMap;
 use s3s::dto::{
     AccessControlPolicy, GetBucketAclInput, GetBucketAclOutput, GetObjectAclInput,
@@ -84,18 +88,7 @@ pub(in crate::s3) fn get_object_acl(
     let facts = admitted.facts()?;
     let path = admitted.path(&req.input.key)?;
     let version = version(req.input.version_id.as_deref())?;
-    let view = api.store.read().map_err(|e| error::index(&e))?;
-    let found = match version {
-        None => object(&view, &path),
-        Some(version) => object_version(&view, &path, version),
-    };
-    let Some(record) = found.map_err(|e| error::index(&e))? else {
-        return Err(if version.is_some() { no_version() } else { admitted.missing_key() });
-    };
-    if record.is_marker() {
-        return Err(s3_error!(MethodNotAllowed, "a delete marker has no list"));
-    }
-    admitted.still_about(&record)?;
+    let record = judged(api, &admitted, &path, version)?;
     let acl = match facts.ownership {
         Ownership::BucketOwnerEnforced => Acl::private(&facts.owner_name),
         Ownership::BucketOwnerPreferred | Ownership::ObjectWriter => list_of(&record, facts)?,
@@ -112,8 +105,43 @@ fn version(text: Option<&str>) -> S3Result<Option<VersionRef>> {
     text.map(parse).transpose()
 }
 
-fn no_version() -> S3Error {
-    s3_error!(NoSuchVersion, "the specified version does not exist")
+fn gone(admitted: &Admitted, version: Option<VersionRef>) -> S3Error {
+    match version {
+        None => admitted.missing_key(),
+        Some(_) => s3_error!(NoSuchVersion, "the specified version does not exist"),
+    }
+}
+
+fn no_list() -> S3Error {
+    s3_error!(MethodNotAllowed, "a delete marker has no list")
+}
+
+/// A version as it is now, if it is still the one that was decided about.
+fn judged(
+    api: &Api,
+    admitted: &Admitted,
+    path: &ObjectPath,
+    version: Option<VersionRef>,
+) -> S3Result<ObjectRecord> {
+    let view = api.store.read().map_err(|e| error::index(&e))?;
+    let found = found(&view, path, version).map_err(|e| error::index(&e))?;
+    let record = found.ok_or_else(|| gone(admitted, version))?;
+    if record.is_marker() {
+        return Err(no_list());
+    }
+    admitted.still_about(&record)?;
+    Ok(record)
+}
+
+fn found(
+    view: &(impl View + ?Sized),
+    path: &ObjectPath,
+    version: Option<VersionRef>,
+) -> Result<Option<ObjectRecord>, IndexError> {
+    match version {
+        None => object(view, path),
+        Some(version) => object_version(view, path, version),
+    }
 }
 
 /// Why a list was not changed.
@@ -132,15 +160,7 @@ pub(in crate::s3) async fn put_object_acl(
     let facts = admitted.facts()?;
     let path = admitted.path(&req.input.key)?;
     let version = version(req.input.version_id.as_deref())?;
-    let view = api.store.read().map_err(|e| error::index(&e))?;
-    let found = match version {
-        None => object(&view, &path),
-        Some(version) => object_version(&view, &path, version),
-    };
-    let gone = || if version.is_some() { no_version() } else { admitted.missing_key() };
-    let record = found.map_err(|e| error::index(&e))?.ok_or_else(gone)?;
-    drop(view);
-    admitted.still_about(&record)?;
+    let record = judged(api, &admitted, &path, version)?;
     // Whose an object is does not change with its list.
     let owner = match facts.ownership {
         Ownership::BucketOwnerEnforced => facts.owner_name.clone(),
@@ -160,11 +180,9 @@ pub(in crate::s3) async fn put_object_acl(
     };
     let seen = record.version;
     let done = api.store.transact(move |txn| {
-        let found = match version {
-            None => object(txn, &path),
-            Some(version) => object_version(txn, &path, version),
-        };
-        let record = found.map_err(|e| Refused::Store(e.into()))?.ok_or(Refused::Gone)?;
+        let record = found(txn, &path, version)
+            .map_err(|e| Refused::Store(e.into()))?
+            .ok_or(Refused::Gone)?;
         if record.is_marker() {
             return Err(Refused::Marker);
         }
@@ -177,8 +195,8 @@ pub(in crate::s3) async fn put_object_acl(
         Ok(())
     });
     let refused = |refused| match refused {
-        Refused::Gone => gone(),
-        Refused::Marker => s3_error!(MethodNotAllowed, "a delete marker has no list"),
+        Refused::Gone => gone(&admitted, version),
+        Refused::Marker => no_list(),
         Refused::Changed => {
             s3_error!(OperationAborted, "the object was overwritten meanwhile; try again")
         }
