@@ -7,12 +7,13 @@ use std::process::Command;
 use thiserror::Error;
 
 /// Packages and what each is for.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("build-essential", "the linker, and the kernel's compiler"),
     ("cpio", "looks into archives in tests"),
     ("erofs-utils", "packs zone images"),
     ("kmod", "orders the modules of Debian's kernel"),
     ("mmdebstrap", "makes the root of zone images"),
+    ("python3-venv", "holds the S3 clients that tests drive"),
     ("qemu-system-x86", "boots the appliance"),
     ("e2fsprogs", "looks at data disks in tests"),
     ("xz-utils", "unpacks the kernel's source"),

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod appliance;
 pub mod blocklog;
 pub mod build;
+pub mod clients;
 pub mod cuts;
 pub mod load;
 pub mod local;

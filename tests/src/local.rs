@@ -89,6 +89,12 @@ impl Storaged {
         }
     }
 
+    /// The address of its S3 port, as clients want it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
     fn wait(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_TIME;
         loop {

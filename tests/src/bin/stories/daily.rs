@@ -1,7 +1,7 @@
 //! An appliance's ordinary life, and much of its bad luck, on one data disk: two boots.
 
 use crate::teller::Teller;
-use crate::{bad_tasks, faults, garbage, jobs, objects, zerocopy};
+use crate::{bad_tasks, clients, faults, garbage, jobs, objects, zerocopy};
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Duration;
@@ -17,11 +17,16 @@ const KEPT: &str = "kept";
 /// A story told to a running appliance.
 type Story = fn(&Appliance) -> Result<()>;
 
-const STORIES: [(&str, Story); 19] = [
+const STORIES: [(&str, Story); 24] = [
     ("objects are put, listed, read and deleted", objects::put_list_get),
     ("ranges and conditions give parts, or nothing", objects::ranges_and_conditions),
     ("every way of signing is understood, and a wrong one refused", objects::signing),
     ("a malformed request is answered with 400", objects::malformed),
+    ("boto3 walks through the appliance", |a| clients::walk(a, "boto3")),
+    ("awscli walks through the appliance", |a| clients::walk(a, "awscli")),
+    ("rclone walks through the appliance", |a| clients::walk(a, "rclone")),
+    ("s3cmd walks through the appliance", |a| clients::walk(a, "s3cmd")),
+    ("minio-py walks through the appliance", |a| clients::walk(a, "minio")),
     ("a job gives what the pipeline gives on the host", jobs::map_reduce),
     ("an altered object makes the comparison fail", jobs::altered_object),
     ("a job over the admin's command", jobs::by_command),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_tasks;
+mod clients;
 mod daily;
 mod faults;
 mod garbage;
@@ -32,6 +33,7 @@ fn main() -> Result<ExitCode> {
     };
     let artefacts = Artefacts::find(kernel, &workspace().join("target/stories"))?;
     let mut teller = Teller::new(words);
+    clients::tell(&mut teller);
     daily::tell(&mut teller, &artefacts);
     odd::tell(&mut teller, &artefacts);
     powercut::tell(&mut teller, &artefacts);
