@@ -110,7 +110,7 @@ def run(arguments, environment=None, check=True):
     if check and done.returncode != 0:
         errors = done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace")
         fail(f"{' '.join(arguments)} ended with {done.returncode}: {errors[-2000:]}")
-    return done.stdout.decode() if check else done
+    return done.stdout.decode(errors="replace") if check else done
 
 
 def program(name):

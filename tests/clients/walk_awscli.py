@@ -16,12 +16,13 @@ ENVIRONMENT = {
     "AWS_ENDPOINT_URL": ENDPOINT,
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_PAGER": "",
+    "AWS_CONFIG_FILE": os.path.join(os.path.dirname(__file__), "aws.config"),
+    "HOME": "/nonexistent",
 }
 
 
 def aws(*arguments, check=True):
-    environment = {**ENVIRONMENT, "AWS_CONFIG_FILE": "/nonexistent", "HOME": "/nonexistent"}
-    return run([program("aws"), *arguments], environment, check)
+    return run([program("aws"), *arguments], ENVIRONMENT, check)
 
 
 def api(*arguments):

@@ -21,7 +21,7 @@ CLIENT = boto3.client(
     aws_access_key_id=ACCESS_KEY,
     aws_secret_access_key=SECRET_KEY,
     region_name=REGION,
-    config=Config(retries={"max_attempts": 1}, read_timeout=300),
+    config=Config(retries={"max_attempts": 1}, read_timeout=300, signature_version="s3v4"),
 )
 PARTS = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
 
@@ -176,6 +176,11 @@ def presigned(bucket):
         fail("an altered URL was served")
     except urllib.error.HTTPError as error:
         same("the status of an altered URL", error.code, 403)
+    old = boto3.client(
+        "s3", endpoint_url=ENDPOINT, aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
+        region_name=REGION, config=Config(signature_version="s3"),
+    ).generate_presigned_url("get_object", Params=where)
+    same("the status of a URL signed in the second version", status(old), 400)
     post = CLIENT.generate_presigned_post(bucket, "form", Conditions=[["content-length-range", 1, 100]])
     same("the status of a form", send_form(post, b"by form"), 204)
     same("what a form put", CLIENT.get_object(Bucket=bucket, Key="form")["Body"].read(), b"by form")

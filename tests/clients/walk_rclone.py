@@ -56,10 +56,11 @@ def within(bucket):
     listed = json.loads(rclone("lsjson", "--recursive", "--files-only", f"HERE:{bucket}"))
     wanted = sorted([f"tree/{name}" for name in FILES] + ["moved"])
     same("the files", sorted(entry["Path"] for entry in listed), wanted)
-    same("the moved one", rclone("cat", "--count", "9", f"HERE:{bucket}/moved").encode(errors="replace"),
-         FILES["large"][:9].decode(errors="replace").encode(errors="replace"))
-    rclone("sync", f"HERE:{bucket}/tree/deep", f"HERE:{bucket}/tree")
-    listed = json.loads(rclone("lsjson", "--recursive", "--files-only", f"HERE:{bucket}/tree"))
+    head = rclone("cat", "--count", "9", f"HERE:{bucket}/moved")
+    same("the moved one", head, FILES["large"][:9].decode(errors="replace"))
+    rclone("copy", f"HERE:{bucket}/tree/odd", f"HERE:{bucket}/synced")
+    rclone("sync", f"HERE:{bucket}/tree/deep", f"HERE:{bucket}/synced")
+    listed = json.loads(rclone("lsjson", "--recursive", "--files-only", f"HERE:{bucket}/synced"))
     same("after a sync", sorted(entry["Path"] for entry in listed), ["er/two words", "ünï"])
 
 
