@@ -3,7 +3,8 @@
 use super::post::LengthError;
 use crate::front::request_body::BodyError;
 use crate::store::{IndexError, OpenBlobError, SealError, StageError, TransactError, TxnError};
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode, StdError, s3_error};
 
 /// The disk is full: a code of our own, since S3's disks never are.
@@ -46,6 +47,14 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = error.source();
     }
     text
+}
+
+/// An error with headers of its own. The library would send them instead of its own, that the body is XML
+/// among them, by which clients know that there is something to read.
+pub fn with_headers(mut error: S3Error, mut headers: HeaderMap) -> S3Error {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    error.set_headers(headers);
+    error
 }
 
 /// Of the index.

@@ -242,10 +242,9 @@ fn is_still_meant(headers: &HeaderMap, meta: &Metadata) -> bool {
 }
 
 fn unsatisfiable(size: u64) -> S3Error {
-    let mut error = s3_error!(InvalidRange, "the requested range is not satisfiable");
+    let error = s3_error!(InvalidRange, "the requested range is not satisfiable");
     let value = HeaderValue::try_from(format!("bytes */{size}")).expect("digits are ASCII");
-    error.set_headers(HeaderMap::from_iter([(CONTENT_RANGE, value)]));
-    error
+    error::with_headers(error, HeaderMap::from_iter([(CONTENT_RANGE, value)]))
 }
 
 fn payload(record: &ObjectRecord, file: Option<Arc<ObjectFile>>, range: &Bytes<u64>) -> Payload {

@@ -57,15 +57,14 @@ fn hidden(marker: &ObjectRecord, named: bool) -> S3Error {
     headers.insert(DELETE_MARKER, HeaderValue::from_static("true"));
     let ascii = |text: String| HeaderValue::try_from(text).expect("ids and dates are ASCII");
     headers.insert(VERSION_ID, ascii(marker.version_ref().to_string()));
-    let mut error = if named {
+    let error = if named {
         headers.insert(ALLOW, HeaderValue::from_static("DELETE"));
         headers.insert(LAST_MODIFIED, ascii(http_date(marker.meta.modified_ms / 1000)));
         s3_error!(MethodNotAllowed, "the specified method is not allowed against a delete marker")
     } else {
         s3_error!(NoSuchKey, "the specified key does not exist")
     };
-    error.set_headers(headers);
-    error
+    error::with_headers(error, headers)
 }
 
 /// A version that is to be read: the newest, if none is named.
