@@ -90,7 +90,8 @@ def walk():
         synchronising(bucket, directory)
         versions(bucket, directory)
     missing = aws("s3", "cp", f"s3://{bucket}/nobody-put-this", "-", check=False)
-    true("a missing key is an error", missing.returncode != 0 and b"404" in missing.stderr)
+    said = missing.stderr.decode(errors="replace")
+    true(f"a missing key is an error: {said}", missing.returncode != 0 and ("404" in said or "NoSuchKey" in said))
     found = api("list-object-versions", "--bucket", bucket)
     for entry in found.get("Versions", []) + found.get("DeleteMarkers", []):
         api("delete-object", "--bucket", bucket, "--key", entry["Key"], "--version-id", entry["VersionId"])
