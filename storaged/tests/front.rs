@@ -234,3 +234,45 @@ fn every_request_is_a_line_of_the_access_log() {
     assert_eq!((&put["access_key"], &put["remote"]), (&common::ADA.0.into(), &"127.0.0.1".into()));
     assert_eq!(put["target"], format!("/{BUCKET}/k"));
 }
+
+/// Resident bytes of a process (proc_pid_status(5)).
+fn resident(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_little() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    // Where fewer descriptors are allowed, fewer are tried.
+    let count = 10_000.min(hard.saturating_sub(200));
+    let data = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(data.path(), &[], 2);
+    let address = daemon.ports["S3"];
+    let request = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(request.as_bytes()).unwrap();
+        assert!(read_head(stream).starts_with("HTTP/1.1 403 "));
+        let mut body = [0; 4096];
+        assert!(stream.read(&mut body).unwrap() > 0);
+    };
+    // What the first requests bring into memory is no connection's.
+    (0..100).for_each(|_| ask(&mut connect(address)));
+    let before = resident(daemon.id());
+    let mut streams: Vec<_> = (0..count).map(|_| connect(address)).collect();
+    let fresh = resident(daemon.id());
+    streams.iter_mut().for_each(ask);
+    std::thread::sleep(Duration::from_secs(3));
+    let idle = resident(daemon.id());
+    let each = |bytes: u64| bytes.saturating_sub(before) / count;
+    println!(
+        "{count} connections: {} bytes each before their first request, {} idle after it",
+        each(fresh),
+        each(idle)
+    );
+    assert!(each(idle) < 4096, "{} bytes a connection", each(idle));
+    ask(&mut streams[usize::try_from(count).unwrap() - 1]);
+}
