@@ -2,8 +2,10 @@
 #
 #   KERNEL=own|debian   which kernel is built and booted (own)
 #   ONCE=1              make run: shut down at the end, and let the exit status tell whether all held
+#   FUZZ_SECONDS=10     make fuzz: how long each target looks for an input that breaks it
 
 KERNEL ?= own
+FUZZ_SECONDS ?= 10
 export KERNEL
 OTHER_KERNEL = $(if $(filter debian,$(KERNEL)),own,debian)
 
@@ -11,7 +13,7 @@ CARGO ?= cargo
 IMAGE = $(CARGO) run --locked --package image --
 RUN_FLAGS = $(if $(ONCE),--once)
 
-.PHONY: help run test image deps fmt lint unit demonstration other-kernel reproducible stories bench power-cuts
+.PHONY: help run test image deps fmt fuzz lint unit demonstration other-kernel reproducible stories bench power-cuts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,7 +24,7 @@ help: ## this list
 run: cc ## build what has changed, boot it in QEMU, demonstrate a job on real data, stay up
 	@$(IMAGE) run $(RUN_FLAGS)
 
-test: lint unit image demonstration other-kernel power-cuts stories ## everything: style, unit tests, and the booted appliance
+test: lint unit fuzz image demonstration other-kernel power-cuts stories ## everything: style, unit tests, and the booted appliance
 
 image: cc ## build kernel, initramfs and zone image into out/
 	@$(IMAGE) build
@@ -39,6 +41,9 @@ lint: cc ## format and lints, warnings denied
 
 unit: deps ## tests that need no booted appliance
 	$(CARGO) test --locked --workspace
+
+fuzz: deps ## hostile bytes for every parser of ours, FUZZ_SECONDS for each
+	$(CARGO) run --locked --package fuzz -- $(FUZZ_SECONDS)
 
 demonstration: image ## make run's demonstration, and one in which an altered object must be noticed
 	@$(IMAGE) run --no-build --once --alter-one

@@ -100,6 +100,7 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     };
     let signals = signals.map_err(DaemonError::Signals)?;
     let watch = args.accounts_file().map(|path| Watch::new(path.to_owned()));
+    allow_open_files();
     let mut handed: HashMap<_, _> = activation::listeners()?.into_iter().collect();
     let given = args.accounts()?;
     let store = Store::open(options(args))?;
@@ -234,6 +235,16 @@ fn told(totals: &Totals) -> [Extra; 3] {
             &totals.dropped,
         ),
     ]
+}
+
+/// As many open files as we may have: a connection is one, and so is an object that is read.
+fn allow_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(e) = raised {
+        log::warn!("can't raise the limit of open files: {e}");
+    }
 }
 
 fn options(args: &Args) -> Options {

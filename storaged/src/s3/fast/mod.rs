@@ -11,7 +11,7 @@
 mod answer;
 #[cfg(test)]
 mod test;
-mod wanted;
+pub mod wanted;
 
 use super::Settings;
 use super::access::Guard;

@@ -1,0 +1,49 @@
+//! What is fuzzed: each target takes any bytes, gives them to a parser as a stranger would, and panics if
+//! what comes out contradicts itself.
+//!
+//! The corpora are in `corpus/<target>/`: inputs that once reached something new, small enough to be read.
+//! `cargo test` runs every target over them; `make fuzz` looks for more.
+#![forbid(unsafe_code)]
+
+mod documents;
+mod protocol;
+
+/// A target: its name and what it does with bytes.
+pub struct Target {
+    /// Its name, and that of its corpus.
+    pub name: &'static str,
+    /// Takes any bytes.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "http", run: protocol::http },
+    Target { name: "chunked", run: protocol::chunked },
+    Target { name: "signature", run: protocol::signature },
+    Target { name: "policy", run: documents::policy },
+    Target { name: "form", run: documents::form },
+    Target { name: "form-policy", run: documents::form_policy },
+    Target { name: "documents", run: documents::documents },
+];
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn every_target_bears_its_corpus() {
+        for target in TARGETS {
+            let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
+            let files: Vec<_> = std::fs::read_dir(&corpus).unwrap().map(Result::unwrap).collect();
+            assert!(!files.is_empty(), "{} has no corpus", target.name);
+            for file in files {
+                let bytes = std::fs::read(file.path()).unwrap();
+                (target.run)(&bytes);
+                // And what a connection that breaks off would leave of it.
+                (target.run)(&bytes[..bytes.len() / 2]);
+            }
+        }
+    }
+}
