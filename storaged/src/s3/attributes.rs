@@ -83,7 +83,7 @@ fn page(
 }
 
 fn shown(part: &PartRecord) -> ObjectPart {
-    let sum = part.checksum.as_ref().map_or(&[][..], std::slice::from_ref);
+    let sum = part.checksum.as_slice();
     let sums = checksum::shown(sum, ChecksumType::default());
     ObjectPart {
         checksum_crc32: sums.checksum_crc32,

@@ -77,7 +77,7 @@ impl WriteConditions {
     /// When they make no sense.
     pub fn of(headers: &HeaderMap) -> Result<WriteConditions, S3Error> {
         let condition = |name: http::HeaderName| {
-            let value = headers.get(&name).map(|value| value.as_bytes());
+            let value = headers.get(&name).map(http::HeaderValue::as_bytes);
             let parsed = value.map(ETagCondition::parse_http_header).transpose();
             parsed.map_err(|e| s3_error!(InvalidArgument, "invalid header: {name}: {e}"))
         };

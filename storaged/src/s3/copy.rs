@@ -12,7 +12,10 @@ use crate::store::{
     ChecksumType, ContentRef, Metadata, ObjectPath, ObjectRecord, Txn, TxnError, VersionRef,
     Written,
 };
-use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource};
+use s3s::dto::{
+    ChecksumAlgorithm, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource,
+    MetadataDirective, TaggingDirective,
+};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 /// Where the bytes come from.
@@ -35,7 +38,7 @@ pub(super) async fn copy(
     check_conditions(&req.input, &source.record)?;
     let input = &req.input;
     let path = admitted.path(&input.key)?;
-    let replaces = replaces(input.metadata_directive.as_ref().map(|name| name.as_str()))?;
+    let replaces = replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str))?;
     let algorithm = algorithm(input)?;
     if path == source.path && source.named.is_none() && !replaces && algorithm.is_none() {
         return Err(s3_error!(
@@ -131,7 +134,7 @@ fn replaces(directive: Option<&str>) -> S3Result<bool> {
 }
 
 fn algorithm(input: &CopyObjectInput) -> S3Result<Option<Algorithm>> {
-    let name = input.checksum_algorithm.as_ref().map(|name| name.as_str());
+    let name = input.checksum_algorithm.as_ref().map(ChecksumAlgorithm::as_str);
     let algorithm = name.map(|name| {
         Algorithm::parse(name)
             .ok_or_else(|| s3_error!(InvalidRequest, "checksum algorithm provided is unsupported"))
@@ -156,7 +159,7 @@ fn described(
         parts: from.parts,
         ..Metadata::default()
     };
-    let tags = if replaces(input.tagging_directive.as_ref().map(|name| name.as_str()))? {
+    let tags = if replaces(input.tagging_directive.as_ref().map(TaggingDirective::as_str))? {
         said.tags
     } else {
         check_tags(api, req, &from.tags)?;

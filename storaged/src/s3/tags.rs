@@ -134,9 +134,13 @@ mod test {
 
     proptest! {
         #[test]
-        fn any_header_is_read_without_a_panic(text in "\\PC{0,60}", query in "[a-c%&=+0-9]{0,60}") {
-            let _unimportant = parse(&text);
-            let _unimportant = parse(&query);
+        fn any_header_gives_tags_that_could_be_kept_or_none(
+            text in prop_oneof!["\\PC{0,60}", "[a-c%&=+0-9]{0,60}"],
+        ) {
+            if let Ok(tags) = parse(&text) {
+                prop_assert!(tags.len() <= OBJECT_TAGS_MAX);
+                prop_assert!(of_document(document(&tags), OBJECT_TAGS_MAX).is_ok());
+            }
         }
     }
 }
