@@ -10,7 +10,7 @@
 
 mod deep;
 mod files;
-mod records;
+pub(crate) mod records;
 mod report;
 mod uploads;
 

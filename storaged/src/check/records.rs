@@ -17,7 +17,7 @@ use std::ops::{Bound, ControlFlow};
 
 /// What the records amount to.
 #[derive(Debug, Default)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     /// Each reference to a blob, sorted: eight bytes for each, however many blobs there are.
     references: Vec<u64>,
     objects: u64,
@@ -40,7 +40,7 @@ pub(super) fn shown(key: &[u8]) -> String {
 }
 
 /// Reads every record.
-pub(super) fn check(view: &dyn View, report: &mut Report) -> Result<Sums, IndexError> {
+pub(crate) fn check(view: &dyn View, report: &mut Report) -> Result<Sums, IndexError> {
     let mut sums = Sums::default();
     let mut names = Vec::new();
     view.range(Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
@@ -143,7 +143,7 @@ fn object(key: &[u8], value: &[u8], sums: &mut Sums, report: &mut Report) -> Res
 }
 
 /// Compares what was summed with what is on record.
-pub(super) fn compare(view: &dyn View, sums: &Sums, report: &mut Report) -> Result<(), IndexError> {
+pub(crate) fn compare(view: &dyn View, sums: &Sums, report: &mut Report) -> Result<(), IndexError> {
     for (name, found) in [(OBJECTS, sums.objects), (OBJECT_BYTES, sums.object_bytes)] {
         let expected: u64 = view.get_value(&state_key(name))?.unwrap_or(0);
         if found != expected {

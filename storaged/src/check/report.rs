@@ -178,7 +178,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(store: Uuid, sequence: u64) -> Self {
+    pub(crate) fn new(store: Uuid, sequence: u64) -> Self {
         Self {
             store: store.to_string(),
             sequence,

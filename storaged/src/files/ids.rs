@@ -32,7 +32,7 @@ impl Ids {
     }
 
     /// The next id, if one is reserved.
-    pub(super) fn take(&self) -> Option<BlobId> {
+    pub(crate) fn take(&self) -> Option<BlobId> {
         let mut state = self.state();
         let range = state.free.front_mut()?;
         let id = range.start;
@@ -45,14 +45,14 @@ impl Ids {
     }
 
     /// Adds a block that was reserved.
-    pub(super) fn add(&self, block: Range<u64>) {
+    pub(crate) fn add(&self, block: Range<u64>) {
         let mut state = self.state();
         state.promised.remove(&block.start);
         state.free.push_back(block);
     }
 
     /// An id that has its record now, or whose file is gone.
-    pub(super) fn settle(&self, blob: BlobId) {
+    pub(crate) fn settle(&self, blob: BlobId) {
         self.state().in_flight.remove(&blob.0);
     }
 
@@ -68,7 +68,7 @@ impl Ids {
     }
 
     /// What reserves the next block, as a transaction.
-    pub(super) fn reserve(
+    pub(crate) fn reserve(
         &self,
     ) -> impl FnOnce(&mut Txn<'_>) -> Result<Range<u64>, TxnError> + Send + use<> {
         let ids = self.clone();

@@ -30,10 +30,14 @@ pub use assembly::{
 pub(crate) use assembly::{AssembleError, Assembly};
 pub use error::{FilesError, OpenBlobError, SealError, StageError};
 pub(crate) use ids::FLOOR;
+#[cfg(test)]
+pub(crate) use ids::Ids as BlobIds;
 pub use object::{ObjectFile, ViewFile};
 pub(crate) use seal::Pending;
 pub use seal::Sealed;
 pub use staging::{BUFFER_BYTES, Staging};
+#[cfg(test)]
+pub(crate) use sweep::is_left;
 pub(crate) use sweep::{SweepError, forget};
 
 use crate::committer::Latch;

@@ -83,8 +83,7 @@ impl Files {
                 log::warn!("{name} in {} is no object; left alone", directory.display());
                 continue;
             };
-            // A row in to_unlink is a record too: its file goes when the row does.
-            if id < floor || has_record(view, BlobId(id))? {
+            if !is_left(view, floor, BlobId(id))? {
                 continue;
             }
             let path = directory.join(&name);
@@ -146,8 +145,12 @@ pub(crate) fn forget(
     }
 }
 
-fn has_record(view: &dyn View, blob: BlobId) -> Result<bool, IndexError> {
-    Ok(view.get(&blob_key(blob))?.is_some() || view.get(&to_unlink_key(blob))?.is_some())
+/// Whether a file that is there was left by a crash, without a record. A row in `to_unlink` is a record too:
+/// its file goes when the row does.
+pub(crate) fn is_left(view: &dyn View, floor: u64, blob: BlobId) -> Result<bool, IndexError> {
+    let recorded =
+        || Ok(view.get(&blob_key(blob))?.is_some() || view.get(&to_unlink_key(blob))?.is_some());
+    Ok(blob.0 >= floor && !recorded()?)
 }
 
 fn entries(directory: &Path) -> Result<Vec<String>, FilesError> {

@@ -81,6 +81,29 @@ impl RedbIndex {
             .set_cache_size(cache_bytes.min(CACHE_BYTES_MAX))
             .create(path)
             .map_err(engine("open its file"))?;
+        let (index, fresh) = Self::begin(database)?;
+        if fresh {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(engine("bring its file's name to disk"))?;
+        }
+        Ok(index)
+    }
+}
+
+impl RedbIndex {
+    /// Opens the index on something else than a file.
+    #[cfg(test)]
+    pub(crate) fn on(backend: impl redb::StorageBackend) -> Result<Self, IndexError> {
+        let database = Database::builder()
+            .set_cache_size(1 << 20)
+            .create_with_backend(backend)
+            .map_err(engine("open its file"))?;
+        Ok(Self::begin(database)?.0)
+    }
+
+    /// The index in a database, and whether it is a new one.
+    fn begin(database: Database) -> Result<(Self, bool), IndexError> {
         let mut index = Self { database };
         let fresh = {
             let txn = index.database.begin_read().map_err(engine("begin to read"))?;
@@ -88,11 +111,8 @@ impl RedbIndex {
         };
         if fresh {
             index.apply(&Changes::new(), 0, Persist::Now)?;
-            let folder = path.parent().unwrap_or(Path::new("."));
-            let synced = File::open(folder).and_then(|folder| folder.sync_all());
-            synced.map_err(engine("bring its file's name to disk"))?;
         }
-        Ok(index)
+        Ok((index, fresh))
     }
 }
 

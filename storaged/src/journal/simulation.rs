@@ -51,22 +51,34 @@ struct Segment {
     was: Option<u64>,
 }
 
+type SharedSegment = Arc<Mutex<Segment>>;
+
 #[derive(Debug, Default)]
 struct State {
-    files: BTreeMap<u64, Segment>,
-    removed: BTreeMap<u64, Segment>,
+    files: BTreeMap<u64, SharedSegment>,
+    removed: BTreeMap<u64, SharedSegment>,
+}
+
+/// What all disks of one machine have in common: their operations are counted together, and the power
+/// goes for all of them at once.
+#[derive(Debug, Default)]
+struct Power {
     operations: u64,
+    syncs: Vec<u64>,
     fault: Option<(u64, Fault)>,
     crashed: bool,
 }
 
-/// A handle on the disk; clones are the same disk.
+/// A handle on a disk; clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub struct SimulatedDisk(Arc<Mutex<State>>);
+pub struct SimulatedDisk {
+    state: Arc<Mutex<State>>,
+    power: Arc<Mutex<Power>>,
+}
 
 struct SimulatedFile {
-    disk: SimulatedDisk,
-    name: u64,
+    segment: SharedSegment,
+    power: Arc<Mutex<Power>>,
 }
 
 enum Go {
@@ -76,12 +88,15 @@ enum Go {
     No(io::Error),
 }
 
-impl State {
-    fn step(&mut self) -> Go {
+impl Power {
+    fn step(&mut self, sync: bool) -> Go {
         if self.crashed {
             return Go::No(io::Error::other("the power is off"));
         }
         self.operations += 1;
+        if sync {
+            self.syncs.push(self.operations);
+        }
         match self.fault {
             Some((at, fault)) if at == self.operations => match fault {
                 Fault::Crash => {
@@ -98,24 +113,44 @@ impl State {
 
 impl SimulatedDisk {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
     }
 
-    /// Operations so far.
+    fn step(&self, sync: bool) -> Go {
+        self.power.lock().unwrap().step(sync)
+    }
+
+    /// Another, empty disk of the same machine.
+    pub fn beside(&self) -> Self {
+        Self { power: Arc::clone(&self.power), ..Self::default() }
+    }
+
+    /// Operations so far, of all disks of the machine.
     pub fn operations(&self) -> u64 {
-        self.state().operations
+        self.power.lock().unwrap().operations
+    }
+
+    /// The numbers of those that were syncs.
+    pub fn syncs(&self) -> Vec<u64> {
+        self.power.lock().unwrap().syncs.clone()
     }
 
     /// What is to happen to the operation with that number.
     pub fn plan(&self, at: u64, fault: Fault) {
-        self.state().fault = Some((at, fault));
+        self.power.lock().unwrap().fault = Some((at, fault));
     }
 
     /// The disk as it is found when the power is back.
     pub fn after_crash(&self, dice: &mut Dice) -> Self {
+        self.after_crash_beside(dice, &Self::default())
+    }
+
+    /// As [`SimulatedDisk::after_crash`], as a disk of the machine that `other` is of.
+    pub fn after_crash_beside(&self, dice: &mut Dice, other: &Self) -> Self {
         let state = self.state();
         let mut files = BTreeMap::new();
         for (&name, file) in &state.files {
+            let file = file.lock().unwrap();
             if file.name_synced || dice.below(2) == 0 {
                 files.insert(name, file.crashed(dice));
             } else if let Some(was) = file.was {
@@ -123,11 +158,20 @@ impl SimulatedDisk {
             }
         }
         for (&name, file) in &state.removed {
+            let file = file.lock().unwrap();
             if file.name_synced && dice.below(2) == 0 {
                 files.entry(name).or_insert_with(|| file.crashed(dice));
             }
         }
-        Self(Arc::new(Mutex::new(State { files, ..State::default() })))
+        let shared = |(name, file)| (name, Arc::new(Mutex::new(file)));
+        let files = files.into_iter().map(shared).collect();
+        let state = Arc::new(Mutex::new(State { files, ..State::default() }));
+        Self { state, power: Arc::clone(&other.power) }
+    }
+
+    fn file(&self, segment: &SharedSegment) -> Box<dyn SegmentFile> {
+        let (segment, power) = (Arc::clone(segment), Arc::clone(&self.power));
+        Box::new(SimulatedFile { segment, power })
     }
 }
 
@@ -159,52 +203,53 @@ impl Disk for SimulatedDisk {
     }
 
     fn create(&mut self, name: u64) -> io::Result<Box<dyn SegmentFile>> {
-        let mut state = self.state();
-        match state.step() {
+        match self.step(false) {
             Go::No(error) => return Err(error),
             Go::Half(error) => {
-                state.files.insert(name, Segment::default());
+                self.state().files.entry(name).or_default();
                 return Err(error);
             }
             Go::Whole => {}
         }
+        let mut state = self.state();
         if state.files.contains_key(&name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        state.files.insert(name, Segment::default());
-        drop(state);
-        Ok(Box::new(SimulatedFile { disk: self.clone(), name }))
+        let segment = SharedSegment::default();
+        state.files.insert(name, Arc::clone(&segment));
+        Ok(self.file(&segment))
     }
 
     fn open(&mut self, name: u64) -> io::Result<Box<dyn SegmentFile>> {
-        if !self.state().files.contains_key(&name) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        Ok(Box::new(SimulatedFile { disk: self.clone(), name }))
+        let segment = self.state().files.get(&name).cloned().ok_or(io::ErrorKind::NotFound)?;
+        Ok(self.file(&segment))
     }
 
     fn remove(&mut self, name: u64) -> io::Result<()> {
-        let mut state = self.state();
-        if let Go::No(error) | Go::Half(error) = state.step() {
+        if let Go::No(error) | Go::Half(error) = self.step(false) {
             return Err(error);
         }
+        let mut state = self.state();
         let file = state.files.remove(&name).ok_or(io::ErrorKind::NotFound)?;
         state.removed.insert(name, file);
         Ok(())
     }
 
     fn rename(&mut self, from: u64, to: u64) -> io::Result<()> {
-        let mut state = self.state();
-        let go = state.step();
+        let go = self.step(false);
         if let Go::No(error) = go {
             return Err(error);
         }
+        let mut state = self.state();
         if state.files.contains_key(&to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let mut file = state.files.remove(&from).ok_or(io::ErrorKind::NotFound)?;
-        if file.name_synced {
-            (file.name_synced, file.was) = (false, Some(from));
+        let file = state.files.remove(&from).ok_or(io::ErrorKind::NotFound)?;
+        {
+            let mut file = file.lock().unwrap();
+            if file.name_synced {
+                (file.name_synced, file.was) = (false, Some(from));
+            }
         }
         state.files.insert(to, file);
         match go {
@@ -214,12 +259,15 @@ impl Disk for SimulatedDisk {
     }
 
     fn sync_names(&mut self) -> io::Result<()> {
-        let mut state = self.state();
-        let go = state.step();
+        let go = self.step(true);
         if let Go::No(error) = go {
             return Err(error);
         }
-        state.files.values_mut().for_each(|file| (file.name_synced, file.was) = (true, None));
+        let mut state = self.state();
+        for file in state.files.values() {
+            let mut file = file.lock().unwrap();
+            (file.name_synced, file.was) = (true, None);
+        }
         state.removed.clear();
         match go {
             Go::Half(error) => Err(error),
@@ -229,13 +277,18 @@ impl Disk for SimulatedDisk {
 }
 
 impl SimulatedFile {
-    fn with<T>(&self, act: impl FnOnce(&mut Segment, Option<&io::Error>) -> T) -> io::Result<T> {
-        let mut state = self.disk.state();
-        match state.step() {
+    fn with<T>(
+        &self,
+        sync: bool,
+        act: impl FnOnce(&mut Segment, Option<&io::Error>) -> T,
+    ) -> io::Result<T> {
+        let go = self.power.lock().unwrap().step(sync);
+        let mut segment = self.segment.lock().unwrap();
+        match go {
             Go::No(error) => Err(error),
-            Go::Whole => Ok(act(state.files.get_mut(&self.name).unwrap(), None)),
+            Go::Whole => Ok(act(&mut segment, None)),
             Go::Half(error) => {
-                act(state.files.get_mut(&self.name).unwrap(), Some(&error));
+                act(&mut segment, Some(&error));
                 Err(error)
             }
         }
@@ -244,17 +297,16 @@ impl SimulatedFile {
 
 impl SegmentFile for SimulatedFile {
     fn read(&mut self) -> io::Result<Vec<u8>> {
-        Ok(self.disk.state().files[&self.name].now.clone())
+        Ok(self.segment.lock().unwrap().now.clone())
     }
 
     fn length(&mut self) -> io::Result<u64> {
-        Ok(self.disk.state().files[&self.name].now.len() as u64)
+        Ok(self.segment.lock().unwrap().now.len() as u64)
     }
 
     fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.state();
-        let rest =
-            usize::try_from(offset).ok().and_then(|at| state.files[&self.name].now.get(at..));
+        let segment = self.segment.lock().unwrap();
+        let rest = usize::try_from(offset).ok().and_then(|at| segment.now.get(at..));
         let rest = rest.unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
@@ -262,7 +314,7 @@ impl SegmentFile for SimulatedFile {
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.with(|file, half| {
+        self.with(false, |file, half| {
             // A crash may come when all is written, no space only before the end.
             let crash = half.is_some_and(|error| error.raw_os_error().is_none());
             let count = match half {
@@ -278,12 +330,12 @@ impl SegmentFile for SimulatedFile {
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.with(|file, _| file.now.resize(usize::try_from(length).unwrap(), 0))
+        self.with(false, |file, _| file.now.resize(usize::try_from(length).unwrap(), 0))
     }
 
     fn sync(&mut self) -> io::Result<()> {
         // A crash in the middle of a sync leaves any part of it: so does one before it.
-        self.with(|file, half| {
+        self.with(true, |file, half| {
             if half.is_none() {
                 file.on_disk.clone_from(&file.now);
             }

@@ -9,6 +9,8 @@
 
 mod keeper;
 
+#[cfg(test)]
+pub(crate) use keeper::Snapshots;
 pub(crate) use keeper::{Keeper, Surroundings};
 
 use crate::format::{

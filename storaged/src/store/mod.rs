@@ -512,6 +512,8 @@ impl Store {
 }
 
 #[cfg(test)]
+mod simulation_test;
+#[cfg(test)]
 mod test;
 #[cfg(test)]
 mod versions_test;
