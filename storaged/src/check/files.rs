@@ -58,7 +58,7 @@ pub(super) fn check(
                 match number(&name, 16).filter(|blob| blob >> DIRECTORY_BITS == at) {
                     Some(blob) => file(view, blob, blobs.contains_key(&blob), floor, report)?,
                     None => {
-                        report.add(Finding::Foreign { path: format!("objects/{at:013x}/{name}") })
+                        report.add(Finding::Foreign { path: format!("objects/{at:013x}/{name}") });
                     }
                 }
             }

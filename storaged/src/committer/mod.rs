@@ -76,6 +76,9 @@ pub enum TransactError<E> {
     ShutDown,
 }
 
+/// Told what a batch changed, and its sequence.
+pub(crate) type Changed = dyn Fn(&Changes, u64) + Send;
+
 /// What the committer needs of its surroundings.
 pub(crate) struct Surroundings {
     /// Whether there is room for new objects.
@@ -83,7 +86,7 @@ pub(crate) struct Surroundings {
     /// Called after each batch that left files to unlink.
     pub(crate) unlink: Box<dyn Fn() + Send>,
     /// Called after each batch was applied, before anybody sees it: what changed, and its sequence.
-    pub(crate) changed: Box<dyn Fn(&Changes, u64) + Send>,
+    pub(crate) changed: Box<Changed>,
     /// Called after each batch that began a segment of the journal.
     pub(crate) segment: Box<dyn Fn() + Send>,
     /// Where the end of all writing is noted.

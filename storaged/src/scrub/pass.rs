@@ -5,7 +5,7 @@ use crate::files::audit::{self, Depth, Fault, Pace};
 use crate::format::{
     Keyspace, Value, blob_key, blob_of_key, path_of_key, prefix_end, version_of_key,
 };
-use crate::index::{IndexError, SharedView, View};
+use crate::index::{IndexError, SharedView};
 use crate::store::{BlobId, BlobRecord, ContentRef, ObjectRecord};
 use md5::{Digest as _, Md5};
 use std::ops::{Bound, ControlFlow};

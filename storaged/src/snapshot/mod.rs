@@ -121,11 +121,14 @@ pub(crate) fn write(
     file.sync().map_err(at("sync"))
 }
 
+/// What is shown the entries of a snapshot, a chunk at a time.
+pub(crate) type Show<'a> = dyn FnMut(Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), SnapshotError> + 'a;
+
 /// Reads a snapshot from the disk and shows its entries, chunk by chunk; how many there were.
 pub(crate) fn read(
     disk: &mut dyn Disk,
     expected: SnapshotHeader,
-    show: &mut dyn FnMut(Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), SnapshotError>,
+    show: &mut Show<'_>,
 ) -> Result<u64, SnapshotError> {
     let damaged = |source| SnapshotError::Damaged { sequence: expected.sequence, source };
     let mut file = disk.open(expected.sequence).map_err(at("open"))?;
