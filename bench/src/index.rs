@@ -21,11 +21,14 @@ const RESTART_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes of each object's content, kept in its record.
 const CONTENT_BYTES: usize = 16;
 
+/// Keys of a folder: the order within it is not that of the numbers.
+pub const FOLDER_KEYS: usize = 5000;
+
 /// The name of the object with this number: as keys are, with folders and words.
 pub fn key(number: usize) -> String {
     format!(
         "photos/{:04}/{:08x}-{number:010}.jpg",
-        number / 5000,
+        number / FOLDER_KEYS,
         number.wrapping_mul(2_654_435_761) as u32
     )
 }

@@ -1,5 +1,6 @@
 //! Pages of a listing: of a small bucket and of a large one.
 
+use crate::index::FOLDER_KEYS;
 use crate::load::Connection;
 use crate::process::Server;
 use crate::report::{Bar, Comparison, Report};
@@ -57,7 +58,7 @@ fn pages_of(
     let before = server.cpu_seconds();
     let began = Instant::now();
     for _ in 0..pages {
-        let after = crate::index::key(rng.usize(0..count - PAGE_KEYS - 1));
+        let after = crate::index::key(rng.usize(0..count - FOLDER_KEYS));
         let query = [("list-type", "2"), ("start-after", after.as_str())];
         let query = query.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let (status, body) = connection.ask("GET", &format!("/{bucket}"), &query, b"")?;

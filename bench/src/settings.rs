@@ -148,8 +148,10 @@ fn one(
         }
         Part::List => {
             let data = peers.run.join("storaged-list");
-            let (small, large) =
-                (scale.objects(LISTED_SMALL).max(5_000), scale.objects(LISTED_LARGE));
+            let (small, large) = (
+                scale.objects(LISTED_SMALL).max(2 * index::FOLDER_KEYS),
+                scale.objects(LISTED_LARGE),
+            );
             index::fill(&data, "small", small)?;
             index::fill(&data, "large", large)?;
             let server = peers.storaged(&data, &[])?;

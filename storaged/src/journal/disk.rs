@@ -1,5 +1,6 @@
 //! What the journal and the snapshots need of a disk: few enough operations that a test can be one.
 
+use crate::store::errno::{Doing, Verdict, verdict};
 use nix::fcntl::{AT_FDCWD, PosixFadviseAdvice, RenameFlags, posix_fadvise, renameat2};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -108,6 +109,15 @@ impl RealDisk {
     fn file(&self, name: u64) -> PathBuf {
         self.path.join(format!("{name:016x}{}", self.suffix))
     }
+
+    fn opened(&self, file: File, length: u64) -> Box<dyn SegmentFile> {
+        // A snapshot is written once, and synced once.
+        if self.suffix == SEGMENT_SUFFIX {
+            Box::new(Ahead { file, zeros_until: length })
+        } else {
+            Box::new(file)
+        }
+    }
 }
 
 impl Disk for RealDisk {
@@ -131,11 +141,14 @@ impl Disk for RealDisk {
     fn create(&mut self, name: u64) -> io::Result<Box<dyn SegmentFile>> {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create_new(true).mode(0o600);
-        Ok(Box::new(options.open(self.file(name))?))
+        let file = options.open(self.file(name))?;
+        Ok(self.opened(file, 0))
     }
 
     fn open(&mut self, name: u64) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).open(self.file(name))?))
+        let file = OpenOptions::new().read(true).write(true).open(self.file(name))?;
+        let length = file.metadata()?.len();
+        Ok(self.opened(file, length))
     }
 
     fn remove(&mut self, name: u64) -> io::Result<()> {
@@ -149,6 +162,60 @@ impl Disk for RealDisk {
 
     fn sync_names(&mut self) -> io::Result<()> {
         self.directory.sync_all()
+    }
+}
+
+/// Zeros that are written ahead of what is appended to a segment of the journal. A sync of bytes that were
+/// written over others brings them to disk and no more; one that makes a file longer also waits for its new
+/// length, and takes twice as long.
+const AHEAD_BYTES: usize = 4 << 20;
+
+/// A segment that has zeros beyond its end: the format takes them for the end.
+struct Ahead {
+    file: File,
+    zeros_until: u64,
+}
+
+impl SegmentFile for Ahead {
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        self.file.read()
+    }
+
+    fn length(&mut self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        SegmentFile::read_at(&mut self.file, buffer, offset)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        SegmentFile::write_at(&mut self.file, bytes, offset)?;
+        let end = offset + bytes.len() as u64;
+        // Not behind a header, by whose length a segment is known that was never finished.
+        if offset > 0 && end > self.zeros_until {
+            // The next sync brings them to disk. Where there is no room for them, there is none for them:
+            // what counts is written.
+            self.zeros_until = match self.file.write_all_at(&vec![0; AHEAD_BYTES], end) {
+                Ok(()) => end + AHEAD_BYTES as u64,
+                Err(error) if verdict(Doing::Write, &error) == Verdict::Full => end,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.zeros_until = self.zeros_until.min(length);
+        self.file.truncate(length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn forget(&mut self) -> io::Result<()> {
+        self.file.forget()
     }
 }
 
@@ -191,5 +258,44 @@ impl SegmentFile for File {
 
     fn forget(&mut self) -> io::Result<()> {
         Ok(posix_fadvise(&*self, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?)
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn zeros_are_written_ahead_and_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = RealDisk::open(&folder.path().join("journal"), SEGMENT_SUFFIX).unwrap();
+        let mut file = disk.create(1).unwrap();
+        file.write_at(b"first", 0).unwrap();
+        assert_eq!(file.length().unwrap(), 5);
+        file.write_at(b"second", 5).unwrap();
+        let length = file.length().unwrap();
+        assert_eq!(length, 11 + AHEAD_BYTES as u64);
+        file.write_at(b"second", 5).unwrap();
+        assert_eq!(file.length().unwrap(), length);
+        let bytes = file.read().unwrap();
+        assert!(bytes.starts_with(b"firstsecond") && bytes[11..].iter().all(|&byte| byte == 0));
+        file.truncate(5).unwrap();
+        assert_eq!(file.length().unwrap(), 5);
+        file.write_at(b"third", 5).unwrap();
+        assert!(file.read().unwrap().starts_with(b"firstthird\0"));
+        drop(file);
+        let mut file = disk.open(1).unwrap();
+        let length = file.length().unwrap();
+        file.write_at(b"4", 10).unwrap();
+        assert_eq!(file.length().unwrap(), length);
+    }
+
+    #[test]
+    fn a_snapshot_is_as_long_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = RealDisk::open(&folder.path().join("s"), SNAPSHOT_SUFFIX).unwrap();
+        let mut file = disk.create(1).unwrap();
+        file.write_at(b"all", 0).unwrap();
+        assert_eq!(file.length().unwrap(), 3);
     }
 }

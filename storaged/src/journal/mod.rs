@@ -402,7 +402,7 @@ impl Recovery {
             return Err(RecoverError::Damaged { segment: name, offset });
         }
         if last {
-            self.end(name, &mut *file, bytes.len(), offset)?;
+            self.end(name, &mut *file, broken, offset)?;
         }
         Ok(Tail { header, file, end: offset })
     }
@@ -413,18 +413,17 @@ impl Recovery {
         &mut self,
         name: u64,
         file: &mut dyn SegmentFile,
-        length: usize,
+        torn: bool,
         offset: usize,
     ) -> Result<(), RecoverError> {
-        if length > offset {
+        if torn {
             log::warn!(
-                "journal segment {name:016x}: cut {} bytes of a batch that was never acknowledged",
-                length - offset
+                "journal segment {name:016x}: cut at byte {offset}: what follows is a batch that was never \
+                 acknowledged"
             );
         }
-        if length != offset {
-            self.io("cut", name, |_| file.truncate(offset as u64))?;
-        }
+        // Zeros that were written ahead go with it.
+        self.io("cut", name, |_| file.truncate(offset as u64))?;
         self.io("sync", name, |_| file.sync())
     }
 }
