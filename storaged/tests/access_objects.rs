@@ -1,5 +1,4 @@
 //! Who may do what with single objects, over HTTP: tags, versions, copies, what is not there.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -182,7 +182,7 @@ fn stretch(active: &mut [Job]) {
         *state = job.md5.state;
     }
     let mut count = STRETCH_BLOCKS;
-    let blocks: Vec<&[Block]> = active.iter_mut().map(|job| job.blocks()).collect();
+    let blocks: Vec<&[Block]> = active.iter_mut().map(Job::blocks).collect();
     blocks.iter().for_each(|blocks| count = count.min(blocks.len()));
     // A lane that nobody uses does the first one's work again.
     let messages = std::array::from_fn(|lane| &blocks.get(lane).unwrap_or(&blocks[0])[..count]);
