@@ -87,7 +87,7 @@ fn code(answer: &Answer) -> (u16, String) {
 }
 
 fn etag_of(parts: &[&[u8]]) -> String {
-    let all: Vec<u8> = parts.iter().flat_map(|part| Md5::digest(part)).collect();
+    let all: Vec<u8> = parts.iter().flat_map(Md5::digest).collect();
     let hex: String = Md5::digest(all).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("\"{hex}-{}\"", parts.len())
 }

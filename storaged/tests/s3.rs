@@ -1,6 +1,5 @@
 //! storaged's S3 face on this machine: the front, a store in a temporary directory, and a client that
 //! signs by its own hands.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
