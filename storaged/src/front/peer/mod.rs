@@ -9,7 +9,9 @@
 //!
 //! The request's body is fed to the handler beside all this. What is sent is in `sending`.
 
+mod body;
 mod counting;
+mod patience;
 mod secure;
 
 use crate::front::counts::Class;
@@ -18,7 +20,7 @@ use crate::front::input::{Event, Input};
 use crate::front::limits::{BODY_WINDOW_BYTES, DISCARD_BYTES_MAX};
 use crate::front::mailbox::Waker;
 use crate::front::refusal::Refusal;
-use crate::front::request_body::{self, BodyError, Feed, Wish};
+use crate::front::request_body::{self, Feed};
 use crate::front::response::{self, Asked};
 use crate::front::sending::{Line, Progress, Sending};
 use crate::front::tls::Tls;
@@ -418,20 +420,6 @@ impl Peer {
         }
     }
 
-    /// Sends a 100 once the handler has asked for the body.
-    fn grant_continue(&mut self, hands: &mut Hands) -> Next {
-        let asked = self.feed.as_ref().is_some_and(|feed| feed.wish() == Wish::Waiting);
-        // A client that has begun to send does not wait for it.
-        if self.owes_continue && self.input.buffered() > 0 {
-            self.owes_continue = false;
-        }
-        if self.owes_continue && asked && self.aside.is_none() {
-            self.owes_continue = false;
-            self.send_continue(hands);
-        }
-        Next::Wait
-    }
-
     fn start_sending(&mut self, hands: &mut Hands) -> Next {
         let Work::Answered(response) = std::mem::replace(&mut self.work, Work::Idle) else {
             unreachable!("called on an answer");
@@ -497,79 +485,5 @@ impl Peer {
             return Next::Again;
         }
         self.finish_sending(hands)
-    }
-
-    /// Hands over what has come of the body, as far as the handler has room.
-    fn feed_body(&mut self, hands: &mut Hands) -> Verdict {
-        while let Some(feed) = self.feed.as_ref().filter(|feed| feed.has_room()) {
-            match self.input.step() {
-                Event::Body(bytes) => feed.push(bytes),
-                Event::End => {
-                    feed.end();
-                    self.feed = None;
-                }
-                Event::Starved if matches!(self.receive, Receive::Ended) => {
-                    self.keep_alive = false;
-                    self.feed = None;
-                }
-                Event::Starved => break,
-                Event::Refused(refusal) => {
-                    feed.fail(BodyError::Malformed(refusal));
-                    if matches!(self.work, Work::Answering(_)) {
-                        return self.refuse(refusal, hands);
-                    }
-                    self.keep_alive = false;
-                    self.feed = None;
-                }
-                Event::Request(_) => unreachable!("a body ends before the next head"),
-            }
-        }
-        Verdict::Keep
-    }
-
-    /// Ends what has taken too long.
-    pub(in crate::front) fn check_time(&mut self, now: Instant, hands: &mut Hands) -> Verdict {
-        let quiet = now.saturating_duration_since(self.touched);
-        let times = hands.times;
-        match &self.work {
-            Work::Idle if self.is_handshaking() => {
-                if now.saturating_duration_since(self.head_since) > times.head {
-                    return Verdict::Close;
-                }
-            }
-            Work::Idle if self.input.is_inside() => {
-                if now.saturating_duration_since(self.head_since) > times.head {
-                    return self.refuse(Refusal::Slow, hands).and(|| self.advance(hands));
-                }
-            }
-            Work::Idle if quiet > times.keep_alive => return Verdict::Close,
-            Work::Answering(_) => {
-                let wish = self.feed.as_ref().map_or(Wish::Nothing, Feed::wish);
-                if wish == Wish::Waiting && quiet > times.body_idle {
-                    if let Some(feed) = self.feed.take() {
-                        feed.fail(BodyError::Idle);
-                    }
-                    return self.refuse(Refusal::Slow, hands).and(|| self.advance(hands));
-                }
-                if quiet > times.handler {
-                    return self.refuse(Refusal::NoAnswer, hands).and(|| self.advance(hands));
-                }
-            }
-            Work::Sending(sending) => {
-                let max = if sending.waits_for_client() { times.send_idle } else { times.handler };
-                if quiet > max {
-                    return Verdict::Close;
-                }
-            }
-            Work::Answered(_) if quiet > times.send_idle => return Verdict::Close,
-            Work::Discarding(_) | Work::Lingering if quiet > times.linger => {
-                return Verdict::Close;
-            }
-            Work::Idle => self.input.release(),
-            Work::Answered(_) | Work::Discarding(_) | Work::Lingering => {}
-        }
-        // A receive that found no buffer is tried again.
-        self.tend_receive(hands);
-        Verdict::Keep
     }
 }
