@@ -61,7 +61,8 @@ fn nobody_refused_is_asked_for_a_body() {
     let unsigned =
         server.signed_head("k", sigv4::UNSIGNED, &[], 9, &format!("{EXPECT}x-amz-meta-a: b\r\n"));
     let delete = format!(
-        "POST /{BUCKET}?delete HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n{EXPECT}\r\n",
+        "POST /{BUCKET}?delete HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n\
+         content-md5: 1B2M2Y8AsgTpgAmY7PhCfg==\r\n{EXPECT}\r\n",
         server.address
     );
     for (head, status) in

@@ -112,7 +112,7 @@ pub(super) struct Sending {
     state: State,
     /// What a file read by the ring is a part of, should it come out short.
     small: Option<FileRange>,
-    /// Bytes that went straight from a file to the socket and are not counted yet.
+    /// Bytes that went to the socket without the ring and are not counted yet.
     moved: u64,
 }
 
@@ -308,7 +308,7 @@ impl Sending {
 
     /// Sends what the socket takes now; the ring sends what is left.
     fn send(
-        &self,
+        &mut self,
         mut parts: Vec<Bytes>,
         then: Then,
         line: &mut Line<'_>,
@@ -324,7 +324,10 @@ impl Sending {
             transfer::send_parts(line.socket, &slices[..parts.len()], more)
         };
         match sent {
-            Ok(Moved::Bytes(sent)) => drop_front(&mut parts, sent),
+            Ok(Moved::Bytes(sent)) => {
+                self.moved += sent as u64;
+                drop_front(&mut parts, sent);
+            }
             Ok(Moved::WouldWait) => {}
             // The client is gone.
             Err(e) => {
