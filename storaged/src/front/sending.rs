@@ -441,11 +441,16 @@ impl File {
             },
         }
         let slice = self.left.min(slice);
-        if self.at + slice > self.warm_until && !transfer::is_cached(&self.file, self.at, slice) {
-            self.order(line, hands);
-            return Err(Progress::Waits);
+        if self.at >= self.warm_until {
+            if !transfer::is_cached(&self.file, self.at, slice) {
+                self.order(line, hands);
+                return Err(Progress::Waits);
+            }
+            // Once a slice: the socket takes it in parts, and the kernel counts pages for the answer.
+            self.warm_until = self.at + slice;
         }
-        Ok(slice)
+        // No further than is known, so that what is left of a slice does not ask about the next one.
+        Ok(slice.min(self.warm_until - self.at))
     }
 
     /// Has what comes next read from the disk.

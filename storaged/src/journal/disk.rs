@@ -167,8 +167,8 @@ impl Disk for RealDisk {
 
 /// Zeros that are written ahead of what is appended to a segment of the journal. A sync of bytes that were
 /// written over others brings them to disk and no more; one that makes a file longer also waits for its new
-/// length, and takes twice as long.
-const AHEAD_BYTES: usize = 4 << 20;
+/// length, and takes twice as long. More at once would make whoever waits for that sync wait too long.
+const AHEAD_BYTES: usize = 1 << 20;
 
 /// A segment that has zeros beyond its end: the format takes them for the end.
 struct Ahead {
