@@ -197,7 +197,7 @@ fn open(
         "--s3",
         &listen,
         "--manta",
-        "127.0.0.1:9101",
+        "127.0.0.1:9102",
         "--account",
         LOGIN,
         "--access-key",
