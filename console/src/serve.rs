@@ -177,11 +177,12 @@ async fn perform(action: Action, options: &Options) -> Result<Answer, Problem> {
             task::Reply::Status(status) => success(StatusCode::OK, &status),
             _ => Err(Problem::nonsense(Daemon::Storaged, "it sent another answer than a status")),
         },
-        Action::Zones => {
-            let zone::Reply::Status(status) =
-                ask(Daemon::Zoned, run, &zone::Request::Status).await?;
-            success(StatusCode::OK, &status)
-        }
+        Action::Zones => match ask(Daemon::Zoned, run, &zone::Request::Status).await? {
+            zone::Reply::Status(status) => success(StatusCode::OK, &status),
+            zone::Reply::Zone(_) => {
+                Err(Problem::nonsense(Daemon::Zoned, "it sent another answer than a status"))
+            }
+        },
     }
 }
 

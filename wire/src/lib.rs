@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod carve;
 pub mod frame;
 pub mod job;
 pub mod kernel;
@@ -13,5 +14,6 @@ pub mod machine;
 pub mod node;
 pub mod prefetch;
 pub mod service;
+pub mod standing;
 pub mod task;
 pub mod zone;

@@ -15,6 +15,7 @@
 //! tenant's first program runs; zoned still takes what it says as words of a stranger.
 
 use crate::job::JobId;
+use crate::standing::{ZoneReply, ZoneRequest};
 use crate::task::AttemptId;
 use serde::{Deserialize, Serialize};
 
@@ -119,11 +120,13 @@ pub enum Outcome {
 }
 
 /// Requests that anyone may make of zoned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// How are you? Answered by [`Reply::Status`].
     Status,
+    /// Something about standing zones or images; answered by [`Reply::Zone`].
+    Zone(ZoneRequest),
 }
 
 /// What zoned answers.
@@ -132,6 +135,8 @@ pub enum Request {
 pub enum Reply {
     /// How zoned is.
     Status(ZonedStatus),
+    /// About standing zones or images.
+    Zone(ZoneReply),
 }
 
 /// How zoned is, and what runs.

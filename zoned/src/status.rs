@@ -4,7 +4,7 @@ use crate::chain;
 use crate::daemon::Daemon;
 use std::os::fd::{AsFd, BorrowedFd};
 use sys::seqpacket::{Listener, RecvError, Socket};
-use wire::frame::{Frame, Kind, encode};
+use wire::frame::{Frame, Kind, Refusal, encode};
 use wire::zone::{Reply, Request, ZonedStatus};
 
 /// The most peers at once; more are turned away.
@@ -91,8 +91,17 @@ impl Daemon {
         if frame.kind == Kind::Hello {
             return Ok(None);
         }
-        let Request::Status = frame.body()?;
-        encode(Kind::Reply, frame.id, &Reply::Status(self.status()), 0).map(Some)
+        match frame.body()? {
+            Request::Status => encode(Kind::Reply, frame.id, &Reply::Status(self.status()), 0),
+            Request::Zone(_) => {
+                let refusal = Refusal {
+                    code: "NotImplemented".to_owned(),
+                    message: "this zoned has no standing zones".to_owned(),
+                };
+                encode(Kind::Refusal, frame.id, &refusal, 0)
+            }
+        }
+        .map(Some)
     }
 
     fn status(&self) -> ZonedStatus {

@@ -209,7 +209,7 @@ impl Node {
         socket.recv(&mut message).unwrap().unwrap();
         let frame = Frame::parse(&message, 0).unwrap();
         assert_eq!((frame.kind, frame.id), (Kind::Reply, 5));
-        let wire::zone::Reply::Status(status) = frame.body().unwrap();
+        let wire::zone::Reply::Status(status) = frame.body().unwrap() else { panic!("no status") };
         status
     }
 
