@@ -6,12 +6,13 @@
 
 use crate::args::Args;
 use crate::cgroup::{CgroupError, Root, ZoneCgroup};
+use crate::events::Events;
 use crate::images::{ImageError, Images};
 use crate::link::Link;
 use crate::running::Entry;
 use crate::scheduler::{Grant, Limits, Scheduler};
 use crate::slot::{Pool, Slot};
-use crate::status::Clients;
+use crate::status::{Clients, PeerId};
 use crate::zone::Launcher;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,7 +21,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use sys::seqpacket::{Listener, SocketError};
@@ -107,6 +108,7 @@ pub struct Daemon {
     pub(crate) counts: Counts,
     pub(crate) degraded: Vec<String>,
     pub(crate) clients: Clients,
+    pub(crate) events: Events,
     signals: SignalFd,
     born: Instant,
 }
@@ -117,7 +119,7 @@ enum Source {
     Signals,
     Storaged,
     Listener,
-    Client(usize),
+    Client(PeerId),
     Control(AttemptId),
     Process(AttemptId),
 }
@@ -181,6 +183,7 @@ impl Daemon {
             counts: Counts::default(),
             degraded,
             clients: Clients::new(listener(args.wire.as_ref())?),
+            events: call("use the file of event numbers", Events::open(&args.run.join("events")))?,
             signals,
             born: now,
         })
@@ -196,6 +199,7 @@ impl Daemon {
         self.connect();
         self.claim();
         self.tidy();
+        self.clients.tell_watchers(&self.events);
         for source in self.wait()? {
             match source {
                 Source::Signals => return Ok(false),
@@ -206,25 +210,26 @@ impl Daemon {
                 Source::Process(attempt) => self.zone_gone(attempt),
             }
         }
-        self.clients.forget_closed();
         Ok(true)
     }
 
     fn wait(&self) -> Result<Vec<Source>, DaemonError> {
         let mut sources = vec![Source::Signals];
-        let mut fds: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd()];
-        let mut watch = |source, fd| {
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let mut watch_for = |source, fd, flags| {
             sources.push(source);
-            fds.push(fd);
+            fds.push(PollFd::new(fd, flags));
         };
+        for (id, client, full) in self.clients.sockets() {
+            let room = if full { PollFlags::POLLOUT } else { PollFlags::empty() };
+            watch_for(Source::Client(id), client, PollFlags::POLLIN | room);
+        }
+        let mut watch = |source, fd| watch_for(source, fd, PollFlags::POLLIN);
         if let Some(socket) = self.link.socket() {
             watch(Source::Storaged, socket);
         }
         if let Some(listener) = self.clients.listener() {
             watch(Source::Listener, listener);
-        }
-        for (at, client) in self.clients.sockets().enumerate() {
-            watch(Source::Client(at), client);
         }
         // A zone's words come before its end, or what it said last would be lost.
         for (attempt, entry) in &self.zones {
@@ -235,8 +240,6 @@ impl Daemon {
         for (attempt, entry) in &self.zones {
             watch(Source::Process(*attempt), entry.process());
         }
-        let mut fds: Vec<PollFd<'_>> =
-            fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, self.timeout()) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return call("wait", Err(error)),

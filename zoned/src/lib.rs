@@ -10,6 +10,7 @@ pub mod args;
 pub mod attempt;
 pub mod cgroup;
 pub mod daemon;
+pub mod events;
 pub mod filter;
 pub mod images;
 pub mod inside;

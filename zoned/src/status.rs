@@ -1,44 +1,69 @@
-//! Answers whoever asks how zoned is, on a socket of its own.
+//! Peers on zoned's own socket: whoever asks how it is, or for something about standing zones, and whoever
+//! watches what happens.
 
 use crate::chain;
 use crate::daemon::Daemon;
+use crate::events::Events;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use sys::seqpacket::{Listener, RecvError, Socket};
-use wire::frame::{Frame, Kind, Refusal, encode};
+use sys::seqpacket::{Listener, RecvError, SendError, Socket};
+use wire::frame::{Frame, FrameError, Kind, Refusal, encode};
+use wire::standing::{ZonePush, ZoneReply, ZoneRequest};
 use wire::zone::{Reply, Request, ZonedStatus};
 
-/// The most peers at once; more are turned away.
-const CLIENTS_MAX: usize = 16;
+/// The most peers at once; more are turned away. Each session and each watcher may be one.
+const CLIENTS_MAX: usize = 256;
 /// The most zones in one answer: about 250 bytes each, well within a message.
 const ZONES_SHOWN_MAX: usize = 128;
+/// Messages of events that a watcher gets before others have their turn.
+const BATCHES: usize = 4;
 
-/// The peers that ask.
+/// Names a peer for as long as zoned runs.
+pub(crate) type PeerId = u64;
+
+/// A peer.
+#[derive(Debug)]
+struct Peer {
+    socket: Socket,
+    /// The last event it was sent, if it watches.
+    seen: Option<u64>,
+    /// It did not take the last message: it is tried again when it reads.
+    full: bool,
+}
+
+/// The peers.
 #[derive(Debug)]
 pub(crate) struct Clients {
     listener: Option<Listener>,
-    sockets: Vec<Option<Socket>>,
+    peers: BTreeMap<PeerId, Peer>,
+    next: PeerId,
 }
 
 impl Clients {
-    pub(crate) fn new(listener: Option<Listener>) -> Self {
-        Self { listener, sockets: Vec::new() }
+    pub(crate) const fn new(listener: Option<Listener>) -> Self {
+        Self { listener, peers: BTreeMap::new(), next: 1 }
     }
 
     pub(crate) fn listener(&self) -> Option<BorrowedFd<'_>> {
         self.listener.as_ref().map(AsFd::as_fd)
     }
 
-    pub(crate) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sockets.iter().flatten().map(AsFd::as_fd)
+    /// Each peer's socket, and whether room to write in it is waited for.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (PeerId, BorrowedFd<'_>, bool)> {
+        self.peers.iter().map(|(id, peer)| (*id, peer.socket.as_fd(), peer.full))
     }
 
     /// Takes new peers.
     pub(crate) fn accept(&mut self) {
         while let Some(listener) = &self.listener {
             match listener.accept() {
-                Ok(Some(peer)) if self.sockets.len() < CLIENTS_MAX => {
-                    match peer.set_nonblocking() {
-                        Ok(()) => self.sockets.push(Some(peer)),
+                Ok(Some(socket)) if self.peers.len() < CLIENTS_MAX => {
+                    match socket.set_nonblocking() {
+                        Ok(()) => {
+                            let peer = Peer { socket, seen: None, full: false };
+                            self.peers.insert(self.next, peer);
+                            self.next += 1;
+                        }
                         Err(error) => eprintln!("zoned: cannot use a peer's socket: {error}"),
                     }
                 }
@@ -54,54 +79,121 @@ impl Clients {
         }
     }
 
-    /// Peers keep their places while events are handled; those that are gone lose them afterwards.
-    pub(crate) fn forget_closed(&mut self) {
-        self.sockets.retain(Option::is_some);
+    /// Sends a peer a message; one that does not read is dropped.
+    pub(crate) fn send(&mut self, id: PeerId, message: &[u8], fds: &[BorrowedFd<'_>]) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        if let Err(error) = peer.socket.send(message, fds) {
+            eprintln!("zoned: dropping a peer: {}", chain(&error));
+            self.peers.remove(&id);
+        }
     }
+
+    /// Sends each watcher the events that it has not seen, as far as it takes them.
+    pub(crate) fn tell_watchers(&mut self, events: &Events) {
+        self.peers.retain(|_, peer| {
+            for _ in 0..BATCHES {
+                match peer.tell(events) {
+                    Ok(true) => {}
+                    Ok(false) => return true,
+                    Err(error) => {
+                        eprintln!("zoned: dropping a watcher: {error}");
+                        return false;
+                    }
+                }
+            }
+            // What is left comes in the next round, at once.
+            peer.full = true;
+            true
+        });
+    }
+}
+
+impl Peer {
+    /// Sends one batch; false if there is none or the peer does not take it now.
+    fn tell(&mut self, events: &Events) -> Result<bool, String> {
+        self.full = false;
+        let Some(seen) = self.seen else { return Ok(false) };
+        if seen >= events.last() {
+            return Ok(false);
+        }
+        let batch = events.after(seen);
+        let Some(last) = batch.last().map(|event| event.number) else { return Ok(false) };
+        let message = encode(Kind::Push, 0, &ZonePush::Events(batch), 0).map_err(|e| chain(&e))?;
+        match self.socket.send(&message, &[]) {
+            Ok(()) => {
+                self.seen = Some(last);
+                Ok(true)
+            }
+            Err(SendError::Full) => {
+                self.full = true;
+                Ok(false)
+            }
+            Err(error) => Err(chain(&error)),
+        }
+    }
+}
+
+/// What is to be sent to a peer for what it sent.
+enum Answer {
+    Nothing,
+    Message(Vec<u8>),
+    /// It watches from after this event on.
+    Watch(u64, Vec<u8>),
 }
 
 impl Daemon {
     /// Answers a peer, or drops it for what it sent.
-    pub(crate) fn answer_client(&mut self, at: usize) {
-        let Some(peer) = self.clients.sockets.get_mut(at).and_then(Option::take) else { return };
+    pub(crate) fn answer_client(&mut self, id: PeerId) {
+        let Some(peer) = self.clients.peers.get(&id) else { return };
         let mut message = Vec::new();
-        match peer.recv(&mut message) {
-            Ok(Some(fds)) => match self.answer(&message, fds.len()) {
-                Ok(None) => {}
-                Ok(Some(answer)) => match peer.send(&answer, &[]) {
-                    Ok(()) => {}
-                    Err(error) => return eprintln!("zoned: dropping a peer: {}", chain(&error)),
-                },
-                Err(error) => return eprintln!("zoned: dropping a peer: {}", chain(&error)),
-            },
-            Ok(None) => return,
-            Err(RecvError::Empty) => {}
-            Err(error) => return eprintln!("zoned: dropping a peer: {}", chain(&error)),
+        let answer = match peer.socket.recv(&mut message) {
+            Ok(Some(fds)) => self.answer(&message, fds.len()).map_err(|error| chain(&error)),
+            Ok(None) => {
+                self.clients.peers.remove(&id);
+                return;
+            }
+            Err(RecvError::Empty) => return,
+            Err(error) => Err(chain(&error)),
+        };
+        match answer {
+            Ok(Answer::Nothing) => {}
+            Ok(Answer::Message(answer)) => self.clients.send(id, &answer, &[]),
+            Ok(Answer::Watch(after, answer)) => {
+                self.clients.send(id, &answer, &[]);
+                if let Some(peer) = self.clients.peers.get_mut(&id) {
+                    peer.seen = Some(after);
+                }
+            }
+            Err(error) => {
+                eprintln!("zoned: dropping a peer: {error}");
+                self.clients.peers.remove(&id);
+            }
         }
-        self.clients.sockets[at] = Some(peer);
     }
 
-    fn answer(
-        &self,
-        message: &[u8],
-        fds: usize,
-    ) -> Result<Option<Vec<u8>>, wire::frame::FrameError> {
+    fn answer(&self, message: &[u8], fds: usize) -> Result<Answer, FrameError> {
         let frame = Frame::parse(message, fds)?;
         // Whoever says hello is welcome; there is nothing to say to it.
         if frame.kind == Kind::Hello {
-            return Ok(None);
+            return Ok(Answer::Nothing);
         }
-        match frame.body()? {
-            Request::Status => encode(Kind::Reply, frame.id, &Reply::Status(self.status()), 0),
+        Ok(match frame.body()? {
+            Request::Status => {
+                let status = Reply::Status(self.status());
+                Answer::Message(encode(Kind::Reply, frame.id, &status, 0)?)
+            }
+            Request::Zone(ZoneRequest::Watch { after }) => {
+                let done = Reply::Zone(ZoneReply::Done);
+                Answer::Watch(after, encode(Kind::Reply, frame.id, &done, 0)?)
+            }
             Request::Zone(_) => {
                 let refusal = Refusal {
                     code: "NotImplemented".to_owned(),
                     message: "this zoned has no standing zones".to_owned(),
                 };
-                encode(Kind::Refusal, frame.id, &refusal, 0)
+                Answer::Message(encode(Kind::Refusal, frame.id, &refusal, 0)?)
             }
-        }
-        .map(Some)
+        })
     }
 
     fn status(&self) -> ZonedStatus {
