@@ -5,7 +5,7 @@
 //! milliseconds in which the kernel starts a process.
 
 use crate::args::Args;
-use crate::cgroup::{CgroupError, Root, ZoneCgroup};
+use crate::carve::{self, AccountCarve, Cgroup, CgroupError, Tree};
 use crate::events::Events;
 use crate::images::{ImageError, Images};
 use crate::link::Link;
@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,6 +37,9 @@ const ZONES_PER_CPU: u32 = 2;
 const OVERCOMMIT: u64 = 2;
 /// The part of memory that zones may have where `/zones` has no limit: three quarters.
 const ZONES_SHARE: (u64, u64) = (3, 4);
+/// The part of that which one account may have: what it does to itself it does within its own limit, and
+/// others still have a quarter.
+const ACCOUNT_SHARE: (u64, u64) = (3, 4);
 /// Slots for each zone that may run: an ended attempt keeps its slot until storaged has settled it.
 const SLOTS_PER_ZONE: u32 = 2;
 /// How often what has no descriptor of its own is looked at: deadlines, cgroups that are still busy.
@@ -96,7 +99,7 @@ pub(crate) enum Asked {
 pub struct Daemon {
     pub(crate) launcher: Launcher,
     pub(crate) images: Images,
-    pub(crate) cgroups: Root,
+    pub(crate) cgroups: Tree,
     pub(crate) pool: Pool,
     pub(crate) scheduler: Scheduler,
     /// Some file of the filesystem with quotas; none where there are none.
@@ -104,7 +107,7 @@ pub struct Daemon {
     pub(crate) link: Link<Asked>,
     pub(crate) zones: BTreeMap<AttemptId, Entry>,
     /// Cgroups of zones that are gone, which the kernel is not done with.
-    pub(crate) garbage: Vec<ZoneCgroup>,
+    pub(crate) garbage: Vec<Cgroup>,
     pub(crate) counts: Counts,
     pub(crate) degraded: Vec<String>,
     pub(crate) clients: Clients,
@@ -147,13 +150,14 @@ impl Daemon {
         call("block signals", ends.thread_block())?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = call("watch signals", SignalFd::with_flags(&ends, flags))?;
-        let cgroups = Root::open(&args.cgroup)?;
+        let mut cgroups = Tree::open(&args.cgroup, &BTreeSet::new())?;
         let images = Images::open(&args.images, &args.run.join("images"))?;
         let launcher = Launcher::new(&args.zone_init, &args.run.join("stage"));
         let launcher = call(&format!("use {}", args.zone_init.display()), launcher)?;
+        let data = call(&format!("open {}", args.data.display()), File::open(&args.data))?;
+        divide(&mut cgroups, &data)?;
         let limits = limits(args, &cgroups)?;
         let mut degraded = cgroups.degraded();
-        let data = call(&format!("open {}", args.data.display()), File::open(&args.data))?;
         let quota = match quota::project(data.as_fd(), crate::slot::PROJECT_BASE) {
             Ok(_) => Some(data),
             // ENOENT: quotas are on, and nothing is known of this project yet.
@@ -250,7 +254,8 @@ impl Daemon {
 
     fn timeout(&self) -> PollTimeout {
         let tick = Duration::from_millis(TICK_MS);
-        let ticking = !self.zones.is_empty() || !self.garbage.is_empty();
+        let ticking =
+            !self.zones.is_empty() || !self.garbage.is_empty() || self.cgroups.has_accounts();
         let retry = self.link.retry_at().map(|at| at.saturating_duration_since(Instant::now()));
         let wait = match (retry, ticking) {
             (Some(retry), true) => retry.min(tick),
@@ -276,6 +281,7 @@ impl Daemon {
             }
         }
         self.tidy();
+        self.cgroups.close()?;
         Ok(())
     }
 }
@@ -294,19 +300,40 @@ fn listener(path: Option<&PathBuf>) -> Result<Option<Listener>, DaemonError> {
 }
 
 /// What may run at once: as told, or as this machine allows.
-fn limits(args: &Args, cgroups: &Root) -> Result<Limits, DaemonError> {
+fn limits(args: &Args, cgroups: &Tree) -> Result<Limits, DaemonError> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
     let zones = args.zones.unwrap_or_else(|| cpus.saturating_mul(ZONES_PER_CPU).max(2));
     let memory_mib = match (args.memory_mib, cgroups.memory_mib_max()) {
         (Some(told), _) => told,
         (None, Some(most)) => most * OVERCOMMIT,
-        (None, None) => {
-            let text = call("read /proc/meminfo", fs::read_to_string("/proc/meminfo"))?;
-            memory_mib(&text) * ZONES_SHARE.0 / ZONES_SHARE.1 * OVERCOMMIT
-        }
+        (None, None) => zones_memory_mib()? * OVERCOMMIT,
     };
     Ok(Limits { zones, memory_mib })
+}
+
+/// Says what all zones, and what each account, may use of this node.
+fn divide(cgroups: &mut Tree, data: &File) -> Result<(), DaemonError> {
+    let disk = carve::disk_of(data);
+    if disk.is_none() {
+        eprintln!("zoned: the data is on no disk of its own: zones have no rates of it");
+    }
+    cgroups.set_disk(disk);
+    let memory_mib = match cgroups.memory_mib_max() {
+        Some(told) => told,
+        None => zones_memory_mib()?,
+    };
+    cgroups.limit_memory(memory_mib)?;
+    let pids = cgroups.pids_max().map(|most| most / 2);
+    let memory_mib = Some((memory_mib * ACCOUNT_SHARE.0 / ACCOUNT_SHARE.1).max(1));
+    cgroups.set_standard(AccountCarve { memory_mib, pids, ..AccountCarve::default() });
+    Ok(())
+}
+
+/// The memory that zones may use in all where nobody says otherwise, in MiB.
+fn zones_memory_mib() -> Result<u64, DaemonError> {
+    let text = call("read /proc/meminfo", fs::read_to_string("/proc/meminfo"))?;
+    Ok(memory_mib(&text) * ZONES_SHARE.0 / ZONES_SHARE.1)
 }
 
 /// All memory, by `/proc/meminfo`, in MiB.

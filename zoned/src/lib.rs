@@ -3,12 +3,12 @@
 //!
 //! zoned runs attempts and holds nothing that can't be rebuilt: jobs belong to storaged. It never
 //! touches the bytes of objects. Decisions are pure ([`scheduler`], [`attempt`], [`filter`]); acting on
-//! them is thin ([`daemon`], [`zone`], [`cgroup`]).
+//! them is thin ([`daemon`], [`zone`], [`carve`]).
 #![forbid(unsafe_code)]
 
 pub mod args;
 pub mod attempt;
-pub mod cgroup;
+pub mod carve;
 pub mod daemon;
 pub mod events;
 pub mod filter;

@@ -1,7 +1,7 @@
 //! Zones that run: what they say, what becomes of them ([`crate::attempt`] decides), what they leave.
 
 use crate::attempt::{Action, Event, Facts, State, step};
-use crate::cgroup::Measured;
+use crate::carve::Measured;
 use crate::chain;
 use crate::daemon::{Asked, Daemon};
 use crate::scheduler::Grant;
@@ -186,6 +186,9 @@ impl Daemon {
             .collect();
         for attempt in late {
             self.happen(attempt, Event::Overdue("the zone did not start, or end, in a minute"));
+        }
+        if let Err(error) = self.cgroups.tidy(Instant::now()) {
+            eprintln!("zoned: {}", chain(&error));
         }
         self.garbage.retain(|cgroup| match cgroup.remove() {
             Ok(removed) => !removed,

@@ -129,7 +129,8 @@ impl Daemon {
                 Ending::InitFailed { message: chain(&error) }
             }
             Err(error) => Ending::Lost { message: chain(&error) },
-            Ok(image) => match self.launcher.start(task, fds, &mut slot, &image, &self.cgroups) {
+            Ok(image) => match self.launcher.start(task, fds, &mut slot, &image, &mut self.cgroups)
+            {
                 Ok(zone) => {
                     self.counts.started += 1;
                     self.zones.insert(task.attempt, Entry::new(zone, grant, slot, task));

@@ -3,7 +3,7 @@
 //! What needs the node's mount namespace is done here; everything else the zone's first process does
 //! itself ([`crate::inside`]). A zone is thrown away when its task is over and never used twice.
 
-use crate::cgroup::{CgroupError, Limits, Root, ZoneCgroup};
+use crate::carve::{Cgroup, CgroupError, Place, Tree};
 use crate::slot::{Slot, SlotError};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use std::fs::File;
@@ -14,6 +14,7 @@ use sys::clone::{Namespaces, Program, Spawn, kill, reap, spawn};
 use sys::mountfd::{self, Restrictions};
 use sys::seqpacket::{SendError, Socket};
 use thiserror::Error;
+use wire::carve::Carve;
 use wire::frame::{FrameError, Kind, encode};
 use wire::job::PhaseKind;
 use wire::task::Task;
@@ -92,7 +93,7 @@ pub struct Zone {
     /// Its first process: readable when the zone is gone.
     pub pidfd: OwnedFd,
     /// Its cgroup.
-    pub cgroup: ZoneCgroup,
+    pub cgroup: Cgroup,
 }
 
 /// The descriptors beside a task.
@@ -124,7 +125,7 @@ impl Launcher {
         fds: Vec<OwnedFd>,
         slot: &mut Slot,
         image: &Path,
-        cgroups: &Root,
+        cgroups: &mut Tree,
     ) -> Result<Zone, StartError> {
         let handed = Handed::new(task, fds)?;
         for output in [&handed.stdout, &handed.stderr] {
@@ -139,8 +140,8 @@ impl Launcher {
         let plan =
             encode(Kind::Push, 0, &Order::Build(self.plan(task, slot, image)), 2 + mounts.len())?;
         let command = encode(Kind::Push, 0, &Order::Run(command(task)), 2)?;
-        let limits = Limits { memory_mib: task.memory_mib };
-        let cgroup = cgroups.make(task.account, task.attempt, limits)?;
+        let carve = Carve { memory_mib: task.memory_mib, ..Carve::default() };
+        let cgroup = cgroups.make(task.account, Place::Task(task.attempt), &carve)?;
         let zone = match self.spawn(&cgroup) {
             Ok((control, pidfd)) => Zone { control, pidfd, cgroup },
             Err(error) => {
@@ -162,7 +163,7 @@ impl Launcher {
         Ok(zone)
     }
 
-    fn spawn(&self, cgroup: &ZoneCgroup) -> Result<(Socket, OwnedFd), StartError> {
+    fn spawn(&self, cgroup: &Cgroup) -> Result<(Socket, OwnedFd), StartError> {
         let (here, there) = call("make the control socket", Socket::pair())?;
         call("make the control socket", here.set_nonblocking())?;
         let stderr = std::io::stderr();
