@@ -1,6 +1,7 @@
 //! What `storaged` is told on its command line, and what that amounts to.
 
 use crate::events::Webhook;
+use crate::s3::hosted::Domains;
 use clap::{ArgGroup, Parser, ValueEnum};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,18 +27,23 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub manta: SocketAddr,
 
-    /// Where to serve S3 encrypted, too. Not at all if it is not given.
+    /// Where to serve S3 encrypted, too, unless a supervisor handed over a socket named "https". Not at all
+    /// without either.
     #[arg(long, value_name = "ADDR")]
     pub https: Option<SocketAddr>,
 
     /// The certificate for it, and those above it, as PEM. Without one, storaged makes its own and keeps
     /// it with its data.
-    #[arg(long, value_name = "FILE", requires_all = ["https", "tls_key"])]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
     /// The certificate's key, as PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+
+    /// A name of this server, below which buckets are hosts: bucket.NAME. May be given several times.
+    #[arg(long = "domain", value_name = "NAME", value_parser = domain_name)]
+    domains: Vec<String>,
 
     /// Write a line of JSON about every request: an object an hour in the bucket mobula-access-log, which is
     /// this account's. Give that account keys to read it.
@@ -160,7 +166,25 @@ pub enum ArgsError {
     },
 }
 
+/// A name of the network (RFC 1123, 2.1): a host in requests has no other letters, and no port belongs to it.
+fn domain_name(text: &str) -> Result<String, &'static str> {
+    let label = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    if text.split('.').all(label) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is letters, digits and - with dots between, and has no port")
+    }
+}
+
 impl Args {
+    /// The names below which buckets are hosts.
+    #[must_use]
+    pub fn domains(&self) -> Domains {
+        Domains::new(&self.domains)
+    }
+
     /// The file of accounts, if they come from one.
     #[must_use]
     pub fn accounts_file(&self) -> Option<&Path> {

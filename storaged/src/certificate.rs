@@ -4,6 +4,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -106,6 +107,9 @@ fn serve_with(
     };
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(wrong("certificate", certificate_path))?;
+    if let Some(first) = chain.first() {
+        log::info!("the certificate's SHA-256 fingerprint is {}", fingerprint(first));
+    }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(wrong("key", key_path))?;
     let pair = |source| CertificateError::Pair { path: certificate_path.to_owned(), source };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -117,6 +121,12 @@ fn serve_with(
         .map_err(pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// As openssl-x509(1) writes it with `-fingerprint -sha256`.
+fn fingerprint(certificate: &[u8]) -> String {
+    let bytes = Sha256::digest(certificate);
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
 fn make(address: IpAddr) -> Result<String, rcgen::Error> {

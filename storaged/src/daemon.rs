@@ -22,7 +22,7 @@ use crate::wire_server::{Wire, WireError, WireServer};
 use clap::Parser;
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -127,9 +127,14 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let events = Events::start(&store, &settings, args.webhook.clone())?;
     let clock = Arc::new(crate::s3::now_ms);
     let lifecycle = Lifecycle::start(store.clone(), events.clone(), day, clock)?;
-    let service =
-        crate::s3::service_telling(store.clone(), Arc::clone(&accounts), settings, events.clone());
-    let https = https(args, &service)?;
+    let service = crate::s3::service_telling(
+        store.clone(),
+        Arc::clone(&accounts),
+        settings,
+        events.clone(),
+        args.domains(),
+    );
+    let https = https(args, handed.remove("https"), &service)?;
     let mut ports = vec![
         Port { listener: s3, service, kinds: crate::s3::KINDS, tls: None },
         Port {
@@ -165,14 +170,22 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
 }
 
 /// The encrypted port, with the same service behind it.
-fn https(args: &Args, service: &Arc<dyn Service>) -> Result<Option<Port>, DaemonError> {
-    let Some(address) = args.https else { return Ok(None) };
+fn https(
+    args: &Args,
+    handed: Option<OwnedFd>,
+    service: &Arc<dyn Service>,
+) -> Result<Option<Port>, DaemonError> {
+    let address = match (args.https, &handed) {
+        (Some(address), _) => address,
+        (None, Some(_)) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        (None, None) => return Ok(None),
+    };
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => certificate::given(certificate, key)?,
         _ => certificate::own(&args.data, address.ip())?,
     };
     Ok(Some(Port {
-        listener: listener(None, address, "HTTPS")?,
+        listener: listener(handed, address, "HTTPS")?,
         service: Arc::clone(service),
         kinds: Kinds { port: "https", ..crate::s3::KINDS },
         tls: Some(tls),

@@ -33,6 +33,7 @@ const DISK_BYTES: u64 = 4 << 30;
 const S3: u16 = 9000;
 const MANTA: u16 = 8080;
 const ADMIN: u16 = 8090;
+const HTTPS: u16 = 9443;
 /// A second storaged, started by the agent.
 pub const SECOND_S3: u16 = 9100;
 /// The account that the stories' configuration makes.
@@ -177,6 +178,8 @@ pub struct Appliance {
     pub jobs: Jobs,
     /// Ports on 127.0.0.1: S3, Manta, admin.
     pub ports: [u16; 3],
+    /// The port of this machine that leads to S3 over HTTPS.
+    pub https: u16,
     /// The operator's command, as shipped.
     pub mobula: PathBuf,
     /// An S3 client of a second storaged, if the agent starts one.
@@ -204,12 +207,12 @@ impl Appliance {
         if shape.zone_image {
             options.zone_images = vec![ZoneImage { name: "base".into(), path: zone_image }];
         }
-        let guest = [S3, MANTA, ADMIN, SECOND_S3, test_agent::PORT];
+        let guest = [S3, MANTA, ADMIN, SECOND_S3, test_agent::PORT, HTTPS];
         let host = free_ports()?;
         options.forwards =
             host.iter().zip(guest).map(|(host, guest)| Forward { host: *host, guest }).collect();
         let machine = Machine::boot(&options, READY_TIME)?;
-        let [s3, manta, admin, second, agent] = host;
+        let [s3, manta, admin, second, agent, https] = host;
         let client = |port| Client::new(&format!("127.0.0.1:{port}"), keys());
         Ok(Self {
             machine,
@@ -217,6 +220,7 @@ impl Appliance {
             s3: client(s3),
             jobs: Jobs::new(client(manta), LOGIN),
             ports: [s3, manta, admin],
+            https,
             mobula,
             second: client(second),
         })
@@ -247,13 +251,13 @@ impl Appliance {
 }
 
 /// Ports that are free now.
-fn free_ports() -> Result<[u16; 5]> {
+fn free_ports() -> Result<[u16; 6]> {
     // All are held at once, so that they differ.
-    let listeners: Vec<_> = (0..5)
+    let listeners: Vec<_> = (0..6)
         .map(|_| TcpListener::bind(("127.0.0.1", 0)))
         .collect::<std::io::Result<_>>()
         .context("looking for free ports")?;
-    let mut ports = [0; 5];
+    let mut ports = [0; 6];
     for (port, listener) in ports.iter_mut().zip(&listeners) {
         *port = listener.local_addr()?.port();
     }

@@ -8,7 +8,7 @@
 
 use super::access::{Caller, Probe, Proven};
 use super::signature::Verifier;
-use super::{Payload, integrity, post, range, region, resource, screen, told};
+use super::{Payload, hosted, integrity, post, range, region, resource, screen, told};
 use crate::accounts::Accounts;
 use crate::front::{Answer, Service};
 use http::header::RANGE;
@@ -45,7 +45,9 @@ impl Door {
         }
         screen(&parts)?;
         if region::is_odd(&parts) {
-            let signer = region::signer(&self.verifier, &self.accounts, &parts);
+            let mut sent = parts.clone();
+            hosted::as_sent(&mut sent);
+            let signer = region::signer(&self.verifier, &self.accounts, &sent);
             let Some(account) = signer else { return Ok(region::told()) };
             parts.extensions.insert(Proven(Caller::Account(account)));
             without_signature(&mut parts);
@@ -79,7 +81,9 @@ impl Door {
     }
 
     async fn ask(&self, request: Request<Body>) -> Result<Response<Body>, S3Error> {
-        match self.library.call(request).await {
+        let (mut parts, body) = request.into_parts();
+        hosted::as_sent(&mut parts);
+        match self.library.call(Request::from_parts(parts, body)).await {
             Ok(response) => Ok(with_payload(response)),
             Err(error) => {
                 log::error!("a request could not be answered: {error:?}");

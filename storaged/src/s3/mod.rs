@@ -19,6 +19,7 @@ mod door;
 mod error;
 pub mod fast;
 mod get;
+pub mod hosted;
 mod integrity;
 mod lifecycle;
 mod list;
@@ -51,6 +52,7 @@ use crate::front::{FileRange, Kinds, Service};
 use crate::store::Store;
 use access::Guard;
 use bytes::Bytes;
+use hosted::Domains;
 use http::{Response, StatusCode};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::{
@@ -116,7 +118,7 @@ pub const KINDS: Kinds =
 pub fn service(store: Store, accounts: Arc<Accounts>) -> Arc<dyn Service> {
     let settings = Arc::new(Settings::new(store.clone()));
     let events = Events::silent(&store, &settings);
-    service_telling(store, accounts, settings, events)
+    service_telling(store, accounts, settings, events, Domains::default())
 }
 
 /// The S3 port's service, which tells of changes.
@@ -125,6 +127,7 @@ pub fn service_telling(
     accounts: Arc<Accounts>,
     settings: Arc<Settings>,
     events: Events,
+    domains: Domains,
 ) -> Arc<dyn Service> {
     let guard = Arc::new(Guard::new(store.clone(), Arc::clone(&accounts)));
     let lane = fast::Lane::new(
@@ -143,8 +146,10 @@ pub fn service_telling(
     let mut builder = S3ServiceBuilder::new(api);
     builder.set_auth(Auth(Arc::clone(&accounts)));
     builder.set_access(access::Hook(guard));
+    builder.set_host(domains.clone());
     let door = door::Door { library: builder.build(), accounts, verifier: Arc::default() };
-    Arc::new(fast::Faster { lane, long: cors::Gate::new(Arc::new(door), settings) })
+    let service = fast::Faster { lane, long: cors::Gate::new(Arc::new(door), settings) };
+    Arc::new(hosted::Gate { domains, service })
 }
 
 fn told(error: S3Error) -> Response<Body> {

@@ -11,6 +11,10 @@ use s3s::{S3Error, s3_error};
 /// Headers that may be unsigned: they say something about the client and change nothing.
 const HARMLESS: [&str; 1] = ["x-amz-user-agent"];
 
+/// The longest that a presigned URL may last, in seconds: a week, as in AWS ("Authenticating requests: using query
+/// parameters").
+const PRESIGNED_S_MAX: u32 = 604_800;
+
 /// Refuses what must not go on.
 ///
 /// # Errors
@@ -29,7 +33,10 @@ pub fn screen(parts: &Parts) -> Result<(), S3Error> {
     }
     let signed = match authorization {
         Some(authorization) => signed_in_header(authorization),
-        None => signed_in_query(query),
+        None => {
+            check_lifetime(query)?;
+            signed_in_query(query)
+        }
     };
     // Without a signature the request is anonymous and ends at the access check.
     let Some(signed) = signed else { return Ok(()) };
@@ -87,6 +94,20 @@ fn signed_in_query(query: &str) -> Option<String> {
     Some(value.replace("%3B", ";").replace("%3b", ";"))
 }
 
+/// The library checks when a presigned URL ends, and not how long it was to last.
+fn check_lifetime(query: &str) -> Result<(), S3Error> {
+    let Some((_, value)) = parameters(query).find(|(name, _)| *name == "X-Amz-Expires") else {
+        return Ok(());
+    };
+    match value.parse() {
+        Ok(1..=PRESIGNED_S_MAX) => Ok(()),
+        Ok(_) | Err(_) => Err(s3_error!(
+            AuthorizationQueryParametersError,
+            "X-Amz-Expires must be a number of seconds from 1 to {PRESIGNED_S_MAX}"
+        )),
+    }
+}
+
 fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
@@ -124,6 +145,17 @@ mod test {
         let presigned = "/b/k?X-Amz-SignedHeaders=host&X-Amz-Signature=0";
         assert!(refused(presigned, &[("x-amz-acl", "private")]).unwrap().contains("x-amz-acl"));
         assert!(refused("/b/k?X-Amz-SignedHeaders=x", &[]).unwrap().contains("Host"));
+    }
+
+    #[test]
+    fn a_presigned_url_lasts_a_week_at_most() {
+        let url = |expires: &str| {
+            format!("/b/k?X-Amz-SignedHeaders=host&X-Amz-Expires={expires}&X-Amz-Signature=0")
+        };
+        assert_eq!(refused(&url("604800"), &[]), None);
+        for expires in ["0", "604801", "-1", "", "99999999999999999999", "1e3"] {
+            assert!(refused(&url(expires), &[]).unwrap().contains("X-Amz-Expires"), "{expires}");
+        }
     }
 
     #[test]

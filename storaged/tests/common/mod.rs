@@ -14,6 +14,7 @@ use storaged::accounts::Accounts;
 use storaged::events::{Events, Webhook};
 use storaged::front::{Front, Port};
 use storaged::s3::Settings;
+use storaged::s3::hosted::Domains;
 use storaged::store::{Options, Store};
 use tests::s3::{Answer, Ask, Client};
 use tests::sigv4::{self, Keys, Parts};
@@ -67,7 +68,13 @@ impl Server {
         let events = Events::start(&store, &settings, webhooks).unwrap();
         let accounts = Arc::new(accounts);
         let told = events.clone();
-        let service = storaged::s3::service_telling(store.clone(), accounts, settings, told);
+        let service = storaged::s3::service_telling(
+            store.clone(),
+            accounts,
+            settings,
+            told,
+            Domains::new(&["s3.test".to_owned()]),
+        );
         let front = Front::start(
             vec![Port { listener, service, kinds: storaged::s3::KINDS, tls: None }],
             2,

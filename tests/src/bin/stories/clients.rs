@@ -36,3 +36,9 @@ pub fn walk(appliance: &Appliance, client: &str) -> Result<()> {
     let endpoint = format!("http://127.0.0.1:{}", appliance.ports[0]);
     Clients::find()?.walk(client, &endpoint, &keys())
 }
+
+/// boto3 over the encrypted port, with the certificate that the appliance made itself.
+pub fn walk_https(appliance: &Appliance) -> Result<()> {
+    let endpoint = format!("https://127.0.0.1:{}", appliance.https);
+    Clients::find()?.walk("https", &endpoint, &keys())
+}

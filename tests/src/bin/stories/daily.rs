@@ -17,12 +17,13 @@ const KEPT: &str = "kept";
 /// A story told to a running appliance.
 type Story = fn(&Appliance) -> Result<()>;
 
-const STORIES: [(&str, Story); 24] = [
+const STORIES: [(&str, Story); 25] = [
     ("objects are put, listed, read and deleted", objects::put_list_get),
     ("ranges and conditions give parts, or nothing", objects::ranges_and_conditions),
     ("every way of signing is understood, and a wrong one refused", objects::signing),
     ("a malformed request is answered with 400", objects::malformed),
     ("boto3 walks through the appliance", |a| clients::walk(a, "boto3")),
+    ("boto3 trusts the appliance's certificate over HTTPS", clients::walk_https),
     ("awscli walks through the appliance", |a| clients::walk(a, "awscli")),
     ("rclone walks through the appliance", |a| clients::walk(a, "rclone")),
     ("s3cmd walks through the appliance", |a| clients::walk(a, "s3cmd")),
