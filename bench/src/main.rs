@@ -1,4 +1,5 @@
-//! `make bench`: storaged beside nginx, s3s-fs and SeaweedFS, side by side in one run.
+//! `make bench`: storaged beside nginx, s3s-fs and SeaweedFS, zones beside bubblewrap, crun and runc, side by side
+//! in one run.
 //!
 //! Each server is pinned to core 0, all load to core 1; rounds are interleaved, so that whatever else the
 //! machine does meets all servers alike. What counts is the server's own CPU time a request, over all of
@@ -16,6 +17,7 @@ mod report;
 mod settings;
 mod statistics;
 mod wrk;
+mod zones;
 
 use anyhow::Result;
 use clap::Parser;

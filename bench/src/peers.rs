@@ -189,13 +189,15 @@ impl Peers {
     }
 }
 
-fn is_program(name: &str) -> bool {
+/// Whether a program is installed.
+pub fn is_program(name: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     // Debian keeps nginx where users do not look.
     std::env::split_paths(&paths).chain(["/usr/sbin".into()]).any(|path| path.join(name).exists())
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
+/// Runs a program, and fails if it does.
+pub fn run(program: &str, arguments: &[&str]) -> Result<()> {
     let status =
         Command::new(program).args(arguments).status().with_context(|| format!("run {program}"))?;
     ensure!(status.success(), "{program} {} failed", arguments.join(" "));

@@ -1,6 +1,6 @@
 //! What comes out: a table of figures, ratios and bars, in Markdown.
 
-use crate::statistics::{Median, median, with_interval};
+use crate::statistics::{Median, median, ratio_of_medians, with_interval};
 use std::fmt::Write;
 
 /// What a ratio must be.
@@ -22,13 +22,13 @@ impl Bar {
 
     fn text(self) -> String {
         match self {
-            Bar::AtMost(most) => format!("≤ {most:.2}"),
-            Bar::AtLeast(least) => format!("≥ {least:.2}"),
+            Bar::AtMost(most) => format!("≤ {most}"),
+            Bar::AtLeast(least) => format!("≥ {least}"),
         }
     }
 }
 
-/// One figure of storaged and of a peer, in interleaved rounds.
+/// One figure of ours and of a peer, in interleaved rounds.
 #[derive(Debug)]
 pub struct Comparison {
     what: String,
@@ -63,6 +63,27 @@ impl Comparison {
             bar,
         }
     }
+
+    /// From figures of single runs, the medians of which are compared: ours, theirs.
+    pub fn of_medians(
+        what: &str,
+        figure: &'static str,
+        peer: &'static str,
+        ours: &[f64],
+        theirs: &[f64],
+        bar: Option<Bar>,
+    ) -> Comparison {
+        Comparison {
+            what: what.to_owned(),
+            figure,
+            peer,
+            ours: median(ours),
+            theirs: median(theirs),
+            ratio: ratio_of_medians(ours, theirs),
+            pairs: ours.len().min(theirs.len()),
+            bar,
+        }
+    }
 }
 
 /// All that was found.
@@ -89,7 +110,7 @@ impl Report {
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         if !self.comparisons.is_empty() {
-            text += "| what | figure | storaged | peer | | ratio | 95 % | pairs | bar | |\n";
+            text += "| what | figure | ours | peer | | ratio | 95 % | pairs | bar | |\n";
             text += "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
             for comparison in &self.comparisons {
                 text += &row(comparison);
@@ -127,7 +148,7 @@ fn row(comparison: &Comparison) -> String {
         Some(bar) => (bar.text(), verdict(Some(bar.is_met(ratio.value)))),
     };
     format!(
-        "| {what} | {figure} | {} | {} | {peer} | {:.2} | {:.2}–{:.2} | {pairs} | {asked} | {met} |",
+        "| {what} | {figure} | {} | {} | {peer} | {:.3} | {:.3}–{:.3} | {pairs} | {asked} | {met} |",
         digits(*ours),
         digits(*theirs),
         ratio.value,
@@ -145,7 +166,7 @@ mod test {
         let pairs = vec![(10.0, 10.0), (30.0, 10.0), (15.0, 10.0)];
         let comparison = Comparison::new("GET", "CPU", "nginx", pairs, Some(Bar::AtMost(1.5)));
         assert_eq!(comparison.ratio.value, 1.5);
-        assert!(row(&comparison).ends_with("| ≤ 1.50 | met |"));
+        assert!(row(&comparison).ends_with("| ≤ 1.5 | met |"));
         let mut report = Report::default();
         report.compare(Comparison::new(
             "PUT",

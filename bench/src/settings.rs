@@ -3,10 +3,10 @@
 use crate::peers::{Peers, Which};
 use crate::process::{self, Server};
 use crate::report::Report;
-use crate::{get, index, list, memory, put};
+use crate::{get, index, list, memory, put, zones};
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Keys of the small bucket that is listed.
@@ -32,6 +32,8 @@ pub enum Part {
     Index,
     /// Memory, idle and busy.
     Memory,
+    /// Zones beside bubblewrap, crun and runc; as root.
+    Zones,
 }
 
 /// storaged beside other servers.
@@ -68,6 +70,9 @@ pub struct Arguments {
     /// The storaged to measure, instead of building a release.
     #[arg(long)]
     storaged: Option<PathBuf>,
+    /// The zone-init to measure, instead of building a release.
+    #[arg(long)]
+    zone_init: Option<PathBuf>,
 }
 
 /// How much is done.
@@ -97,8 +102,48 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         std::fs::remove_dir_all(&run).context("remove the last run's data")?;
     }
     std::fs::create_dir_all(run.join("files"))?;
-    let storaged = arguments.storaged.clone().map_or_else(build, Ok)?;
-    let peers = Peers { cache, run, storaged };
+    let wanted = |part: Part| arguments.parts.is_empty() || arguments.parts.contains(&part);
+    let mut report = Report::default();
+    if wanted(Part::Zones) {
+        zones(arguments, &run, &mut report)?;
+    }
+    let servers = [Part::Memory, Part::Get, Part::Put, Part::List, Part::Index];
+    let servers: Vec<Part> = servers.into_iter().filter(|part| wanted(*part)).collect();
+    if !servers.is_empty() {
+        beside_servers(&servers, arguments, cache, &run, &mut report)?;
+    }
+    println!("\n{}\n\n{}", heading(), report.markdown());
+    if arguments.keep {
+        return Ok(());
+    }
+    std::fs::remove_dir_all(&run).context("remove the run's data")
+}
+
+/// Zones beside other containers.
+fn zones(arguments: &Arguments, run: &Path, report: &mut Report) -> Result<()> {
+    zones::install()?;
+    let zone_init = match &arguments.zone_init {
+        Some(path) => path.clone(),
+        None => build("zoned", "zone-init")?,
+    };
+    let folder = run.join("zones");
+    std::fs::create_dir_all(&folder)?;
+    zones::run(&zones::Setting { zone_init, folder }, arguments.quick, report)
+}
+
+/// storaged beside other servers.
+fn beside_servers(
+    parts: &[Part],
+    arguments: &Arguments,
+    cache: PathBuf,
+    run: &Path,
+    report: &mut Report,
+) -> Result<()> {
+    let storaged = match &arguments.storaged {
+        Some(path) => path.clone(),
+        None => build("storaged", "storaged")?,
+    };
+    let peers = Peers { cache, run: run.to_owned(), storaged };
     peers.install(&arguments.without)?;
     process::pin_load()?;
     let scale = if arguments.quick {
@@ -106,17 +151,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     } else {
         Scale { rounds: arguments.rounds, seconds: arguments.seconds, urls: 50_000, quick: false }
     };
-    let mut report = Report::default();
-    for part in [Part::Memory, Part::Get, Part::Put, Part::List, Part::Index] {
-        if arguments.parts.is_empty() || arguments.parts.contains(&part) {
-            one(part, arguments, &peers, &scale, &mut report)?;
-        }
-    }
-    println!("\n{}\n\n{}", heading(), report.markdown());
-    if arguments.keep {
-        return Ok(());
-    }
-    std::fs::remove_dir_all(&peers.run).context("remove the run's data")
+    parts.iter().try_for_each(|part| one(*part, arguments, &peers, &scale, report))
 }
 
 fn one(
@@ -157,6 +192,7 @@ fn one(
             let server = peers.storaged(&data, &[])?;
             list::run(&server, ("small", small), ("large", large), scale, report)
         }
+        Part::Zones => Ok(()),
         Part::Index => index::run(peers, scale.objects(arguments.keys), scale, report),
     }
 }
@@ -169,15 +205,14 @@ fn cache() -> Result<PathBuf> {
 }
 
 /// Builds what is measured.
-fn build() -> Result<PathBuf> {
+fn build(package: &str, program: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments =
-        ["build", "--release", "--locked", "--package", "storaged", "--bin", "storaged"];
+    let arguments = ["build", "--release", "--locked", "--package", package, "--bin", program];
     let status = Command::new(cargo).args(arguments).status().context("run cargo")?;
-    ensure!(status.success(), "storaged can't be built");
+    ensure!(status.success(), "{program} can't be built");
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    Ok(target.join(TRIPLE).join("release/storaged"))
+    Ok(target.join(TRIPLE).join("release").join(program))
 }
 
 /// When, of what, on what.

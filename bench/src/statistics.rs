@@ -42,6 +42,23 @@ pub fn with_interval(figures: &[f64]) -> Median {
     Median { value: median(figures), low: at(0.025), high: at(0.975) }
 }
 
+/// The ratio of two medians and its interval: runs that were made one after the other stay together, so
+/// that whatever else the machine did meets both.
+pub fn ratio_of_medians(ours: &[f64], theirs: &[f64]) -> Median {
+    let count = ours.len().min(theirs.len());
+    let mut rng = fastrand::Rng::with_seed(SEED);
+    let mut ratios: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let picked: Vec<usize> = (0..count).map(|_| rng.usize(0..count)).collect();
+            let of = |figures: &[f64]| picked.iter().map(|at| figures[*at]).collect::<Vec<_>>();
+            median(&of(ours)) / median(&of(theirs))
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    let at = |part: f64| ratios[((RESAMPLES - 1) as f64 * part) as usize];
+    Median { value: median(ours) / median(theirs), low: at(0.025), high: at(0.975) }
+}
+
 /// The value below which this part of the figures lies.
 pub fn percentile(sorted: &[u64], part: f64) -> u64 {
     match sorted.len() {
@@ -62,6 +79,16 @@ mod test {
         assert_eq!(found.value, 5.0);
         assert!(found.low < 5.0 && found.high > 5.0 && found.low >= 2.0 && found.high <= 8.0);
         assert_eq!(found, with_interval(&[9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]));
+    }
+
+    #[test]
+    fn a_ratio_of_medians_is_in_its_interval_and_spikes_do_not_move_it() {
+        let theirs: Vec<f64> = (0..201).map(|at| 100.0 + f64::from(at % 7)).collect();
+        let mut ours: Vec<f64> = theirs.iter().map(|figure| figure / 4.0).collect();
+        ours[3] = 1e9;
+        let found = ratio_of_medians(&ours, &theirs);
+        assert!((found.value - 0.25).abs() < 0.01, "{found:?}");
+        assert!(found.low <= found.value && found.value <= found.high, "{found:?}");
     }
 
     #[test]

@@ -1,0 +1,140 @@
+//! Zones as zoned makes them, by its own launcher and with its own zone-init, on a node of this process.
+
+use super::{Output, Setting, Times, now};
+use anyhow::{Context, Result, bail, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use sys::clone::reap;
+use sys::seqpacket::RecvError;
+use wire::frame::{Frame, Kind, encode};
+use wire::job::{JobId, PhaseKind};
+use wire::task::{AttemptId, Task};
+use wire::zone::{Order, Outcome, Report};
+use zoned::cgroup::Root;
+use zoned::images::Images;
+use zoned::slot::{Pool, Slot};
+use zoned::zone::{Launcher, Zone};
+
+/// What a zone may use; nothing of it is used.
+const MEMORY_MIB: u32 = 128;
+/// How long a zone may take for anything, in milliseconds.
+const PATIENCE_MS: u16 = 10_000;
+
+/// What zoned has, without its daemon.
+pub struct Node {
+    launcher: Launcher,
+    image: PathBuf,
+    /// Unmounts when it goes.
+    _images: Images,
+    slot: Slot,
+    cgroups: Root,
+    cgroup: PathBuf,
+    next: u64,
+}
+
+impl Node {
+    /// A node whose image `base` is this directory, and whose zones are below this cgroup.
+    ///
+    /// # Errors
+    /// What can't be made here.
+    pub fn new(setting: &Setting, image: &Path, cgroups: &Path) -> Result<Self> {
+        let folder = &setting.folder;
+        let images = folder.join("images");
+        fs::create_dir_all(&images)?;
+        std::os::unix::fs::symlink(image, images.join("base"))?;
+        let mut images = Images::open(&images, &folder.join("run/images"))?;
+        let cgroup = cgroups.join(format!("mobula-bench-{}", std::process::id()));
+        fs::create_dir(&cgroup).with_context(|| format!("make {}", cgroup.display()))?;
+        let slot = Pool::new(1).take()?.context("there is no slot")?;
+        Ok(Self {
+            launcher: Launcher::new(&setting.zone_init, &folder.join("run/stage"))?,
+            image: images.get("base")?,
+            _images: images,
+            slot,
+            cgroups: Root::open(&cgroup)?,
+            cgroup,
+            next: 1,
+        })
+    }
+
+    /// Runs the program once in a zone that is made for it and ends with it.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn cold(&mut self, object: &Path, output: &Output) -> Result<Times> {
+        let null = File::options().write(true).open("/dev/null")?;
+        let fds: Vec<OwnedFd> = vec![File::open(object)?.into(), output.writer()?, null.into()];
+        let task = self.task();
+        let start = now()?;
+        let zone = self.launcher.start(&task, fds, &mut self.slot, &self.image, &self.cgroups)?;
+        let outcome = hear_out(&zone)?;
+        let status = now()?;
+        zone.control.send(&encode(Kind::Push, 0, &Order::Acknowledged, 0)?, &[])?;
+        wait(&zone.pidfd)?;
+        reap(zone.pidfd.as_fd())?;
+        while !zone.cgroup.remove()? {}
+        let gone = now()?;
+        ensure!(outcome == Outcome::Exited { code: 0 }, "the zone's task: {outcome:?}");
+        Ok(Times {
+            exec: (output.began()? - start) as f64,
+            status: (status - start) as f64,
+            gone: (gone - start) as f64,
+        })
+    }
+
+    fn task(&mut self) -> Task {
+        let attempt = AttemptId(self.next);
+        self.next += 1;
+        Task {
+            attempt,
+            job: JobId(uuid::Uuid::nil()),
+            phase: 0,
+            kind: PhaseKind::Map,
+            account: 1,
+            login: "bench".to_owned(),
+            exec: "program".to_owned(),
+            init: None,
+            input: Some("/bench/stor/object".to_owned()),
+            assets: Vec::new(),
+            environment: Vec::new(),
+            memory_mib: MEMORY_MIB,
+            disk_gib: 1,
+            image: "base".to_owned(),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.cgroup) {
+            eprintln!("cannot remove {}: {error}", self.cgroup.display());
+        }
+    }
+}
+
+/// Waits for a zone to say how its task ended.
+fn hear_out(zone: &Zone) -> Result<Outcome> {
+    let mut message = Vec::new();
+    loop {
+        wait(&zone.control)?;
+        match zone.control.recv(&mut message) {
+            Ok(Some(fds)) => match Frame::parse(&message, fds.len())?.body()? {
+                Report::Over(outcome) => return Ok(outcome),
+                Report::Started => {}
+                Report::MoreInputs => bail!("a map asked for inputs"),
+            },
+            Ok(None) => bail!("the zone has ended without a word"),
+            Err(RecvError::Empty) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn wait(what: &impl AsFd) -> Result<()> {
+    let mut fds = [PollFd::new(what.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut fds, PollTimeout::from(PATIENCE_MS))?;
+    ensure!(ready == 1, "the zone does nothing");
+    Ok(())
+}
