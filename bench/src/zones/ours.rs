@@ -3,6 +3,7 @@
 use super::{Output, Setting, Times, now};
 use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use wire::frame::{Frame, Kind, encode};
 use wire::job::{JobId, PhaseKind};
 use wire::task::{AttemptId, Task};
 use wire::zone::{Order, Outcome, Report};
-use zoned::cgroup::Root;
+use zoned::carve::Tree;
 use zoned::images::Images;
 use zoned::slot::{Pool, Slot};
 use zoned::zone::{Launcher, Zone};
@@ -29,7 +30,7 @@ pub struct Node {
     /// Unmounts when it goes.
     _images: Images,
     slot: Slot,
-    cgroups: Root,
+    cgroups: Tree,
     cgroup: PathBuf,
     next: u64,
 }
@@ -53,7 +54,7 @@ impl Node {
             image: images.get("base")?,
             _images: images,
             slot,
-            cgroups: Root::open(&cgroup)?,
+            cgroups: Tree::open(&cgroup, &BTreeSet::new())?,
             cgroup,
             next: 1,
         })
@@ -68,7 +69,8 @@ impl Node {
         let fds: Vec<OwnedFd> = vec![File::open(object)?.into(), output.writer()?, null.into()];
         let task = self.task();
         let start = now()?;
-        let zone = self.launcher.start(&task, fds, &mut self.slot, &self.image, &self.cgroups)?;
+        let zone =
+            self.launcher.start(&task, fds, &mut self.slot, &self.image, &mut self.cgroups)?;
         let outcome = hear_out(&zone)?;
         let status = now()?;
         zone.control.send(&encode(Kind::Push, 0, &Order::Acknowledged, 0)?, &[])?;
@@ -108,6 +110,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if let Err(error) = self.cgroups.close() {
+            eprintln!("{}", zoned::chain(&error));
+        }
         if let Err(error) = fs::remove_dir(&self.cgroup) {
             eprintln!("cannot remove {}: {error}", self.cgroup.display());
         }
