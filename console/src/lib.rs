@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod activation;
+mod answer;
+mod body;
 mod daemon;
 mod logs;
 mod node;
@@ -18,6 +20,7 @@ mod problem;
 mod route;
 mod serve;
 mod token;
+mod zones;
 
 use clap::Parser;
 use std::io;

@@ -3,7 +3,7 @@
 use crate::daemon::Daemon;
 use hyper::StatusCode;
 use std::path::Path;
-use wire::frame::Refusal;
+use wire::frame::{FrameError, Refusal};
 
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,12 +84,40 @@ impl Problem {
         Self::new(StatusCode::BAD_GATEWAY, "DaemonNonsense", message)
     }
 
+    /// A request that no message can hold.
+    pub fn unsendable(error: &FrameError) -> Self {
+        let message = format!("this cannot be passed on ({error}): make it smaller");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", message)
+    }
+
+    /// A body that is not what its path asks for.
+    pub fn body(code: &str, why: &str) -> Self {
+        let message = format!("the body is refused: {why}; docs/admin-api.md has an example");
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// The places for this kind of request are taken.
+    pub fn full(what: &str, most: usize) -> Self {
+        let message = format!("{most} {what} are open, which is the most: end one, then try again");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "TooMany", message)
+    }
+
+    /// Whether it is a daemon's considered no, and not its absence.
+    pub fn is_refusal(&self) -> bool {
+        self.status.is_client_error()
+    }
+
+    /// The words of it, for where there is no status: on a line, on a WebSocket.
+    pub fn words(self) -> Refusal {
+        Refusal { code: self.code, message: self.message }
+    }
+
     /// A daemon that understood and will not.
     pub fn refused(refusal: Refusal) -> Self {
-        let status = if refusal.code.starts_with("NoSuch") {
-            StatusCode::NOT_FOUND
-        } else {
-            StatusCode::CONFLICT
+        let status = match refusal.code.as_str() {
+            code if code.starts_with("NoSuch") => StatusCode::NOT_FOUND,
+            code if code.starts_with("Invalid") => StatusCode::BAD_REQUEST,
+            _ => StatusCode::CONFLICT,
         };
         Self { status, code: refusal.code, message: refusal.message, allow: None }
     }

@@ -1,6 +1,7 @@
 //! Which request is which: pure, so that every path and parameter can be tested.
 
 use crate::problem::Problem;
+use crate::zones::route::{self as zones, Zones};
 use hyper::Method;
 use wire::admin::{LINES_DEFAULT, LINES_MAX, path};
 use wire::service::ServiceName;
@@ -26,7 +27,9 @@ pub enum Action {
     /// `GET /v1/store`.
     Store,
     /// `GET /v1/zones`.
-    Zones,
+    Zoned,
+    /// Below `/v1/zones` and `/v1/images`.
+    Zones(Zones),
 }
 
 impl Action {
@@ -48,8 +51,12 @@ pub fn route(method: &Method, target: &str, query: Option<&str>) -> Result<Actio
         path::POWEROFF => ("POST", Action::Poweroff),
         path::REBOOT => ("POST", Action::Reboot),
         path::STORE => ("GET", Action::Store),
-        path::ZONES => ("GET", Action::Zones),
-        _ => return Err(Problem::no_such_path(target)),
+        path::ZONES => ("GET", Action::Zoned),
+        _ => {
+            let found = zones::route(method, target, query.unwrap_or_default());
+            let found = found.ok_or_else(|| Problem::no_such_path(target))?;
+            return found.map(Action::Zones);
+        }
     };
     let head = *method == Method::HEAD && wanted == "GET";
     if method.as_str() != wanted && !head {
@@ -97,7 +104,7 @@ mod test {
             (Method::POST, path::POWEROFF, Action::Poweroff),
             (Method::POST, path::REBOOT, Action::Reboot),
             (Method::GET, path::STORE, Action::Store),
-            (Method::GET, path::ZONES, Action::Zones),
+            (Method::GET, path::ZONES, Action::Zoned),
         ];
         for (method, path, action) in table {
             assert_eq!(route(&method, path, None), Ok(action));

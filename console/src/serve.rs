@@ -1,26 +1,29 @@
 //! HTTP: connections, limits, time-outs, and the way from a request to its answer.
 
+use crate::answer::{Answer, refusal, success};
 use crate::daemon::{Daemon, ask};
 use crate::problem::Problem;
 use crate::route::{Action, route};
+use crate::zones::{self, route::Zones};
 use crate::{Options, logs, node, token};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
+use rustix::net::sockopt;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use wire::admin::{self, Accepted, Health};
 use wire::node::NodeRequest;
 use wire::{task, zone};
@@ -38,22 +41,70 @@ const CONNECTION_MAX: Duration = Duration::from_secs(300);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The most headers of a request.
 const HEADERS_MAX: usize = 64;
-/// The most bytes of a request's body; no request here needs one.
+/// The most bytes of a body that no request here needs.
 const BODY_BYTES_MAX: usize = 4 * 1024;
+/// The most bytes of a document (a zone, a change): it has to fit a message to zoned.
+const DOCUMENT_BYTES_MAX: usize = 56 * 1024;
 /// How long open requests may take to end when consoled is told to.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// The wait after accept(2) failed, which it does when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-type Answer = Response<Full<Bytes>>;
+/// Answers whose lines come as they are made, at once: each holds a connection for as long as it likes.
+const FOLLOWERS_MAX: usize = 64;
+/// Sessions in zones at once; each takes some 200 KiB.
+const SESSIONS_MAX: usize = 128;
+/// Seconds of silence after which the kernel asks a peer whether it is still there, and how often, with
+/// ten seconds between (tcp(7)): sessions and followers may be silent for days.
+const KEEPALIVE_S: u64 = 60;
+const KEEPALIVE_PROBES: u32 = 6;
+const KEEPALIVE_PAUSE_S: u64 = 10;
+
+/// What the requests of one connection share.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// How consoled was started.
+    pub options: Arc<Options>,
+    /// Whether consoled has been told to end.
+    pub stopping: watch::Receiver<bool>,
+    followers: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
+    /// Whether an answer on this connection goes on for as long as its client likes.
+    lasting: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// A place for an answer whose lines come as they are made.
+    pub fn follower(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = Arc::clone(&self.followers).try_acquire_owned();
+        place.map_err(|_| Problem::full("streams of lines", FOLLOWERS_MAX))
+    }
+
+    /// A place for a session.
+    pub fn session(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = Arc::clone(&self.sessions).try_acquire_owned();
+        place.map_err(|_| Problem::full("sessions", SESSIONS_MAX))
+    }
+
+    /// Lets the connection live longer than others.
+    pub fn lasts(&self) {
+        self.lasting.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Serves until SIGTERM or SIGINT, then lets open requests end.
 pub async fn until_told(listener: TcpListener, options: &Options) -> io::Result<()> {
-    let options = Arc::new(options.clone());
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(false);
     let mut end = std::pin::pin!(told_to_end()?);
-    let mut accept = std::pin::pin!(accept(listener, options, Arc::clone(&places), stopping));
+    let context = Context {
+        options: Arc::new(options.clone()),
+        stopping,
+        followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+        lasting: Arc::default(),
+    };
+    let mut accept = std::pin::pin!(accept(listener, context, Arc::clone(&places)));
     std::future::poll_fn(|context| match accept.as_mut().poll(context) {
         Poll::Ready(never) => match never {},
         Poll::Pending => end.as_mut().poll(context),
@@ -69,20 +120,15 @@ pub async fn until_told(listener: TcpListener, options: &Options) -> io::Result<
 }
 
 /// Accepts connections as long as it is polled, and no more than there are places.
-async fn accept(
-    listener: TcpListener,
-    options: Arc<Options>,
-    places: Arc<Semaphore>,
-    stopping: watch::Receiver<bool>,
-) -> Infallible {
+async fn accept(listener: TcpListener, context: Context, places: Arc<Semaphore>) -> Infallible {
     loop {
         let place = Arc::clone(&places).acquire_owned().await;
         let place = place.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((socket, _)) => {
-                let (options, stopping) = (Arc::clone(&options), stopping.clone());
+                let context = Context { lasting: Arc::default(), ..context.clone() };
                 tokio::spawn(async move {
-                    connection(socket, options, stopping).await;
+                    connection(socket, context).await;
                     drop(place);
                 });
             }
@@ -106,17 +152,21 @@ fn told_to_end() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// Serves one connection.
-async fn connection(socket: TcpStream, options: Arc<Options>, mut stopping: watch::Receiver<bool>) {
+async fn connection(socket: TcpStream, context: Context) {
+    if let Err(error) = keep_alive(&socket) {
+        eprintln!("consoled: a client's connection cannot be watched: {error}");
+    }
+    let (lasting, mut stopping) = (Arc::clone(&context.lasting), context.stopping.clone());
     let service = service_fn(move |request| {
-        let options = Arc::clone(&options);
-        async move { Ok::<_, Infallible>(answer(request, &options).await) }
+        let context = context.clone();
+        async move { Ok::<_, Infallible>(answer(request, &context).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
-    let served = http.serve_connection(TokioIo::new(socket), service);
+    let served = http.serve_connection(TokioIo::new(socket), service).with_upgrades();
     let mut served = std::pin::pin!(served);
     let life = async {
         let mut told = std::pin::pin!(stopping.wait_for(|stop| *stop));
@@ -130,14 +180,28 @@ async fn connection(socket: TcpStream, options: Arc<Options>, mut stopping: watc
         })
         .await
     };
+    let mut life = std::pin::pin!(life);
     // A client that breaks off, sends rubbish or is too slow is the client's affair: it has been
     // answered as far as HTTP allows, and there is nothing to do but to forget it.
-    drop(tokio::time::timeout(CONNECTION_MAX, life).await);
+    while tokio::time::timeout(CONNECTION_MAX, life.as_mut()).await.is_err()
+        && lasting.load(Ordering::Relaxed)
+    {}
+}
+
+/// Has the kernel find out when the peer is gone without a word.
+fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, Duration::from_secs(KEEPALIVE_S))?;
+    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(KEEPALIVE_PAUSE_S))?;
+    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
+    // Keys are echoed one by one.
+    sockopt::set_tcp_nodelay(socket, true)?;
+    Ok(())
 }
 
 /// Answers one request.
-async fn answer(request: Request<Incoming>, options: &Options) -> Answer {
-    let outcome = match tokio::time::timeout(REQUEST_MAX, serve(request, options)).await {
+async fn answer(request: Request<Incoming>, context: &Context) -> Answer {
+    let outcome = match tokio::time::timeout(REQUEST_MAX, serve(request, context)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -148,19 +212,34 @@ async fn answer(request: Request<Incoming>, options: &Options) -> Answer {
     outcome.unwrap_or_else(refusal)
 }
 
-async fn serve(request: Request<Incoming>, options: &Options) -> Result<Answer, Problem> {
-    let (head, body) = request.into_parts();
-    let action = route(&head.method, head.uri.path(), head.uri.query());
+async fn serve(request: Request<Incoming>, context: &Context) -> Result<Answer, Problem> {
+    let action = route(request.method(), request.uri().path(), request.uri().query());
     // Without the token nobody learns even which paths there are.
     if !action.as_ref().is_ok_and(Action::is_open) {
-        token::check(&options.token_file, head.headers.get(header::AUTHORIZATION))?;
+        let token = request.headers().get(header::AUTHORIZATION);
+        token::check(&context.options.token_file, token)?;
     }
-    let action = action?;
-    Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| {
-        let message = format!("the body cannot be taken ({error}): no request here needs one");
+    match action? {
+        Action::Zones(Zones::Exec(zone)) => zones::session::begin(request, zone, context),
+        Action::Zones(action) => {
+            let most = if action.has_body() { DOCUMENT_BYTES_MAX } else { BODY_BYTES_MAX };
+            let body = body(request, most).await?;
+            zones::perform(action, &body, context).await
+        }
+        action => {
+            body(request, BODY_BYTES_MAX).await?;
+            perform(action, &context.options).await
+        }
+    }
+}
+
+/// The request's whole body.
+async fn body(request: Request<Incoming>, most: usize) -> Result<Bytes, Problem> {
+    let body = Limited::new(request.into_body(), most).collect().await.map_err(|error| {
+        let message = format!("the body cannot be taken ({error}): {most} bytes are the most here");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", message)
     })?;
-    perform(action, options).await
+    Ok(body.to_bytes())
 }
 
 async fn perform(action: Action, options: &Options) -> Result<Answer, Problem> {
@@ -177,12 +256,11 @@ async fn perform(action: Action, options: &Options) -> Result<Answer, Problem> {
             task::Reply::Status(status) => success(StatusCode::OK, &status),
             _ => Err(Problem::nonsense(Daemon::Storaged, "it sent another answer than a status")),
         },
-        Action::Zones => match ask(Daemon::Zoned, run, &zone::Request::Status).await? {
+        Action::Zoned => match ask(Daemon::Zoned, run, &zone::Request::Status).await? {
             zone::Reply::Status(status) => success(StatusCode::OK, &status),
-            zone::Reply::Zone(_) => {
-                Err(Problem::nonsense(Daemon::Zoned, "it sent another answer than a status"))
-            }
+            zone::Reply::Zone(reply) => Err(zones::stray(&reply)),
         },
+        Action::Zones(_) => Err(Problem::no_such_path(admin::path::STANDING)),
     }
 }
 
@@ -190,44 +268,4 @@ async fn end(options: &Options, request: NodeRequest, what: &str) -> Result<Answ
     node::end(&options.run, request).await?;
     eprintln!("consoled: {what} asked for over the admin API");
     success(StatusCode::ACCEPTED, &Accepted { accepted: what.to_owned() })
-}
-
-fn success(status: StatusCode, value: &impl Serialize) -> Result<Answer, Problem> {
-    let body = serde_json::to_vec(value).map_err(|error| {
-        let message = format!("the answer has no JSON form ({error}): report this");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
-    })?;
-    Ok(respond(status, body))
-}
-
-fn refusal(problem: Problem) -> Answer {
-    let Problem { status, code, message, allow } = problem;
-    let body = serde_json::to_vec(&admin::Problem { code, message });
-    let mut answer = respond(status, body.expect("two strings have a JSON form"));
-    let headers = answer.headers_mut();
-    if let Some(method) = allow {
-        headers.insert(header::ALLOW, HeaderValue::from_static(method));
-    }
-    if status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-    }
-    answer
-}
-
-fn respond(status: StatusCode, mut body: Vec<u8>) -> Answer {
-    body.push(b'\n');
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    let fixed = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    for (name, value) in fixed {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    answer
 }

@@ -8,12 +8,32 @@
 //!   POST /v1/node/reboot              Accepted
 //!   GET  /v1/store                    task::StoreStatus
 //!   GET  /v1/zones                    zone::ZonedStatus
+//!   GET  /v1/zones/stats              Usage
+//!   GET  /v1/zones/events?after=&follow= standing::Event, one a line
+//!
+//!   GET  /v1/zones/standing           Zones
+//!   POST /v1/zones/standing           standing::ZoneSpec ──▶ standing::ZoneView
+//!   …    /v1/zones/standing/NAME
+//!     GET                             standing::ZoneView
+//!     PATCH                           carve::CarveChange ──▶ Limits
+//!     DELETE                          Deleted
+//!     POST  /start /stop?timeout_s= /pause /resume   standing::ZoneView
+//!     POST  /publish                  standing::Published
+//!     GET   /limits /stats /why       Limits, standing::Stats, Why
+//!     GET   /logs?lines=&follow=      LogLine, one a line
+//!     GET   /exec                     a WebSocket of session::Packet
+//!
+//!   GET  /v1/images                   Images
+//!   POST /v1/images                   ImageImport ──▶ Accepted
+//!   DELETE /v1/images/NAME            Deleted
 //! ```
 //!
 //! Every answer that is not a success is a [`Problem`]. Programs must bear fields that they do not know:
 //! new ones may come without a new version; none goes, and none changes its meaning, within one.
 
+use crate::carve::Limit;
 use crate::node::NodeStatus;
+use crate::standing::{ImageView, Stats, ZoneName, ZoneSummary};
 use serde::{Deserialize, Serialize};
 
 /// The port of the admin API.
@@ -39,6 +59,14 @@ pub mod path {
     pub const STORE: &str = "/v1/store";
     /// What zoned says of itself and its zones.
     pub const ZONES: &str = "/v1/zones";
+    /// [`super::Usage`].
+    pub const USAGE: &str = "/v1/zones/stats";
+    /// [`crate::standing::Event`], one a line.
+    pub const EVENTS: &str = "/v1/zones/events";
+    /// [`super::Zones`]; each zone is below it by its name.
+    pub const STANDING: &str = "/v1/zones/standing";
+    /// [`super::Images`]; each image is below it by its name.
+    pub const IMAGES: &str = "/v1/images";
 }
 
 /// Why a request was not served.
@@ -108,11 +136,91 @@ pub struct Line {
     pub text: String,
 }
 
-/// That something has begun which ends the node.
+/// That something has begun whose end is seen elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// What has begun: `poweroff`, `reboot`.
+    /// What has begun: `poweroff`, `reboot`, `import`.
     pub accepted: String,
+}
+
+/// All standing zones, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zones {
+    /// Each in short.
+    pub zones: Vec<ZoneSummary>,
+}
+
+/// What all standing zones use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// When, in milliseconds since 1970 by the node's clock: rates are differences between two answers.
+    pub at_unix_ms: u64,
+    /// Each zone that has processes.
+    pub zones: Vec<ZoneUsage>,
+}
+
+/// What one zone uses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ZoneUsage {
+    /// The zone in short.
+    pub zone: ZoneSummary,
+    /// Its counters.
+    pub stats: Stats,
+}
+
+/// Limits of a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Each as it was asked for and as it is in force.
+    pub limits: Vec<Limit>,
+}
+
+/// Why a zone was killed, is throttled, or does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// Reasons, latest first.
+    pub reasons: Vec<String>,
+}
+
+/// That a zone or an image is no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Its name.
+    pub deleted: String,
+}
+
+/// A line of what a zone's command wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// What, without its line break; bytes that are no UTF-8 are shown as U+FFFD.
+    pub text: String,
+    /// Whether the line goes on in the next one: it is long, or not yet ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+}
+
+/// All images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Images {
+    /// Each.
+    pub images: Vec<ImageView>,
+}
+
+/// An image that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageImport {
+    /// Its name from now on.
+    pub name: String,
+    /// The object that it is made of, `/login/stor/…`.
+    pub object: String,
+}
+
+/// The path of a standing zone, or of something of it.
+#[must_use]
+pub fn zone_path(name: &ZoneName, rest: &str) -> String {
+    let slash = if rest.is_empty() { "" } else { "/" };
+    format!("{}/{name}{slash}{rest}", path::STANDING)
 }
 
 #[cfg(test)]

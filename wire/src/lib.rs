@@ -14,6 +14,7 @@ pub mod machine;
 pub mod node;
 pub mod prefetch;
 pub mod service;
+pub mod session;
 pub mod standing;
 pub mod task;
 pub mod zone;
