@@ -30,7 +30,7 @@ mod test;
 
 pub use error::Error;
 pub use meta::{Device, Meta, Time};
-pub use stream::{Inode, Stream, Written};
+pub use stream::{Inode, Reserved, Stream, Written};
 pub use tree::{Contents, Node, NodeId, Tree, write};
 
 /// Bytes in a block: a page of every processor this is for.

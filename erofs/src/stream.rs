@@ -5,6 +5,10 @@
 //! ```
 //! Of what was written, only the names in the directories still open are kept in memory.
 
+mod reserve;
+
+pub use reserve::Reserved;
+
 use crate::directory::{self, Entries};
 use crate::error::Error;
 use crate::meta::{Device, Meta, attributes};

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod events;
 pub mod filter;
 pub mod images;
+pub mod import;
 pub mod inside;
 pub mod link;
 mod running;
