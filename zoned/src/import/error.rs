@@ -97,7 +97,8 @@ pub enum ImportError {
 }
 
 impl ImportError {
-    pub(crate) fn read(what: &str) -> impl FnOnce(io::Error) -> Self {
+    /// For what could not be read of `what`.
+    pub fn read(what: &str) -> impl FnOnce(io::Error) -> Self {
         let what = what.to_owned();
         // What a reader below refused comes up through `io::Error`, and is told as it was.
         move |source| match source.downcast::<Self>() {
