@@ -13,7 +13,7 @@ use thiserror::Error;
 /// The first inherited descriptor, after stdin, stdout and stderr (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
 /// The most descriptors a supervisor may hand over here.
-pub const LISTEN_FDS_MAX: usize = 1024;
+pub const LISTEN_FDS_MAX: usize = 8192;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
@@ -133,7 +133,7 @@ mod test {
 
     #[test]
     fn a_count_that_is_no_count_is_refused() {
-        for bad in ["", "-1", "x", "1025"] {
+        for bad in ["", "-1", "x", "8193"] {
             assert!(matches!(parse(bad, ""), Err(ActivationError::Count { .. })), "{bad}");
         }
     }

@@ -19,6 +19,32 @@ const SECUREBITS: libc::c_ulong = (libc::SECBIT_NOROOT
     | libc::SECBIT_NO_CAP_AMBIENT_RAISE
     | libc::SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) as libc::c_ulong;
 
+/// capabilities(7): user 0 is special, as programs expect, and the rest as in [`SECUREBITS`].
+const ROOT_SECUREBITS: libc::c_ulong = (libc::SECBIT_NOROOT_LOCKED
+    | libc::SECBIT_NO_SETUID_FIXUP_LOCKED
+    | libc::SECBIT_KEEP_CAPS_LOCKED
+    | libc::SECBIT_NO_CAP_AMBIENT_RAISE
+    | libc::SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
+    as libc::c_ulong;
+
+/// Capabilities by their numbers (linux/capability.h), for [`keep_for_root`].
+pub mod capability {
+    /// Change owners.
+    pub const CHOWN: u64 = 1 << 0;
+    /// Pass over a file's mode.
+    pub const DAC_OVERRIDE: u64 = 1 << 1;
+    /// Do what a file's owner may.
+    pub const FOWNER: u64 = 1 << 3;
+    /// Keep set-id bits.
+    pub const FSETID: u64 = 1 << 4;
+    /// Signal other users' processes.
+    pub const KILL: u64 = 1 << 5;
+    /// Change groups.
+    pub const SETGID: u64 = 1 << 6;
+    /// Change users.
+    pub const SETUID: u64 = 1 << 7;
+}
+
 #[repr(C)]
 struct Header {
     version: u32,
@@ -61,7 +87,23 @@ pub fn become_user(id: u32) -> io::Result<()> {
 /// # Errors
 /// EPERM without CAP_SETPCAP: the state is then undefined, and the process had better end.
 pub fn drop_all() -> io::Result<()> {
+    keep(0, SECUREBITS)
+}
+
+/// Keeps these capabilities, a bit each, for user 0 of the user namespace and what it starts, and gives
+/// up all others for good. A process that becomes another user loses them, as everywhere.
+///
+/// # Errors
+/// As [`drop_all`].
+pub fn keep_for_root(capabilities: u64) -> io::Result<()> {
+    keep(capabilities, ROOT_SECUREBITS)
+}
+
+fn keep(kept: u64, securebits: libc::c_ulong) -> io::Result<()> {
     for capability in 0..CAPABILITIES {
+        if kept & 1 << capability != 0 {
+            continue;
+        }
         match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
             // The first number that this kernel does not know.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && capability > 0 => break,
@@ -69,11 +111,15 @@ pub fn drop_all() -> io::Result<()> {
         }
     }
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
-    prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0)?;
+    prctl(libc::PR_SET_SECUREBITS, securebits, 0)?;
     let header = Header { version: VERSION, pid: 0 };
-    let none = [Sets::default(); 2];
+    let half = |bits: u64| {
+        let bits = (bits & u64::from(u32::MAX)) as u32;
+        Sets { effective: bits, permitted: bits, inheritable: 0 }
+    };
+    let sets = [half(kept), half(kept >> 32)];
     // SAFETY: both are laid out as capset(2) has them for this version, live, and only read.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
 }
 
 /// Sees to it that no exec gives privileges (`PR_SET_NO_NEW_PRIVS`).

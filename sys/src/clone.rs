@@ -61,6 +61,17 @@ pub struct Spawn<'a> {
     pub namespaces: Namespaces,
 }
 
+/// What a program is given besides, by [`spawn_with`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Besides<'a> {
+    /// Its descriptor 0 becomes the controlling terminal of its session (ioctl_tty(2), `TIOCSCTTY`).
+    pub terminal: bool,
+    /// The directory it starts in, as the new user sees it; its parent's if none.
+    pub directory: Option<&'a CStr>,
+    /// The user and the group that it becomes, without further groups; its parent's if none.
+    pub user: Option<(u32, u32)>,
+}
+
 /// A process that was started here.
 #[derive(Debug)]
 pub struct Child {
@@ -106,6 +117,14 @@ impl Drop for Paused {
 /// # Errors
 /// What clone3(2) or execveat(2) say; nothing is left running then.
 pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
+    spawn_with(spawn, &Besides::default())
+}
+
+/// As [`spawn`], with what few programs need.
+///
+/// # Errors
+/// As [`spawn`]; EPERM for a terminal that another session has.
+pub fn spawn_with(spawn: &Spawn<'_>, besides: &Besides<'_>) -> io::Result<Child> {
     if spawn.descriptors.len() > DESCRIPTORS_MAX {
         return Err(io::Error::from_raw_os_error(libc::EMFILE));
     }
@@ -131,7 +150,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
         }
         Side::Child => {
             let mut mouth = mouth.as_raw_fd();
-            let told = become_program(spawn, &argv, &envp, &mut mouth).to_ne_bytes();
+            let told = become_program((spawn, besides), &argv, &envp, &mut mouth).to_ne_bytes();
             // SAFETY: `told` is four live bytes; a failure leaves nothing else to be done.
             unsafe { libc::write(mouth, told.as_ptr().cast(), told.len()) };
             // SAFETY: _exit(2) takes an integer and does not return.
@@ -214,7 +233,7 @@ fn clone(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<S
 /// The child's half of [`spawn`]: returns the errno of what failed, to be told through `mouth`, which moves
 /// out of the way of the program's descriptors.
 fn become_program(
-    spawn: &Spawn<'_>,
+    (spawn, besides): (&Spawn<'_>, &Besides<'_>),
     argv: &[*const libc::c_char],
     envp: &[*const libc::c_char],
     mouth: &mut RawFd,
@@ -265,6 +284,9 @@ fn become_program(
     }
     // SAFETY: setsid(2) takes nothing; it fails only for a process group's leader, which a new child is not.
     unsafe { libc::setsid() };
+    if let Err(errno) = take_besides(besides) {
+        return errno;
+    }
     let (folder, path, flags) = match spawn.program {
         Program::File(_) => (program, c"", libc::AT_EMPTY_PATH),
         Program::Path(path) => (libc::AT_FDCWD, path, 0),
@@ -282,6 +304,30 @@ fn become_program(
         )
     };
     errno()
+}
+
+/// In the child's new session: its terminal, its user, its directory.
+fn take_besides(besides: &Besides<'_>) -> Result<(), i32> {
+    let check = |done: libc::c_long| if done < 0 { Err(errno()) } else { Ok(()) };
+    if besides.terminal {
+        // SAFETY: TIOCSCTTY takes an integer; 0 steals no terminal from another session.
+        check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into())?;
+    }
+    if let Some((user, group)) = besides.user {
+        let none = std::ptr::null::<libc::gid_t>();
+        // SAFETY: no groups are read where there are none. The system calls and not glibc's functions,
+        // which would signal threads that this copy of the parent does not have.
+        check(unsafe { libc::syscall(libc::SYS_setgroups, 0, none) })?;
+        // SAFETY: the call takes integers.
+        check(unsafe { libc::syscall(libc::SYS_setresgid, group, group, group) })?;
+        // SAFETY: the call takes integers.
+        check(unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) })?;
+    }
+    if let Some(directory) = besides.directory {
+        // SAFETY: `directory` is a C string that the call only reads.
+        check(unsafe { libc::chdir(directory.as_ptr()) }.into())?;
+    }
+    Ok(())
 }
 
 /// Unblocks every signal and gives SIGPIPE, which Rust ignores, its default again.

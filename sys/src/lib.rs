@@ -27,6 +27,7 @@ pub mod power;
 pub mod probe;
 pub mod process;
 pub mod project;
+pub mod pty;
 pub mod quota;
 pub mod ring;
 pub mod seccomp;

@@ -12,8 +12,10 @@ use thiserror::Error;
 pub const SERVICES_MAX: usize = 32;
 /// The most listening sockets of one service.
 pub const LISTENERS_MAX: usize = 8;
-/// The most descriptors that init keeps for one service across its restarts.
-pub const FD_STORE_MAX: usize = 64;
+/// The most descriptors that init keeps for one service across its restarts: two for each standing zone
+/// there may be ([`crate::standing::ZONES_MAX`]), and some. Their names, of a few letters each, have to
+/// fit one variable of an environment (execve(2), `MAX_ARG_STRLEN`).
+pub const FD_STORE_MAX: usize = 4608;
 /// The most bytes in a service's file: a typing error must not make init read a disk image.
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes in a service's name: it stands in file names and on the console.

@@ -77,6 +77,11 @@ pub enum Request {
     },
     /// How are you? Answered by [`Reply::Status`].
     Status,
+    /// Which account is this? Answered by [`Reply::Account`].
+    Account {
+        /// Its login.
+        login: String,
+    },
 }
 
 /// What storaged answers.
@@ -98,6 +103,11 @@ pub enum Reply {
     Settled(Settled),
     /// How storaged is.
     Status(StoreStatus),
+    /// An account's number: it never changes, and is never another's.
+    Account {
+        /// The number.
+        id: u32,
+    },
 }
 
 /// What became of an ended attempt.

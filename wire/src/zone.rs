@@ -9,6 +9,14 @@
 //!     │ ── Inputs (+ descriptors) ────────▶ │
 //!     │ ◀───────────────── Over (outcome) ── │   every other process of the zone is gone, all files closed
 //!     │ ── Acknowledged ──────────────────▶ │   ends, and with it the zone
+//!
+//!     │ ── Stand (+ namespaces, mounts) ──▶ │   a standing zone: root, privileges, its command
+//!     │ ◀──────────────────────── Started ── │
+//!     │ ── Exec (+ terminal or pipes) ────▶ │
+//!     │ ◀──────────────────── SessionOver ── │
+//!     │ ◀────────────────────── Restarted ── │   its command ended and is started again
+//!     │ ── Terminate ─────────────────────▶ │
+//!     │ ◀───────────────── Over (outcome) ── │   and as above
 //! ```
 //!
 //! The bodies travel as [`crate::frame::Kind::Push`]. zone-init has lost every privilege by the time the
@@ -28,6 +36,9 @@ pub const OBJECTS: &str = "/manta";
 /// Where a zone shows assets.
 pub const ASSETS: &str = "/assets";
 
+/// Where a zone writes what is to become objects.
+pub const OUTPUT: &str = "/out";
+
 /// What zoned tells zone-init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -44,6 +55,54 @@ pub enum Order {
     },
     /// The outcome has arrived: nothing is left to be done.
     Acknowledged,
+    /// Make a standing zone and run its command. Beside it: the user namespace, the network namespace, the
+    /// log's two files, then the mounts that the plan names, in its order.
+    Stand(Box<StandingPlan>),
+    /// Who are you? Answered by [`Report::Standing`]: a zoned that was started again asks.
+    Who,
+    /// SIGTERM to the command; when it has ended, or there is none, the zone ends.
+    Terminate,
+    /// Run something. Beside it: a terminal, or stdin, stdout and stderr.
+    Exec(Box<Execution>),
+    /// Kill what runs in this session: nobody waits for it any more.
+    EndSession {
+        /// Which.
+        session: u64,
+    },
+}
+
+/// How to make a standing zone, and what to run in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandingPlan {
+    /// Its root. It has neither input nor assets.
+    pub root: Plan,
+    /// Where each mount beside the order stands, below [`OBJECTS`] or [`OUTPUT`].
+    pub mounts: Vec<String>,
+    /// The program and its arguments; nothing runs if it is empty.
+    pub command: Vec<String>,
+    /// Whether it is started again when it ends.
+    pub restart: bool,
+    /// The whole environment of what runs in the zone.
+    pub environment: Vec<(String, String)>,
+    /// The directory that the command starts in.
+    pub directory: String,
+    /// The user and group that the command and sessions run as, in the zone's own numbers.
+    pub user: (u32, u32),
+}
+
+/// Something to run in a standing zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Execution {
+    /// The session's number.
+    pub session: u64,
+    /// The program and its arguments; a login shell if it is empty.
+    pub command: Vec<String>,
+    /// Variables besides the zone's.
+    pub environment: Vec<(String, String)>,
+    /// Whether a terminal came beside it.
+    pub terminal: bool,
 }
 
 /// How to make a zone.
@@ -91,6 +150,27 @@ pub enum Report {
     MoreInputs,
     /// All is over in the zone but for its first process.
     Over(Outcome),
+    /// A standing zone's command has ended and will be started again.
+    Restarted {
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A session has ended.
+    SessionOver {
+        /// Which.
+        session: u64,
+        /// How.
+        outcome: Outcome,
+    },
+    /// What a standing zone is up to.
+    Standing {
+        /// How often its command was started again.
+        restarts: u32,
+        /// How that ended last, if it did.
+        last_outcome: Option<Outcome>,
+        /// Sessions that run.
+        sessions: Vec<u64>,
+    },
 }
 
 /// How it went in a zone, as seen from within.

@@ -121,6 +121,11 @@ impl Daemon {
                 Ok(Some(Report::Started)) => self.happen(attempt, Event::Started),
                 Ok(Some(Report::Over(outcome))) => self.happen(attempt, Event::Over(outcome)),
                 Ok(Some(Report::MoreInputs)) => self.ask_inputs(attempt),
+                Ok(Some(
+                    Report::Restarted { .. } | Report::SessionOver { .. } | Report::Standing { .. },
+                )) => {
+                    self.rubbish(attempt, "it speaks as a standing zone does".to_owned());
+                }
                 Ok(None) => return,
                 Err(message) => {
                     entry.listening = false;

@@ -222,5 +222,6 @@ const fn name(reply: &Reply) -> &'static str {
         Reply::Inputs { .. } => "Inputs",
         Reply::Settled(_) => "Settled",
         Reply::Status(_) => "Status",
+        Reply::Account { .. } => "Account",
     }
 }

@@ -125,7 +125,10 @@ impl Office {
             Work::Serve { connection, id, request } => {
                 let claimed = match &request {
                     Request::Claim { job, .. } => Some(*job),
-                    Request::NextInputs { .. } | Request::Ended { .. } | Request::Status => None,
+                    Request::NextInputs { .. }
+                    | Request::Ended { .. }
+                    | Request::Status
+                    | Request::Account { .. } => None,
                 };
                 let answer = self.serve(connection, request);
                 let got_one = matches!(answer.reply, Ok(Reply::Claimed(_)));
@@ -146,6 +149,19 @@ impl Office {
             Request::NextInputs { attempt, from } => self.next_inputs(attempt, from),
             // What it used is metered by whoever bills; the index keeps what was decided.
             Request::Ended { attempt, ending, usage: _ } => self.ended(attempt, &ending),
+            Request::Account { login } => self.account(&login),
+        }
+    }
+
+    fn account(&self, login: &str) -> Answer {
+        let snapshot = match self.jobs.store().read() {
+            Ok(snapshot) => snapshot,
+            Err(error) => return refusal("Unavailable", chain(&error)),
+        };
+        match crate::store::account(&snapshot, login) {
+            Ok(Some(id)) => Reply::Account { id: id.0 }.into(),
+            Ok(None) => refusal("NoSuchAccount", format!("there is no account {login}")),
+            Err(error) => refusal("Unavailable", chain(&error)),
         }
     }
 

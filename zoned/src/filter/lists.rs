@@ -11,6 +11,22 @@ pub(super) const IOCTLS: &[u32] = &[
     0x5452, 0x5411, 0x5429, // FIOASYNC, TIOCOUTQ, TIOCGSID
 ];
 
+/// What makes a terminal and a session on it (`script`, `tmux`, job control), in standing zones.
+pub(super) const TERMINALS: &[u32] = &[
+    0x5409,
+    0x540a,
+    0x540b,
+    0x540c,
+    0x540d, // TCSBRK, TCXONC, TCFLSH, TIOCEXCL, TIOCNXCL
+    0x540e,
+    0x5422,
+    0x5425, // TIOCSCTTY, TIOCNOTTY, TCSBRKP
+    0x4004_5431,
+    0x8004_5430,
+    0x5441,
+    0x5420, // TIOCSPTLCK, TIOCGPTN, TIOCGPTPEER, TIOCPKT
+];
+
 /// All but leases and directory notices (`F_SETLEASE`, `F_NOTIFY`): the zone's root counts as the owner of
 /// the objects it is shown, and could hold up others with a lease.
 pub(super) const FCNTLS: &[u32] = &[

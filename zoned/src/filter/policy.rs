@@ -4,7 +4,7 @@
 
 use super::lists::{
     FCNTLS, FILES, IDENTITY, IOCTLS, IPC, MEMORY, PRCTLS, PRETENDED, PROCESSES, REFUSED,
-    SIGNALS_AND_TIME, SOCKETS, WAITING,
+    SIGNALS_AND_TIME, SOCKETS, TERMINALS, WAITING,
 };
 use std::collections::BTreeMap;
 
@@ -92,6 +92,16 @@ impl Test {
 /// The policy of a task's zone.
 #[must_use]
 pub fn task() -> Policy {
+    with_ioctls(IOCTLS)
+}
+
+/// The policy of a standing zone: a task's, and what makes terminals and sessions.
+#[must_use]
+pub fn standing() -> Policy {
+    with_ioctls(&[IOCTLS, TERMINALS].concat())
+}
+
+fn with_ioctls(ioctls: &[u32]) -> Policy {
     let mut rules = BTreeMap::new();
     let mut put = |numbers: &[i64], rule: Rule| {
         for &number in numbers {
@@ -105,7 +115,7 @@ pub fn task() -> Policy {
     }
     put(REFUSED, Rule::Always(EPERM));
     put(PRETENDED, Rule::Always(Verdict::Errno(0)));
-    for (number, tests) in conditional() {
+    for (number, tests) in conditional(ioctls) {
         put(&[number], Rule::If { tests, then: Verdict::Allow });
     }
     Policy { rules, otherwise: Verdict::Errno(libc::ENOSYS as u16) }
@@ -122,7 +132,7 @@ fn exactly(argument: u8, one_of: &[u32]) -> Test {
 }
 
 /// Calls that depend on their arguments: each test, and what it gives when it does not hold.
-fn conditional() -> Vec<(i64, Vec<(Test, Verdict)>)> {
+fn conditional(ioctls: &[u32]) -> Vec<(i64, Vec<(Test, Verdict)>)> {
     let no_family = Verdict::Errno(libc::EAFNOSUPPORT as u16);
     let no_ioctl = Verdict::Errno(libc::ENOTTY as u16);
     let families = [libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32];
@@ -136,7 +146,7 @@ fn conditional() -> Vec<(i64, Vec<(Test, Verdict)>)> {
             vec![(exactly(0, &families), no_family), (masked(1, SOCKET_TYPE, &kinds), EPERM)],
         ),
         (libc::SYS_socketpair, vec![(exactly(0, &families[..1]), no_family)]),
-        (libc::SYS_ioctl, vec![(exactly(1, IOCTLS), no_ioctl)]),
+        (libc::SYS_ioctl, vec![(exactly(1, ioctls), no_ioctl)]),
         (libc::SYS_fcntl, vec![(exactly(1, FCNTLS), Verdict::Errno(libc::EINVAL as u16))]),
         (libc::SYS_prctl, vec![(exactly(0, PRCTLS), Verdict::Errno(libc::EINVAL as u16))]),
         // 0 is how Linux is; all ones only asks.
@@ -214,6 +224,21 @@ mod test {
         assert_eq!(setlease, Verdict::Errno(libc::EINVAL as u16));
         assert_eq!(verdict(libc::SYS_fadvise64, [0, 0, 0, 4, 0, 0]), Verdict::Errno(0));
         assert_eq!(verdict(libc::SYS_fadvise64, [0, 0, 0, 2, 0, 0]), Verdict::Allow);
+    }
+
+    #[test]
+    fn a_standing_zone_may_make_terminals_and_still_push_no_keystrokes() {
+        let ioctl = |number: u64| {
+            standing().decide(u32::try_from(libc::SYS_ioctl).unwrap(), &[0, number, 0, 0, 0, 0])
+        };
+        assert_eq!(ioctl(libc::TIOCSCTTY), Verdict::Allow);
+        assert_eq!(ioctl(libc::TIOCGPTPEER), Verdict::Allow);
+        for refused in [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCCONS] {
+            assert_eq!(ioctl(refused), Verdict::Errno(libc::ENOTTY as u16));
+        }
+        let mut rest = standing();
+        rest.rules.insert(libc::SYS_ioctl as u32, task().rules[&(libc::SYS_ioctl as u32)].clone());
+        assert_eq!(rest, task());
     }
 
     #[test]

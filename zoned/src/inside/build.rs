@@ -24,11 +24,13 @@ use std::path::{Component, Path};
 use sys::mountfd::{self, Filesystem, Restrictions};
 use sys::namespace;
 use thiserror::Error;
-use wire::zone::Plan;
+use wire::zone::{Plan, StandingPlan};
 
 /// Device nodes, links and directories in /dev: room for them and nothing else.
 const DEV_BYTES: &CStr = c"64k";
 const DEV_FILES: &CStr = c"32";
+/// Terminals in a standing zone: each session may have one, and its programs some.
+const TERMINALS: &CStr = c"64";
 /// Minor numbers of the memory devices, major 1 (`Documentation/admin-guide/devices.txt`).
 const MEMORY_DEVICES: [(&str, u64); 5] =
     [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
@@ -85,13 +87,7 @@ pub fn build(
     if mounts.len() != files {
         return Err(BuildError::Mounts { files, mounts: mounts.len() });
     }
-    step("keep the zone's mounts to itself", mountfd::make_all_private())?;
-    step("enter the zone's network", namespace::enter_network(network))?;
-    step("set the host name", nix::unistd::sethostname(&plan.host_name))?;
-    nix::sys::stat::umask(Mode::empty());
-    let stage = make_stage(plan)?;
-    let root = make_root(plan, users, stage.as_fd())?;
-    add_system(stage.as_fd(), root.as_fd())?;
+    let root = begin(plan, users, network, Kind::Task)?;
     let mut mounts = mounts.into_iter();
     let mut stdin = None;
     for (path, mount) in plan.input.iter().zip(&mut mounts) {
@@ -104,9 +100,58 @@ pub fn build(
         show_asset(root.as_fd(), path, mount.as_fd())
             .map_err(|source| BuildError::File { path: path.clone(), source })?;
     }
-    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
-    step("make it the root", mountfd::make_root(root.as_fd()))?;
+    end(root.as_fd())?;
     Ok(stdin)
+}
+
+/// Makes a standing zone, as [`build`] does a task's: the mounts are directories.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_standing(
+    plan: &StandingPlan,
+    users: BorrowedFd<'_>,
+    network: BorrowedFd<'_>,
+    mounts: &[OwnedFd],
+) -> Result<(), BuildError> {
+    if mounts.len() != plan.mounts.len() {
+        return Err(BuildError::Mounts { files: plan.mounts.len(), mounts: mounts.len() });
+    }
+    let root = begin(&plan.root, users, network, Kind::Standing)?;
+    for (path, mount) in plan.mounts.iter().zip(mounts) {
+        show_folder(root.as_fd(), path, mount.as_fd())
+            .map_err(|source| BuildError::File { path: path.clone(), source })?;
+    }
+    end(root.as_fd())
+}
+
+/// What is made for a task and for a person differs in what they see of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Task,
+    Standing,
+}
+
+/// The zone's names, its root and what every zone has.
+fn begin(
+    plan: &Plan,
+    users: BorrowedFd<'_>,
+    network: BorrowedFd<'_>,
+    kind: Kind,
+) -> Result<OwnedFd, BuildError> {
+    step("keep the zone's mounts to itself", mountfd::make_all_private())?;
+    step("enter the zone's network", namespace::enter_network(network))?;
+    step("set the host name", nix::unistd::sethostname(&plan.host_name))?;
+    nix::sys::stat::umask(Mode::empty());
+    let stage = make_stage(plan)?;
+    let root = make_root(plan, users, stage.as_fd())?;
+    add_system(stage.as_fd(), root.as_fd(), kind, plan.user)?;
+    Ok(root)
+}
+
+fn end(root: BorrowedFd<'_>) -> Result<(), BuildError> {
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    step("make it the root", mountfd::make_root(root))
 }
 
 /// The scratch filesystem and the directories in it; the process's working directory from here.
@@ -159,19 +204,31 @@ fn make_root(
 }
 
 /// What every zone has: /proc, /dev, /tmp, /root.
-fn add_system(stage: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(), BuildError> {
-    for name in ["proc", "dev", "tmp", "root"] {
+fn add_system(
+    stage: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+    kind: Kind,
+    user: u32,
+) -> Result<(), BuildError> {
+    for name in ["proc", "dev", "tmp"] {
         step("make the system's directories", folder(root, name))?;
     }
+    step("make the home of root", home(root, user))?;
     let proc = step("begin /proc", Filesystem::new(c"proc"))?;
-    // Only what is about processes, and only about one's own.
+    // Only what is about processes, and in a task only about one's own; the root of a standing zone
+    // looks after all that run in it.
     step("set up /proc", proc.set(c"subset", c"pid"))?;
-    step("set up /proc", proc.set(c"hidepid", c"2"))?;
+    if kind == Kind::Task {
+        step("set up /proc", proc.set(c"hidepid", c"2"))?;
+    }
     let proc = step("mount /proc", proc.mount(Restrictions::DATA))?;
     step("place /proc", mountfd::place(proc.as_fd(), root, c"proc"))?;
     let dev = step("make /dev", tmpfs(DEV_BYTES, DEV_FILES, Restrictions::DEVICES))?;
     step("fill /dev", fill_dev(dev.as_fd()))?;
     step("place /dev", mountfd::place(dev.as_fd(), root, c"dev"))?;
+    if kind == Kind::Standing {
+        step("make the zone's terminals", add_terminals(root))?;
+    }
     for (name, path) in [(c"tmp", c"tmp"), (c"shm", c"dev/shm")] {
         let part = step("copy the scratch space's mount", mountfd::copy(stage, name))?;
         step("place the scratch space's parts", mountfd::place(part.as_fd(), root, path))?;
@@ -194,6 +251,27 @@ fn fill_dev(dev: BorrowedFd<'_>) -> nix::Result<()> {
         symlinkat(to, dev, name)?;
     }
     mkdirat(dev, "shm", Mode::from_bits_truncate(0o755))
+}
+
+/// Terminals of the zone's own: an instance of devpts that nobody else has.
+fn add_terminals(root: BorrowedFd<'_>) -> io::Result<()> {
+    let dev = open(root, "dev", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty());
+    // `dev` is a mount by now, which openat2(2) may cross.
+    let dev = dev?;
+    mkdirat(&dev, "pts", Mode::from_bits_truncate(0o755))?;
+    symlinkat("pts/ptmx", &dev, "ptmx")?;
+    let terminals = Filesystem::new(c"devpts")?;
+    terminals.set(c"mode", c"0620")?.set(c"ptmxmode", c"0666")?.set(c"max", TERMINALS)?;
+    mountfd::place(terminals.mount(Restrictions::DEVICES)?.as_fd(), dev.as_fd(), c"pts")
+}
+
+/// The home of the zone's root, if the image has none.
+fn home(root: BorrowedFd<'_>, user: u32) -> nix::Result<()> {
+    match mkdirat(root, "root", Mode::from_bits_truncate(0o700)) {
+        Ok(()) => give(root, "root", user),
+        Err(Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn tmpfs(bytes: &CStr, files: &CStr, restrictions: Restrictions) -> io::Result<OwnedFd> {
@@ -226,6 +304,28 @@ fn open(parent: BorrowedFd<'_>, name: &str, flags: OFlag, mode: Mode) -> nix::Re
             | ResolveFlag::RESOLVE_NO_MAGICLINKS,
     );
     openat2(parent, name, how)
+}
+
+/// Makes the directories of `path` and puts a mount over the last.
+fn show_folder(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    let mut at = root.try_clone_to_owned()?;
+    let mut last = None;
+    for part in Path::new(path).components() {
+        match part {
+            Component::RootDir => {}
+            Component::Normal(part) => {
+                let part = part.to_str().ok_or_else(invalid)?;
+                let inner = folder(at.as_fd(), part)?;
+                last = Some((std::mem::replace(&mut at, inner), CString::new(part)?));
+            }
+            Component::Prefix(_) | Component::CurDir | Component::ParentDir => {
+                return Err(invalid());
+            }
+        }
+    }
+    let (parent, name) = last.ok_or_else(invalid)?;
+    mountfd::place(mount, parent.as_fd(), &name)
 }
 
 /// Makes an empty file at `path` and the directories above it; gives its directory, its name and itself.

@@ -1,12 +1,16 @@
 //! What zone-init does: makes the zone from within, then is PID 1 in it for one task.
 //!
 //! This module has the control socket and the beginning and the end of a zone; between them runs a task
-//! ([`task`]). How it went goes to zoned, which acknowledges it; only then does this process end, and the
+//! ([`task`]), or a machine stands until it is told to end ([`standing`]). How it went goes to zoned, which acknowledges it; only then does this process end, and the
 //! zone with it. When zoned goes away this process ends at once, and the kernel kills the rest.
 
 pub mod build;
 pub mod feeder;
+pub mod log;
 pub mod privileges;
+mod program;
+mod session;
+mod standing;
 mod task;
 
 use self::task::Task;
@@ -20,10 +24,13 @@ use sys::activation;
 use sys::seqpacket::{RecvError, SendError, Socket};
 use thiserror::Error;
 use wire::frame::{Frame, FrameError, Kind, encode};
-use wire::zone::{Order, Outcome, Report};
+use wire::zone::{Order, Outcome, Plan, Report};
 
 /// The name of the control socket among the inherited descriptors.
 pub const CONTROL: &str = "control";
+
+/// Twice what glibc takes from the kernel page by page (mallopt(3), `M_MMAP_THRESHOLD`).
+const MESSAGE_ROOM: usize = 256 * 1024;
 
 /// Why zone-init ended without having done its work.
 #[derive(Debug, Error)]
@@ -91,8 +98,7 @@ pub fn run() -> Result<(), InsideError> {
         .find(|(name, _)| name == CONTROL)
         .map(|(_, fd)| Socket::from(fd))
         .ok_or(InsideError::NoControl)?;
-    let done = prepare(&control).and_then(|stdin| Task::start(&control, stdin));
-    match done.and_then(Task::run) {
+    match work(&control) {
         Ok(()) => Ok(()),
         Err(InsideError::Gone) => Err(InsideError::Gone),
         Err(error) => {
@@ -102,10 +108,20 @@ pub fn run() -> Result<(), InsideError> {
     }
 }
 
+/// The zone's whole life, as the first order says.
+fn work(control: &Socket) -> Result<(), InsideError> {
+    match receive(control)? {
+        (Order::Build(plan), fds) => {
+            let stdin = prepare(&plan, fds)?;
+            Task::start(control, stdin).and_then(Task::run)
+        }
+        (Order::Stand(plan), fds) => standing::run(control, *plan, fds),
+        (order, _) => Err(unexpected(&order, "Build or Stand")),
+    }
+}
+
 /// Makes the zone and gives up everything that is not needed to run in it; gives a map's stdin.
-fn prepare(control: &Socket) -> Result<Option<OwnedFd>, InsideError> {
-    let (order, mut fds) = receive(control)?;
-    let Order::Build(plan) = order else { return Err(unexpected(&order, "Build")) };
+fn prepare(plan: &Plan, mut fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, InsideError> {
     if fds.len() < 2 {
         return Err(InsideError::Unexpected {
             got: format!("{} descriptors", fds.len()),
@@ -114,8 +130,8 @@ fn prepare(control: &Socket) -> Result<Option<OwnedFd>, InsideError> {
     }
     let mounts = fds.split_off(2);
     let (users, network) = (&fds[0], &fds[1]);
-    let stdin = build::build(&plan, users.as_fd(), network.as_fd(), mounts)?;
-    privileges::give_up(users.as_fd())?;
+    let stdin = build::build(plan, users.as_fd(), network.as_fd(), mounts)?;
+    privileges::give_up(users.as_fd(), privileges::Kind::Task)?;
     Ok(stdin)
 }
 
@@ -127,7 +143,15 @@ fn finish(control: &Socket, outcome: &Outcome) -> Result<(), InsideError> {
         match receive(control) {
             Ok((Order::Acknowledged, _)) | Err(InsideError::Gone) => return Ok(()),
             // They were on their way; there is nobody left to have them.
-            Ok((Order::Run(_) | Order::Inputs { .. }, _)) => {}
+            Ok((
+                Order::Run(_)
+                | Order::Inputs { .. }
+                | Order::Who
+                | Order::Terminate
+                | Order::Exec(_)
+                | Order::EndSession { .. },
+                _,
+            )) => {}
             Ok((order, _)) => return Err(unexpected(&order, "Acknowledged")),
             Err(error) => return Err(error),
         }
@@ -154,7 +178,8 @@ fn tell(control: &Socket, report: &Report) -> Result<(), InsideError> {
 }
 
 fn receive(control: &Socket) -> Result<(Order, Vec<OwnedFd>), InsideError> {
-    let mut message = Vec::new();
+    // So large that the allocator gives it back whole: an idle zone keeps nothing of it.
+    let mut message = Vec::with_capacity(MESSAGE_ROOM);
     let fds = control.recv(&mut message)?.ok_or(InsideError::Gone)?;
     Ok((Frame::parse(&message, fds.len())?.body()?, fds))
 }
@@ -165,6 +190,11 @@ fn unexpected(order: &Order, expected: &'static str) -> InsideError {
         Order::Run(_) => "Run",
         Order::Inputs { .. } => "Inputs",
         Order::Acknowledged => "Acknowledged",
+        Order::Stand(_) => "Stand",
+        Order::Who => "Who",
+        Order::Terminate => "Terminate",
+        Order::Exec(_) => "Exec",
+        Order::EndSession { .. } => "EndSession",
     };
     InsideError::Unexpected { got: got.to_owned(), expected }
 }

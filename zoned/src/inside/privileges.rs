@@ -8,7 +8,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use sys::{caps, landlock, namespace, seccomp};
+use sys::caps::{self, capability};
+use sys::{landlock, namespace, seccomp};
 use thiserror::Error;
 
 /// Above all daemons of the node when the kernel looks for something to kill.
@@ -35,11 +36,29 @@ fn step<T, E: Into<io::Error>>(
     result.map_err(|source| PrivilegeError { step, source: source.into() })
 }
 
-/// Becomes user 0 of the user namespace, without any privilege, under the filter of tasks.
+/// What a standing zone's root may do, in its own user namespace: look after its files and its users.
+const STANDING: u64 = capability::CHOWN
+    | capability::DAC_OVERRIDE
+    | capability::FOWNER
+    | capability::FSETID
+    | capability::SETUID
+    | capability::SETGID
+    | capability::KILL;
+
+/// Whose privileges are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A task's zone: no capability at all.
+    Task,
+    /// A standing zone.
+    Standing,
+}
+
+/// Becomes user 0 of the user namespace, with no privilege but those of its kind, under their filter.
 ///
 /// # Errors
 /// [`PrivilegeError`]; no program of a tenant may run then.
-pub fn give_up(users: BorrowedFd<'_>) -> Result<(), PrivilegeError> {
+pub fn give_up(users: BorrowedFd<'_>, kind: Kind) -> Result<(), PrivilegeError> {
     let score = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     step("offer the zone to the out-of-memory killer first", score)?;
     for (resource, (soft, hard)) in [
@@ -58,7 +77,10 @@ pub fn give_up(users: BorrowedFd<'_>) -> Result<(), PrivilegeError> {
     }
     step("enter the zone's user namespace", namespace::enter_users(users))?;
     step("become the zone's user", caps::become_user(0))?;
-    step("drop all capabilities", caps::drop_all())?;
+    match kind {
+        Kind::Task => step("drop all capabilities", caps::drop_all())?,
+        Kind::Standing => step("keep few capabilities", caps::keep_for_root(STANDING))?,
+    }
     step("set no_new_privs", caps::no_new_privileges())?;
     step("hide from other processes", caps::not_dumpable())?;
     // zoned says at start when the kernel has no Landlock; it is the second wall, not the first.
@@ -66,5 +88,9 @@ pub fn give_up(users: BorrowedFd<'_>) -> Result<(), PrivilegeError> {
         let root = step("open the root", File::open("/"))?;
         step("confine the zone by Landlock", landlock::confine(root.as_fd()))?;
     }
-    step("load the system-call filter", seccomp::install(&compile(&policy::task())))
+    let policy = match kind {
+        Kind::Task => policy::task(),
+        Kind::Standing => policy::standing(),
+    };
+    step("load the system-call filter", seccomp::install(&compile(&policy)))
 }

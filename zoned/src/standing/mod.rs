@@ -1,0 +1,4 @@
+//! Standing zones: machines of a tenant's own, until they are deleted.
+
+pub mod life;
+pub mod record;
