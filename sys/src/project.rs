@@ -19,6 +19,9 @@ struct Attributes {
     padding: [u8; 8],
 }
 
+/// `FS_XFLAG_PROJINHERIT` of `<linux/fs.h>`.
+const INHERIT: u32 = 0x200;
+
 /// The raw calls: unsafe functions that nix writes, kept where only this file sees them.
 mod raw {
     #![allow(missing_docs)]
@@ -45,6 +48,17 @@ pub fn set_project(file: BorrowedFd<'_>, project: u32) -> Result<(), Errno> {
     // SAFETY: `file` is an open descriptor for the length of the call, and `argument` a whole, initialised
     // `fsxattr` that outlives it; the kernel only reads it.
     unsafe { raw::set_attributes(file.as_raw_fd(), &raw const argument) }.map(drop)
+}
+
+/// As [`set_project`] for a directory, with all that will be made in it (`FS_XFLAG_PROJINHERIT`).
+///
+/// # Errors
+/// As [`set_project`].
+pub fn set_project_below(folder: BorrowedFd<'_>, project: u32) -> Result<(), Errno> {
+    let now = attributes(folder)?;
+    let argument = Attributes { project, xflags: now.xflags | INHERIT, ..now };
+    // SAFETY: as in `set_project`.
+    unsafe { raw::set_attributes(folder.as_raw_fd(), &raw const argument) }.map(drop)
 }
 
 fn attributes(file: BorrowedFd<'_>) -> Result<Attributes, Errno> {
