@@ -128,7 +128,7 @@ fn hear_out(zone: &Zone) -> Result<Outcome> {
             Ok(Some(fds)) => match Frame::parse(&message, fds.len())?.body()? {
                 Report::Over(outcome) => return Ok(outcome),
                 Report::Started => {}
-                Report::MoreInputs => bail!("a map asked for inputs"),
+                other => bail!("a map said {other:?}"),
             },
             Ok(None) => bail!("the zone has ended without a word"),
             Err(RecvError::Empty) => {}
