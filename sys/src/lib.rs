@@ -6,6 +6,7 @@
 //! The crate decides nothing: policy lives in the daemons.
 
 pub mod activation;
+pub mod bpf;
 pub mod caps;
 pub mod clock;
 pub mod clone;

@@ -7,7 +7,7 @@
 use crate::clone::{Namespaces, Paused};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// A network of its own, with no device but a loopback that is down (network_namespaces(7)).
 ///
@@ -65,6 +65,22 @@ fn enter(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
     // SAFETY: setns(2) takes integers.
     let done = unsafe { libc::setns(namespace.as_raw_fd(), kind) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Runs `act` in a namespace of [`network`], on this thread alone, and comes back: sockets that it opens
+/// stay in there.
+///
+/// # Errors
+/// What open(2) and setns(2) say.
+///
+/// # Panics
+/// When the way back is barred: to go on in a zone's network would be worse.
+pub fn within_network<T>(namespace: BorrowedFd<'_>, act: impl FnOnce() -> T) -> io::Result<T> {
+    let own: OwnedFd = File::open("/proc/thread-self/ns/net")?.into();
+    enter_network(namespace)?;
+    let result = act();
+    enter_network(own.as_fd()).expect("root may go back to where it came from");
+    Ok(result)
 }
 
 fn take(holder: &Paused, kind: &str) -> io::Result<OwnedFd> {

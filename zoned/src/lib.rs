@@ -17,6 +17,7 @@ pub mod images;
 pub mod import;
 pub mod inside;
 pub mod link;
+pub mod network;
 mod running;
 pub mod scheduler;
 pub mod slot;

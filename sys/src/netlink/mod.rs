@@ -1,8 +1,18 @@
-//! Links, addresses and routes by rtnetlink(7): the few requests that a node with one interface needs.
+//! Links, addresses, routes and queues by rtnetlink(7), rules of nf_tables: the few requests that a node
+//! with one interface and zones behind it needs.
 //!
 //! Requests are built by hand, answers read by hand; both are plain bytes and tested as such. Nothing here
 //! waits long: the kernel answers each request at once.
 
+mod link;
+mod message;
+mod queue;
+pub mod tables;
+
+pub use link::NAME_BYTES_MAX;
+pub use queue::{Bucket, Queue};
+
+use message::{message, messages, word};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
     socket,
@@ -12,13 +22,16 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
@@ -31,10 +44,11 @@ const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RTN_UNICAST: u8 = 1;
-/// Bytes of a `struct nlmsghdr`.
-const HEADER: usize = 16;
 /// The most bytes of an answer that are looked at: an acknowledgement repeats at most the request.
 const ANSWER_BYTES_MAX: usize = 4096;
+/// The most bytes of one part of a list (`NLMSG_GOODSIZE` on any machine), and the most parts.
+const PART_BYTES_MAX: usize = 32 * 1024;
+const PARTS_MAX: usize = 4096;
 
 /// A network interface by the kernel's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,18 +123,27 @@ impl Netlink {
             }
         }
     }
-}
 
-fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
-    let mut bytes = Vec::with_capacity(HEADER + body.len());
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend(body);
-    bytes
+    /// Asks for a list; gives its parts as they came.
+    fn dump(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let message = message(kind, NLM_F_REQUEST | NLM_F_DUMP, self.sequence, body);
+        send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
+        let mut parts = Vec::new();
+        let mut part = vec![0; PART_BYTES_MAX];
+        while parts.len() < PARTS_MAX {
+            let got = recv(self.socket.as_raw_fd(), &mut part, MsgFlags::empty())?;
+            if let Some(Err(error)) = acknowledgement(&part[..got], self.sequence) {
+                return Err(error);
+            }
+            parts.push(part[..got].to_vec());
+            let last = |(kind, number, _)| kind == NLMSG_DONE && number == self.sequence;
+            if messages(&part[..got]).into_iter().any(last) {
+                return Ok(parts);
+            }
+        }
+        Err(io::Error::other("the kernel's list has no end"))
+    }
 }
 
 fn attribute(kind: u16, value: [u8; 4]) -> [u8; 8] {
@@ -167,12 +190,9 @@ fn default_route(link: Link, gateway: Ipv4Addr) -> Vec<u8> {
 
 /// What the kernel says to the request with this number; none if the answer is not about it.
 fn acknowledgement(answer: &[u8], sequence: u32) -> Option<io::Result<()>> {
-    let word = |at: usize| answer.get(at..at + 4).and_then(|part| <[u8; 4]>::try_from(part).ok());
-    let kind = answer.get(4..6).and_then(|part| <[u8; 2]>::try_from(part).ok())?;
-    if u16::from_ne_bytes(kind) != NLMSG_ERROR || u32::from_ne_bytes(word(8)?) != sequence {
-        return None;
-    }
-    Some(match i32::from_ne_bytes(word(HEADER)?) {
+    let ours = |(kind, number, body)| (kind == NLMSG_ERROR && number == sequence).then_some(body);
+    let body = messages(answer).into_iter().find_map(ours)?;
+    Some(match word(body, 0)?.cast_signed() {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
     })
