@@ -7,6 +7,7 @@
 
 pub mod activation;
 pub mod bpf;
+pub mod attempt;
 pub mod caps;
 pub mod clock;
 pub mod clone;

@@ -255,7 +255,6 @@ pub(super) const PROCESSES: &[i64] = &[
     libc::SYS_landlock_restrict_self,
     libc::SYS_pidfd_open,
     libc::SYS_pidfd_send_signal,
-    libc::SYS_prlimit64,
     libc::SYS_rseq,
     libc::SYS_sched_get_priority_max,
     libc::SYS_sched_get_priority_min,

@@ -19,6 +19,15 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET) as u32;
 /// The part of a socket's type that is no flag (socket(2)).
 const SOCKET_TYPE: u32 = 0xf;
+/// What sockets may speak: whatever their type says, ICMP, TCP, UDP, ICMPv6 (socket(2), ipproto). MPTCP,
+/// SCTP, DCCP and UDP-Lite are much code that a zone has no use for.
+const PROTOCOLS: [u32; 5] = [
+    0,
+    libc::IPPROTO_ICMP as u32,
+    libc::IPPROTO_TCP as u32,
+    libc::IPPROTO_UDP as u32,
+    libc::IPPROTO_ICMPV6 as u32,
+];
 /// The part of a file's mode that is its kind (inode(7)).
 const FILE_KIND: u32 = libc::S_IFMT;
 
@@ -143,7 +152,11 @@ fn conditional(ioctls: &[u32]) -> Vec<(i64, Vec<(Test, Verdict)>)> {
         (libc::SYS_clone, vec![(masked(0, NEW_NAMESPACES, &[0]), EPERM)]),
         (
             libc::SYS_socket,
-            vec![(exactly(0, &families), no_family), (masked(1, SOCKET_TYPE, &kinds), EPERM)],
+            vec![
+                (exactly(0, &families), no_family),
+                (masked(1, SOCKET_TYPE, &kinds), EPERM),
+                (exactly(2, &PROTOCOLS), Verdict::Errno(libc::EPROTONOSUPPORT as u16)),
+            ],
         ),
         (libc::SYS_socketpair, vec![(exactly(0, &families[..1]), no_family)]),
         (libc::SYS_ioctl, vec![(exactly(1, ioctls), no_ioctl)]),
@@ -151,6 +164,8 @@ fn conditional(ioctls: &[u32]) -> Vec<(i64, Vec<(Test, Verdict)>)> {
         (libc::SYS_prctl, vec![(exactly(0, PRCTLS), Verdict::Errno(libc::EINVAL as u16))]),
         // 0 is how Linux is; all ones only asks.
         (libc::SYS_personality, vec![(exactly(0, &[0, u32::MAX]), EPERM)]),
+        // Its own only: PID 1 has the same user, and a limit of no files or no CPU time would be its end.
+        (libc::SYS_prlimit64, vec![(exactly(0, &[0]), EPERM)]),
         (libc::SYS_mknod, vec![(masked(1, FILE_KIND, &nodes), EPERM)]),
         (libc::SYS_mknodat, vec![(masked(2, FILE_KIND, &nodes), EPERM)]),
         // POSIX_FADV_DONTNEED (4) would throw an object's pages out of the cache for everyone.
@@ -211,6 +226,20 @@ mod test {
         assert_eq!(socket(libc::AF_NETLINK, libc::SOCK_RAW), none);
         assert_eq!(socket(libc::AF_VSOCK, libc::SOCK_STREAM), none);
         assert_eq!(socket(libc::AF_ALG, libc::SOCK_SEQPACKET), none);
+        let stream = |protocol: i32| {
+            let (family, kind) = (libc::AF_INET as u64, libc::SOCK_STREAM as u64);
+            verdict(libc::SYS_socket, [family, kind, protocol as u64, 0, 0, 0])
+        };
+        assert_eq!(stream(libc::IPPROTO_TCP), Verdict::Allow);
+        let unknown = Verdict::Errno(libc::EPROTONOSUPPORT as u16);
+        assert_eq!(stream(libc::IPPROTO_MPTCP), unknown);
+        assert_eq!(stream(libc::IPPROTO_SCTP), unknown);
+    }
+
+    #[test]
+    fn limits_are_one_s_own() {
+        assert_eq!(verdict(libc::SYS_prlimit64, [0, 7, 0, 0, 0, 0]), Verdict::Allow);
+        assert_eq!(verdict(libc::SYS_prlimit64, [1, 7, 0, 0, 0, 0]), EPERM);
     }
 
     #[test]
