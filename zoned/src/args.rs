@@ -25,6 +25,9 @@ pub struct Args {
     /// The cgroup that zones are made in
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup/zones")]
     pub cgroup: PathBuf,
+    /// The store's cgroup: while it suffers, new zones wait
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup/store")]
+    pub store_cgroup: PathBuf,
     /// The first program of every zone, linked statically
     #[arg(long, value_name = "FILE", default_value = "/sbin/zone-init")]
     pub zone_init: PathBuf,

@@ -5,7 +5,7 @@
 //! milliseconds in which the kernel starts a process.
 
 use crate::args::Args;
-use crate::carve::{self, AccountCarve, Cgroup, CgroupError, Tree};
+use crate::carve::{self, AccountCarve, Admission, Cgroup, CgroupError, Tree};
 use crate::events::Events;
 use crate::images::{ImageError, Images};
 use crate::link::Link;
@@ -100,6 +100,7 @@ pub struct Daemon {
     pub(crate) launcher: Launcher,
     pub(crate) images: Images,
     pub(crate) cgroups: Tree,
+    pub(crate) admission: Admission,
     pub(crate) pool: Pool,
     pub(crate) scheduler: Scheduler,
     /// Some file of the filesystem with quotas; none where there are none.
@@ -158,6 +159,8 @@ impl Daemon {
         divide(&mut cgroups, &data)?;
         let limits = limits(args, &cgroups)?;
         let mut degraded = cgroups.degraded();
+        let admission = Admission::new(&args.store_cgroup, &args.cgroup);
+        degraded.extend(admission.degraded());
         let quota = match quota::project(data.as_fd(), crate::slot::PROJECT_BASE) {
             Ok(_) => Some(data),
             // ENOENT: quotas are on, and nothing is known of this project yet.
@@ -178,6 +181,7 @@ impl Daemon {
             launcher,
             images,
             cgroups,
+            admission,
             pool: Pool::new(zones.saturating_mul(SLOTS_PER_ZONE)),
             scheduler: Scheduler::new(limits),
             quota,
@@ -254,8 +258,10 @@ impl Daemon {
 
     fn timeout(&self) -> PollTimeout {
         let tick = Duration::from_millis(TICK_MS);
-        let ticking =
-            !self.zones.is_empty() || !self.garbage.is_empty() || self.cgroups.has_accounts();
+        let ticking = !self.zones.is_empty()
+            || !self.garbage.is_empty()
+            || self.cgroups.has_accounts()
+            || self.admission.is_held();
         let retry = self.link.retry_at().map(|at| at.saturating_duration_since(Instant::now()));
         let wait = match (retry, ticking) {
             (Some(retry), true) => retry.min(tick),

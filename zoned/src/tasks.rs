@@ -1,5 +1,6 @@
 //! What zoned and storaged do together: claims, inputs, settlements, and the loss of the connection.
 
+use crate::carve::Change;
 use crate::chain;
 use crate::daemon::{Asked, Daemon};
 use crate::images::ImageError;
@@ -11,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 use sys::quota;
 use wire::frame::Refusal;
+use wire::standing::{Subject, What};
 use wire::task::{AttemptId, Ending, Push, Reply, Request, Task, Usage};
 
 const GIB: u64 = 1 << 30;
@@ -30,8 +32,10 @@ impl Daemon {
     /// Claims what may run now.
     pub(crate) fn claim(&mut self) {
         self.scheduler.advance(self.now_us());
-        while self.link.has_room() && self.pool.has_one() {
+        self.watch_pressure();
+        while self.link.has_room() && self.pool.has_one() && self.may_start() {
             let Some(grant) = self.scheduler.pick() else { return };
+            self.admission.admitted(self.now_us());
             let slot = match self.pool.take() {
                 Ok(Some(slot)) => slot,
                 Ok(None) => return self.scheduler.release(&grant),
@@ -48,6 +52,32 @@ impl Daemon {
                 return self.lose_link(&chain(&error));
             }
         }
+    }
+
+    /// Whether another zone may start now, or the node is too short of something.
+    pub(crate) fn may_start(&self) -> bool {
+        self.admission.admits(self.now_us())
+    }
+
+    /// Holds work back, or lets it go on, as the node's pressure has it.
+    pub(crate) fn watch_pressure(&mut self) {
+        let now_us = self.now_us();
+        // Nobody who waits, nobody who needs to know.
+        if self.scheduler.waiting() == 0 && !self.admission.is_held() {
+            return;
+        }
+        let what = match self.admission.look(now_us) {
+            None => return,
+            Some(Change::Held { why }) => {
+                eprintln!("zoned: new work waits: {why}");
+                What::Held { why }
+            }
+            Some(Change::Released) => {
+                eprintln!("zoned: work goes on");
+                What::Released
+            }
+        };
+        self.events.tell(Subject::Node, what);
     }
 
     /// Takes in everything that storaged has said.

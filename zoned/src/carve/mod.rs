@@ -14,15 +14,19 @@
 //! the limit would be shown.
 
 mod disk;
+pub mod gate;
 pub mod group;
 pub mod plan;
 pub mod read;
 mod tree;
+mod watch;
 
 pub use disk::disk_of;
+pub use gate::Change;
 pub use group::{Cgroup, Measured};
 pub use plan::{AccountCarve, Controllers, Disk};
 pub use tree::{Place, Tree};
+pub use watch::Admission;
 
 use std::io;
 use std::path::{Path, PathBuf};
