@@ -5,12 +5,12 @@
 //!                                                       ─▶ drain front ─▶ stop wire ─▶ shut the store down
 //! ```
 
-use crate::access_log::{AccessLog, AccessLogError};
 use crate::accounts::{Accounts, AccountsError, Changes, Watch};
 use crate::args::{Args, ArgsError, Durability};
 use crate::certificate::{self, CertificateError};
 use crate::events::{Events, EventsError, Totals};
 use crate::front::{Front, FrontError, Kinds, Port, Service, Setting};
+use crate::hourly::{self, Hourly, HourlyError};
 use crate::jobs::{Jobs, JobsError};
 use crate::lifecycle::{Day, Lifecycle, LifecycleError};
 use crate::metrics::Extra;
@@ -60,7 +60,7 @@ enum DaemonError {
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error("can't keep an access log")]
-    AccessLog(#[from] AccessLogError),
+    AccessLog(#[from] HourlyError),
     #[error("can't serve HTTPS")]
     Certificate(#[from] CertificateError),
     #[error("can't serve")]
@@ -119,7 +119,10 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let wire = handed.remove("wire").map(Wire::Handed);
     let wire = wire.or_else(|| args.wire.clone().map(Wire::Path));
     let prefetcher = Prefetcher::new(args.prefetcher.clone());
-    let wire = wire.map(|wire| WireServer::start(wire, jobs.clone(), prefetcher)).transpose()?;
+    let usage = wire.as_ref().and_then(|_| usage(args, &store));
+    let keep = usage.as_ref().and_then(Hourly::usage);
+    let wire =
+        wire.map(|wire| WireServer::start(wire, jobs.clone(), prefetcher, keep)).transpose()?;
     let s3 = listener(handed.remove("s3"), args.s3, "S3")?;
     let manta = listener(handed.remove("manta"), args.manta, "Manta")?;
     let day = Day::of_ms(args.lifecycle_day * 1000);
@@ -149,7 +152,7 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
         log::warn!("the socket {name:?} was handed over and is not served");
     }
     let access_log = access_log(args, &store)?;
-    let lines = access_log.as_ref().and_then(AccessLog::lines);
+    let lines = access_log.as_ref().and_then(Hourly::lines);
     let setting = Setting { threads: threads(args), lines, ..Setting::default() };
     let front = Front::start_with(ports, setting)?;
     let numbers = numbers(args, &front, &store, access_log.as_ref(), &events)?;
@@ -163,6 +166,7 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     if let Some(wire) = wire {
         wire.stop();
     }
+    drop(usage);
     lifecycle.stop();
     store.shutdown();
     log::info!("ended");
@@ -193,11 +197,11 @@ fn https(
 }
 
 /// The access log. A store that can't take it now, because it is full, say, is served without.
-fn access_log(args: &Args, store: &Store) -> Result<Option<AccessLog>, DaemonError> {
+fn access_log(args: &Args, store: &Store) -> Result<Option<Hourly>, DaemonError> {
     let Some(account) = &args.access_log else { return Ok(None) };
-    match AccessLog::start(store, &args.data, account.as_str()) {
+    match Hourly::start(store, &args.data, account.as_str(), &hourly::ACCESS) {
         Ok(log) => Ok(Some(log)),
-        Err(error @ AccessLogError::Taken { .. }) => Err(error.into()),
+        Err(error @ HourlyError::Taken { .. }) => Err(error.into()),
         Err(error) => {
             log::error!("no access log until the next start: {}", crate::s3::chain(&error));
             Ok(None)
@@ -205,12 +209,20 @@ fn access_log(args: &Args, store: &Store) -> Result<Option<AccessLog>, DaemonErr
     }
 }
 
+/// The keeper of usage. A store that can't take it now is served without: zoned keeps it until the next start.
+fn usage(args: &Args, store: &Store) -> Option<Hourly> {
+    let started = Hourly::start(store, &args.data, hourly::SYSTEM_ACCOUNT, &hourly::USAGE);
+    let said =
+        |error| log::error!("usage is not kept until the next start: {}", crate::s3::chain(&error));
+    started.map_err(said).ok()
+}
+
 /// The front of the numbers: a thread of its own, so that whoever reads them holds up no request.
 fn numbers(
     args: &Args,
     front: &Front,
     store: &Store,
-    access_log: Option<&AccessLog>,
+    access_log: Option<&Hourly>,
     events: &Events,
 ) -> Result<Option<Front>, DaemonError> {
     let Some(address) = args.metrics else { return Ok(None) };

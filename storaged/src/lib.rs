@@ -6,7 +6,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod access_log;
 pub mod accounts;
 pub mod args;
 pub mod calendar;
@@ -18,6 +17,7 @@ pub mod events;
 pub mod files;
 pub mod format;
 pub mod front;
+pub mod hourly;
 pub mod index;
 pub mod jobs;
 pub mod journal;

@@ -217,7 +217,7 @@ fn every_request_is_a_line_of_the_access_log() {
     daemon.terminate();
     assert!(daemon.wait().success());
     let daemon = Daemon::start(data.path(), &arguments, 2);
-    let bucket = storaged::access_log::BUCKET;
+    let bucket = storaged::hourly::ACCESS.bucket;
     let keys = daemon.client().keys(bucket).unwrap();
     let read = |key: &String| daemon.client().get(bucket, key).unwrap().unwrap();
     let text = String::from_utf8(keys.iter().flat_map(read).collect()).unwrap();

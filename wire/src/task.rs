@@ -21,6 +21,10 @@ use serde::{Deserialize, Serialize};
 
 /// The most requests zoned may have unanswered on one connection: the window of the wire.
 pub const REQUESTS_MAX: usize = 256;
+/// The most lines of usage in one message.
+pub const METER_LINES_MAX: usize = 64;
+/// The most bytes of them: half of a message, for JSON in JSON has each quote twice.
+pub const METER_BYTES_MAX: usize = 28 * 1024;
 
 /// Names one attempt at one task, for ever: a sequence number of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,6 +86,12 @@ pub enum Request {
         /// Its login.
         login: String,
     },
+    /// Keep these lines of usage, each a JSON object of its own, at most [`METER_LINES_MAX`] of them and
+    /// [`METER_BYTES_MAX`] in all. Answered by [`Reply::Metered`] when they are on disk.
+    Meter {
+        /// Without their ends.
+        lines: Vec<String>,
+    },
 }
 
 /// What storaged answers.
@@ -108,6 +118,8 @@ pub enum Reply {
         /// The number.
         id: u32,
     },
+    /// The lines of usage are kept.
+    Metered,
 }
 
 /// What became of an ended attempt.

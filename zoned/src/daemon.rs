@@ -9,6 +9,7 @@ use crate::carve::{self, AccountCarve, Admission, Cgroup, CgroupError, Tree};
 use crate::events::Events;
 use crate::images::{ImageError, Images};
 use crate::link::Link;
+use crate::meter::{Meter, OutboxError};
 use crate::running::Entry;
 use crate::scheduler::{Grant, Limits, Scheduler};
 use crate::slot::{Pool, Slot};
@@ -63,6 +64,9 @@ pub enum DaemonError {
     /// The cgroups.
     #[error("cannot use the cgroups")]
     Cgroup(#[from] CgroupError),
+    /// The files of the meter.
+    #[error("cannot meter")]
+    Meter(#[from] OutboxError),
     /// The images.
     #[error("cannot use the images")]
     Images(#[from] ImageError),
@@ -90,6 +94,8 @@ pub(crate) enum Asked {
     Claim { grant: Grant, slot: Slot },
     /// More inputs for this attempt.
     Inputs { attempt: AttemptId },
+    /// To keep lines of usage.
+    Meter,
     /// To settle an attempt that ran in this slot.
     Ended { attempt: AttemptId, slot: Slot },
 }
@@ -101,6 +107,7 @@ pub struct Daemon {
     pub(crate) images: Images,
     pub(crate) cgroups: Tree,
     pub(crate) admission: Admission,
+    pub(crate) meter: Meter,
     pub(crate) pool: Pool,
     pub(crate) scheduler: Scheduler,
     /// Some file of the filesystem with quotas; none where there are none.
@@ -182,6 +189,7 @@ impl Daemon {
             images,
             cgroups,
             admission,
+            meter: Meter::open(&args.run)?,
             pool: Pool::new(zones.saturating_mul(SLOTS_PER_ZONE)),
             scheduler: Scheduler::new(limits),
             quota,
@@ -207,6 +215,7 @@ impl Daemon {
         self.connect();
         self.claim();
         self.tidy();
+        self.meter();
         self.clients.tell_watchers(&self.events);
         for source in self.wait()? {
             match source {
@@ -261,7 +270,8 @@ impl Daemon {
         let ticking = !self.zones.is_empty()
             || !self.garbage.is_empty()
             || self.cgroups.has_accounts()
-            || self.admission.is_held();
+            || self.admission.is_held()
+            || self.meter.has_news();
         let retry = self.link.retry_at().map(|at| at.saturating_duration_since(Instant::now()));
         let wait = match (retry, ticking) {
             (Some(retry), true) => retry.min(tick),

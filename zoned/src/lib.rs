@@ -17,6 +17,8 @@ pub mod images;
 pub mod import;
 pub mod inside;
 pub mod link;
+pub mod meter;
+mod metering;
 pub mod network;
 mod running;
 pub mod scheduler;

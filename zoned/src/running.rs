@@ -4,6 +4,8 @@ use crate::attempt::{Action, Event, Facts, State, step};
 use crate::carve::Measured;
 use crate::chain;
 use crate::daemon::{Asked, Daemon};
+use crate::meter::Key;
+use crate::metering::how;
 use crate::scheduler::Grant;
 use crate::slot::Slot;
 use crate::zone::Zone;
@@ -83,6 +85,11 @@ impl Entry {
         }
     }
 
+    /// What it has used and met so far.
+    pub(crate) fn stats(&self) -> wire::standing::Stats {
+        self.zone.cgroup.stats()
+    }
+
     fn order(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> Result<(), String> {
         let message = encode(Kind::Push, 0, order, fds.len()).map_err(|error| chain(&error))?;
         match self.zone.control.send(&message, fds) {
@@ -107,6 +114,13 @@ impl Entry {
         let frame = Frame::parse(&message, fds.len()).map_err(|error| chain(&error))?;
         frame.body().map(Some).map_err(|error| chain(&error))
     }
+}
+
+/// The bytes in all these files.
+pub(crate) fn size_of_all(files: &[OwnedFd]) -> u64 {
+    // One that can't be asked counts nothing: nobody pays for what is not known.
+    let size = |file: &OwnedFd| nix::sys::stat::fstat(file).map_or(0, |found| found.st_size);
+    files.iter().map(|file| u64::try_from(size(file)).unwrap_or(0)).sum()
 }
 
 fn micros(since: Instant) -> u64 {
@@ -174,6 +188,7 @@ impl Daemon {
         let Some(entry) = self.zones.get_mut(&attempt) else { return };
         entry.asked_inputs = false;
         entry.inputs += fds.len() as u64;
+        self.meter.delivered(&Key::Task(attempt), size_of_all(fds));
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         if let Err(message) = entry.order(&Order::Inputs { end }, &fds) {
             self.rubbish(attempt, format!("its first process does not take inputs: {message}"));
@@ -243,12 +258,13 @@ impl Daemon {
                 }
             }
             Some(Action::Settle(ending)) => {
-                if let Some((slot, usage)) = self.clear(attempt) {
+                if let Some((slot, usage)) = self.clear(attempt, &how(&ending)) {
                     self.settle(attempt, slot, ending, usage);
                 }
             }
             Some(Action::Forget) => {
-                if let Some((slot, _)) = self.clear(attempt) {
+                let how = "the connection to the store ended";
+                if let Some((slot, _)) = self.clear(attempt, how) {
                     self.put_back(slot);
                 }
             }
@@ -256,14 +272,15 @@ impl Daemon {
     }
 
     /// Takes a zone that is gone out of the books; gives its slot and what it used.
-    fn clear(&mut self, attempt: AttemptId) -> Option<(Slot, Usage)> {
+    fn clear(&mut self, attempt: AttemptId, how: &str) -> Option<(Slot, Usage)> {
         let entry = self.zones.remove(&attempt)?;
-        let measured = entry.zone.cgroup.measure();
+        let stats = entry.zone.cgroup.stats();
         let usage = Usage {
             wall_us: micros(entry.started),
-            cpu_us: measured.cpu_us,
-            memory_peak_bytes: measured.memory_peak_bytes,
+            cpu_us: stats.cpu_us,
+            memory_peak_bytes: stats.memory_peak_bytes,
         };
+        self.meter.end(&Key::Task(attempt), &stats, how);
         self.garbage.push(entry.zone.cgroup);
         self.scheduler.advance(self.now_us());
         self.scheduler.release(&entry.grant);

@@ -5,7 +5,7 @@ use crate::chain;
 use crate::daemon::{Asked, Daemon};
 use crate::images::ImageError;
 use crate::link::{LinkError, Said};
-use crate::running::Entry;
+use crate::running::{Entry, size_of_all};
 use crate::scheduler::Grant;
 use crate::slot::Slot;
 use std::os::fd::{AsFd, OwnedFd};
@@ -119,6 +119,9 @@ impl Daemon {
                 self.feed(attempt, &fds, end);
             }
             (asked @ Asked::Ended { .. }, Reply::Settled(_)) => self.give_up(asked),
+            (Asked::Meter, Reply::Metered) => {
+                self.meter.delivered_lines();
+            }
             (asked, reply) => {
                 self.give_up(asked);
                 self.lose_link(&format!("storaged answered with {}", name(&reply)));
@@ -141,6 +144,9 @@ impl Daemon {
                 let message = format!("its inputs were refused: {message}");
                 self.rubbish(*attempt, message);
             }
+            // Tried again a second later: the disk may be full now.
+            Asked::Meter if code != "BadLines" => eprintln!("zoned: usage is not kept: {message}"),
+            Asked::Meter => return self.meter.refused(message),
             Asked::Ended { attempt, .. } => {
                 eprintln!(
                     "zoned: storaged did not settle attempt {}: {code}: {message}",
@@ -153,6 +159,8 @@ impl Daemon {
 
     /// Starts the zone of a claimed task; storaged hears at once if that fails.
     fn begin(&mut self, grant: Grant, mut slot: Slot, task: &Task, fds: Vec<OwnedFd>) {
+        // Its stdin and its assets; what it writes to is new and empty.
+        let delivered = size_of_all(&fds);
         let ending = match self.images.get(&task.image) {
             // The task's own mistake: another try would not help.
             Err(error @ (ImageError::Name { .. } | ImageError::Missing { .. })) => {
@@ -163,6 +171,7 @@ impl Daemon {
             {
                 Ok(zone) => {
                     self.counts.started += 1;
+                    self.meter_task(task, delivered);
                     self.zones.insert(task.attempt, Entry::new(zone, grant, slot, task));
                     return;
                 }
@@ -203,6 +212,7 @@ impl Daemon {
             }
             Asked::Ended { attempt: _, slot } => self.put_back(slot),
             Asked::Inputs { attempt: _ } => {}
+            Asked::Meter => self.meter.not_delivered(),
         }
     }
 
@@ -253,5 +263,6 @@ const fn name(reply: &Reply) -> &'static str {
         Reply::Settled(_) => "Settled",
         Reply::Status(_) => "Status",
         Reply::Account { .. } => "Account",
+        Reply::Metered => "Metered",
     }
 }

@@ -18,6 +18,7 @@ mod poll;
 mod pushes;
 mod work;
 
+use crate::hourly::Usage;
 use crate::jobs::Jobs;
 use crate::prefetch::Prefetcher;
 use living::Living;
@@ -69,11 +70,16 @@ pub struct WireServer {
 }
 
 impl WireServer {
-    /// Starts to serve.
+    /// Starts to serve; without a keeper of usage none is taken.
     ///
     /// # Errors
     /// [`WireError`].
-    pub fn start(wire: Wire, jobs: Jobs, prefetcher: Prefetcher) -> Result<Self, WireError> {
+    pub fn start(
+        wire: Wire,
+        jobs: Jobs,
+        prefetcher: Prefetcher,
+        usage: Option<Usage>,
+    ) -> Result<Self, WireError> {
         let listener = match wire {
             Wire::Handed(fd) => Listener::from_fd(fd),
             Wire::Path(path) => Listener::bind(&path, SOCKET_MODE)?,
@@ -87,7 +93,7 @@ impl WireServer {
         let bell = Bell(Arc::new(bell));
         let on_notice = bell.clone();
         jobs.notices().listen(move || on_notice.ring());
-        let office = Arc::new(work::Office { jobs, prefetcher, living: Living::default() });
+        let office = Arc::new(work::Office { jobs, prefetcher, usage, living: Living::default() });
         let (work, done, mut threads) =
             work::start(&office, &bell, WORKERS).map_err(io("serve"))?;
         let server = poll::Server::new(listener, heard, office, work, done);

@@ -4,6 +4,7 @@ use super::Bell;
 use super::connection::{ConnectionId, Outgoing};
 use super::living::{Attempt, Living};
 use crate::committer::wait;
+use crate::hourly::{Usage, pieced};
 use crate::jobs::attempt::Outcome;
 use crate::jobs::claim::Claim;
 use crate::jobs::verdict::{Code, Failure, Verdict};
@@ -62,6 +63,8 @@ pub struct Office {
     pub jobs: Jobs,
     /// Who reads ahead.
     pub prefetcher: Prefetcher,
+    /// Who keeps usage, if somebody does.
+    pub usage: Option<Usage>,
     /// Attempts in zoned's hands.
     pub living: Living,
 }
@@ -128,7 +131,8 @@ impl Office {
                     Request::NextInputs { .. }
                     | Request::Ended { .. }
                     | Request::Status
-                    | Request::Account { .. } => None,
+                    | Request::Account { .. }
+                    | Request::Meter { .. } => None,
                 };
                 let answer = self.serve(connection, request);
                 let got_one = matches!(answer.reply, Ok(Reply::Claimed(_)));
@@ -147,7 +151,8 @@ impl Office {
             Request::Status => Reply::Status(self.jobs.store().status()).into(),
             Request::Claim { job, phase, project } => self.claim(connection, job, phase, project),
             Request::NextInputs { attempt, from } => self.next_inputs(attempt, from),
-            // What it used is metered by whoever bills; the index keeps what was decided.
+            Request::Meter { lines } => self.meter(&lines),
+            // What it used is metered; the index keeps what was decided.
             Request::Ended { attempt, ending, usage: _ } => self.ended(attempt, &ending),
             Request::Account { login } => self.account(&login),
         }
@@ -162,6 +167,20 @@ impl Office {
             Ok(Some(id)) => Reply::Account { id: id.0 }.into(),
             Ok(None) => refusal("NoSuchAccount", format!("there is no account {login}")),
             Err(error) => refusal("Unavailable", chain(&error)),
+        }
+    }
+
+    fn meter(&self, lines: &[String]) -> Answer {
+        let Some(usage) = &self.usage else {
+            return refusal("NoUsage", "nobody keeps usage here".to_owned());
+        };
+        let piece = match pieced(lines) {
+            Ok(piece) => piece,
+            Err(error) => return refusal("BadLines", error.to_string()),
+        };
+        match usage.keep(piece) {
+            Ok(()) => Reply::Metered.into(),
+            Err(error) => refusal("Unavailable", format!("usage can't be written: {error}")),
         }
     }
 

@@ -6,7 +6,9 @@
 //! EROFS file to be used instead, `MOBULA_TEST_DISK` an empty directory, best on a filesystem with project
 //! quotas, for objects and output.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -73,7 +75,7 @@ fn can_make_zones() -> Result<(), String> {
     mountfd::map_owners(copy.as_fd(), users.as_fd(), Restrictions::READ_ONLY).map_err(text)
 }
 
-fn cgroup_root() -> Option<PathBuf> {
+pub fn cgroup_root() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
     line.split(' ').nth(1).map(PathBuf::from)
@@ -100,6 +102,8 @@ pub struct Node {
     disk: PathBuf,
     /// The project of the last claim, to which its output is charged.
     project: u32,
+    /// Lines of usage that were told, in order.
+    pub metered: RefCell<Vec<serde_json::Value>>,
 }
 
 impl Node {
@@ -136,7 +140,17 @@ impl Node {
         let listener = Listener::bind(&place.join("storaged.sock"), 0o600).unwrap();
         let zoned = start_zoned(&place, &disk, &cgroup, arguments);
         let store = accept(&listener);
-        Self { zoned, cgroup, listener, store, next: 1, place, disk, project: 0 }
+        Self {
+            zoned,
+            cgroup,
+            listener,
+            store,
+            next: 1,
+            place,
+            disk,
+            project: 0,
+            metered: RefCell::default(),
+        }
     }
 
     /// Kills zoned as the kernel would, and starts another one.
@@ -287,10 +301,7 @@ impl Node {
         input: &[u8],
         assets: &[&[u8]],
     ) -> (AttemptId, [PathBuf; 2]) {
-        let Task { job, phase, account, memory_mib, disk_gib, .. } = task;
-        let image = task.image.clone();
-        let entry = Runnable { job, phase, account, ready: 1, memory_mib, disk_gib, image };
-        self.push(&Push::Runnable(vec![entry]));
+        self.push(&Push::Runnable(vec![runnable(&task)]));
         let (id, request) = self.request();
         let Request::Claim { project, .. } = request else { panic!("unexpected {request:?}") };
         self.project = project;
@@ -348,12 +359,22 @@ impl Node {
         self.store.send(&encode(Kind::Push, 0, push, 0).unwrap(), &[]).unwrap();
     }
 
+    /// The next request but those to keep usage, which are answered here.
     pub fn request(&self) -> (u64, Request) {
-        let mut message = Vec::new();
-        self.store.recv(&mut message).unwrap().expect("zoned is there");
-        let frame = Frame::parse(&message, 0).unwrap();
-        assert_eq!(frame.kind, Kind::Request);
-        (frame.id, frame.body().unwrap())
+        loop {
+            let mut message = Vec::new();
+            self.store.recv(&mut message).unwrap().expect("zoned is there");
+            let frame = Frame::parse(&message, 0).unwrap();
+            assert_eq!(frame.kind, Kind::Request);
+            match frame.body().unwrap() {
+                Request::Meter { lines } => {
+                    let lines = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+                    self.metered.borrow_mut().extend(lines);
+                    self.reply(frame.id, &Reply::Metered, &[]);
+                }
+                other => return (frame.id, other),
+            }
+        }
     }
 
     pub fn reply(&self, id: u64, reply: &Reply, fds: &[OwnedFd]) {
@@ -374,6 +395,13 @@ impl Drop for Node {
             removed.expect("zoned leaves no cgroup behind");
         }
     }
+}
+
+/// What storaged says of a phase of which this is the only ready task.
+pub fn runnable(task: &Task) -> Runnable {
+    let Task { job, phase, account, memory_mib, disk_gib, .. } = *task;
+    let image = task.image.clone();
+    Runnable { job, phase, account, ready: 1, memory_mib, disk_gib, image }
 }
 
 fn root() -> File {

@@ -45,7 +45,7 @@ impl House {
         let account = store.transact_wait(|txn| txn.account("ann")).unwrap();
         let jobs = Jobs::open(store.clone()).unwrap();
         let wire = Wire::Path(directory.path().join("wire.sock"));
-        let server = WireServer::start(wire, jobs.clone(), Prefetcher::new(None)).unwrap();
+        let server = WireServer::start(wire, jobs.clone(), Prefetcher::new(None), None).unwrap();
         Self { directory, store, jobs, server: Some(server), account }
     }
 
@@ -534,7 +534,7 @@ fn objects_stay_mapped_by_the_prefetcher_while_their_task_runs() {
     house.server.take().unwrap().stop();
     let wire = Wire::Path(house.socket());
     let prefetcher = Prefetcher::new(Some(path.clone()));
-    house.server = Some(WireServer::start(wire, house.jobs.clone(), prefetcher).unwrap());
+    house.server = Some(WireServer::start(wire, house.jobs.clone(), prefetcher, None).unwrap());
     let asking = Prefetcher::new(Some(path));
     let mapped = || asking.status().unwrap();
     house.put("b/k", "line\n".repeat(5000).as_bytes());

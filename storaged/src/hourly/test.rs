@@ -1,7 +1,8 @@
 //! The log over a real store.
 
+use super::slot::Slot;
 use super::*;
-use crate::store::Options;
+use crate::store::{ObjectPath, Options};
 
 struct Place {
     data: tempfile::TempDir,
@@ -15,13 +16,13 @@ impl Place {
         Place { store: Store::open(options).unwrap(), data }
     }
 
-    fn start(&self) -> AccessLog {
-        AccessLog::start(&self.store, self.data.path(), "system").unwrap()
+    fn start(&self) -> Hourly {
+        Hourly::start(&self.store, self.data.path(), "system", &ACCESS).unwrap()
     }
 
     fn object(&self, slot: Slot) -> Option<Vec<u8>> {
         let owner = self.store.transact_wait(|txn| txn.account("system")).unwrap();
-        let path = ObjectPath::of_key(owner, BUCKET, slot.key().as_bytes()).unwrap();
+        let path = ObjectPath::of_key(owner, ACCESS.bucket, slot.key().as_bytes()).unwrap();
         let (record, file) = self.store.open_object(&path).unwrap()?;
         let file = file.expect("a log is no inline object");
         let mut bytes = vec![0; record.size as usize];
@@ -31,11 +32,11 @@ impl Place {
     }
 
     fn spool(&self, slot: Slot) -> PathBuf {
-        self.data.path().join(DIRECTORY).join(slot.file())
+        self.data.path().join(ACCESS.directory).join(slot.file())
     }
 }
 
-fn say(log: &AccessLog, line: &str) {
+fn say(log: &Hourly, line: &str) {
     log.lines().unwrap().pieces.send(format!("{line}\n").into_bytes()).unwrap();
 }
 
@@ -59,7 +60,7 @@ fn earlier_hours_become_objects_at_the_start() {
     drop(place.start());
     let slots = [Slot { hour: 400_000, part: 0 }, Slot { hour: 400_000, part: 1 }];
     slots.iter().for_each(|slot| fs::write(place.spool(*slot), slot.file()).unwrap());
-    fs::write(place.data.path().join(DIRECTORY).join("something else"), "x").unwrap();
+    fs::write(place.data.path().join(ACCESS.directory).join("something else"), "x").unwrap();
     drop(place.start());
     for slot in slots {
         assert_eq!(place.object(slot).unwrap(), slot.file().as_bytes());
@@ -71,8 +72,8 @@ fn earlier_hours_become_objects_at_the_start() {
 fn somebody_elses_bucket_is_not_taken() {
     let place = Place::new();
     drop(place.start());
-    let other = AccessLog::start(&place.store, place.data.path(), "other");
-    assert!(matches!(other, Err(AccessLogError::Taken { .. })));
+    let other = Hourly::start(&place.store, place.data.path(), "other", &ACCESS);
+    assert!(matches!(other, Err(HourlyError::Taken { .. })));
 }
 
 #[test]
@@ -90,5 +91,30 @@ fn a_part_that_is_an_object_already_is_not_written_over() {
     if Slot::at(now()).hour == slot.hour {
         assert_eq!(place.object(slot).unwrap(), b"first\n");
         assert_eq!(place.object(slot.next()).unwrap(), b"second\n");
+    }
+}
+
+#[test]
+fn what_was_answered_is_on_disk_and_in_the_object_of_its_hour() {
+    let place = Place::new();
+    let start = || Hourly::start(&place.store, place.data.path(), "mobula", &USAGE).unwrap();
+    let hour = Slot::at(now());
+    let log = start();
+    log.usage().unwrap().keep(pieced(&["{}".to_owned()]).unwrap()).unwrap();
+    let file = place.data.path().join(USAGE.directory).join(hour.file());
+    assert!(Slot::at(now()) != hour || fs::read(&file).unwrap() == b"{}\n");
+    drop(log);
+    // A power cut has torn a line.
+    if let Ok(text) = fs::read_to_string(&file) {
+        fs::write(&file, text + "{\"half").unwrap();
+    }
+    let log = start();
+    log.usage().unwrap().keep(pieced(&["{\"b\":1}".to_owned()]).unwrap()).unwrap();
+    drop(log);
+    if Slot::at(now()) == hour {
+        let owner = place.store.transact_wait(|txn| txn.account("mobula")).unwrap();
+        let path = ObjectPath::of_key(owner, USAGE.bucket, hour.key().as_bytes()).unwrap();
+        let (record, _) = place.store.open_object(&path).unwrap().unwrap();
+        assert_eq!(record.size, b"{}\n{\"half\n{\"b\":1}\n".len() as u64);
     }
 }
