@@ -8,6 +8,9 @@ use std::ops::Range;
 /// Bytes of an entry besides its name: inode, where the name is, kind.
 const ENTRY_BYTES: usize = 12;
 
+/// Gives what has the name of a directory another one.
+pub(crate) type Rename = fn(&[u8]) -> Vec<u8>;
+
 /// One entry; the names of all are in one text.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -68,18 +71,19 @@ impl Entries {
     }
 
     /// Sorts them, with `.` and `..` among them, and says how they lie in blocks. Both point to 0 until
-    /// they are set.
-    pub(crate) fn pack(&mut self) -> Result<Packed, Error> {
+    /// they are set. What has the name of a directory beside it is renamed.
+    pub(crate) fn pack(&mut self, rename: Option<Rename>) -> Result<Packed, Error> {
         self.push(b".", Kind::Directory, 0);
         self.push(b"..", Kind::Directory, 0);
-        let Self { names, entries, .. } = self;
-        let name =
-            |entry: &Entry| &names[entry.name_at..entry.name_at + usize::from(entry.name_bytes)];
-        // The kernel searches by bytes. Mostly they came in this order.
-        entries.sort_by(|one, other| name(one).cmp(name(other)));
-        if let Some(pair) = entries.windows(2).find(|pair| name(&pair[0]) == name(&pair[1])) {
-            return Err(Error::Twice { name: shown(name(&pair[0])) });
+        self.sort();
+        if let Some(rename) = rename {
+            self.part(rename)?;
         }
+        let twin = |pair: &&[Entry]| self.name(&pair[0]) == self.name(&pair[1]);
+        if let Some(pair) = self.entries.windows(2).find(twin) {
+            return Err(Error::Twice { name: shown(self.name(&pair[0])) });
+        }
+        let entries = &self.entries;
         let (mut blocks, mut from, mut bytes) = (Vec::new(), 0, 0);
         for (number, entry) in entries.iter().enumerate() {
             let needed = ENTRY_BYTES + usize::from(entry.name_bytes);
@@ -91,6 +95,40 @@ impl Entries {
         }
         blocks.push(from..entries.len());
         Ok(Packed { blocks, last_bytes: bytes })
+    }
+
+    /// The kernel searches by bytes. Mostly they came in this order.
+    fn sort(&mut self) {
+        let Self { names, entries, .. } = self;
+        let name =
+            |entry: &Entry| &names[entry.name_at..entry.name_at + usize::from(entry.name_bytes)];
+        entries.sort_by(|one, other| name(one).cmp(name(other)));
+    }
+
+    /// Renames what has the name of a directory beside it.
+    fn part(&mut self, rename: Rename) -> Result<(), Error> {
+        let directory = Kind::Directory.entry();
+        let mut others = Vec::new();
+        for at in 1..self.entries.len() {
+            let pair = [self.entries[at - 1], self.entries[at]];
+            let directories = pair.iter().filter(|entry| entry.kind == directory).count();
+            if self.name(&pair[0]) == self.name(&pair[1]) && directories == 1 {
+                others.push(if pair[0].kind == directory { at } else { at - 1 });
+            }
+        }
+        for &at in &others {
+            let name = rename(self.name(&self.entries[at]));
+            check(&name)?;
+            let name_bytes = u8::try_from(name.len()).expect("names are checked");
+            let name_at = self.names.len();
+            self.names.extend_from_slice(&name);
+            let entry = &mut self.entries[at];
+            (entry.name_at, entry.name_bytes) = (name_at, name_bytes);
+        }
+        if !others.is_empty() {
+            self.sort();
+        }
+        Ok(())
     }
 
     /// Points an entry that is there elsewhere: `.`, `..`.

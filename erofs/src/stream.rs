@@ -9,7 +9,7 @@ mod reserve;
 
 pub use reserve::Reserved;
 
-use crate::directory::{self, Entries};
+use crate::directory::{self, Entries, Rename};
 use crate::error::Error;
 use crate::meta::{Device, Meta, attributes};
 use crate::record::{
@@ -59,6 +59,7 @@ pub struct Stream<W> {
     inodes: u64,
     chunks: bool,
     buffer: Vec<u8>,
+    rename: Option<Rename>,
 }
 
 impl<W: Write + Seek> Stream<W> {
@@ -78,7 +79,16 @@ impl<W: Write + Seek> Stream<W> {
             inodes: 0,
             chunks: false,
             buffer: Vec::new(),
+            rename: None,
         })
+    }
+
+    /// From here on, whatever has the name of a directory beside it is called as `rename` says; it comes
+    /// to light when the directory above is left.
+    #[must_use]
+    pub fn renaming(mut self, rename: fn(&[u8]) -> Vec<u8>) -> Self {
+        self.rename = Some(rename);
+        self
     }
 
     /// Begins a directory; what follows is in it.
@@ -108,7 +118,7 @@ impl<W: Write + Seek> Stream<W> {
             return Err(Error::Kind { name, is: "the root, which is left last" });
         }
         let mut open = self.open.pop().expect("there is more than the root");
-        let packed = open.entries.pack()?;
+        let packed = open.entries.pack(self.rename)?;
         let extra = attributes(&open.meta)?;
         let head = INODE_BYTES + extra.len();
         let inline = head + packed.last_bytes <= BLOCK_BYTES;
@@ -255,7 +265,7 @@ impl<W: Write + Seek> Stream<W> {
         }
         let mut root = self.open.pop().expect("the root is never left");
         let number = (ROOT_AT / SLOT_BYTES) as u64;
-        let packed = root.entries.pack()?;
+        let packed = root.entries.pack(self.rename)?;
         root.entries.point(b".", number);
         root.entries.point(b"..", number);
         let first = self.put_directory(&root.entries, &packed, packed.whole() + 1)?;

@@ -218,3 +218,23 @@ fn a_damaged_superblock_is_seen() {
     bytes[1024 + 20] ^= 1;
     assert!(matches!(superblock::parse(&bytes), Err(superblock::SuperblockError::Checksum { .. })));
 }
+
+#[test]
+fn what_has_the_name_of_a_directory_is_renamed_if_there_is_a_rule() {
+    let file = Meta::of_mode(0o444);
+    let mut stream = Stream::begin(Cursor::new(Vec::new()), &Meta::of_mode(0o755))
+        .unwrap()
+        .renaming(|name| [b"!", name].concat());
+    for name in [b"a", b"b", b"c"] {
+        stream.absent(name, &file, 1, 7).unwrap();
+    }
+    stream.enter(b"b", &Meta::of_mode(0o755)).unwrap();
+    stream.leave().unwrap();
+    let (out, _) = stream.finish().unwrap();
+    let bytes = out.into_inner();
+    let all = Reader(&bytes).all();
+    let names: Vec<&[u8]> = all.keys().map(Vec::as_slice).collect();
+    assert_eq!(names, [&b""[..], b"/!b", b"/a", b"/b", b"/c"]);
+    assert_eq!(all[b"/b".as_slice()].what, What::Directory);
+    assert_eq!(all[b"/!b".as_slice()].what, What::Absent(7));
+}
