@@ -22,6 +22,7 @@ pub mod index;
 pub mod jobs;
 pub mod journal;
 pub mod lifecycle;
+pub mod manifest;
 pub mod manta;
 pub mod metrics;
 pub mod prefetch;

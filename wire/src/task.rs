@@ -31,6 +31,14 @@ pub const METER_BYTES_MAX: usize = 28 * 1024;
 #[serde(transparent)]
 pub struct AttemptId(pub u64);
 
+/// Names a manifest: a prefix of the store as it was when a zone mounted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ManifestId(pub uuid::Uuid);
+
+/// The most manifests named in one message.
+pub const MANIFESTS_MAX: usize = 1024;
+
 /// The body of a `Hello`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +100,34 @@ pub enum Request {
         /// Without their ends.
         lines: Vec<String>,
     },
+    /// Show me this prefix, all objects below it as they are now. What a manifest names stays, whatever
+    /// becomes of the objects, until the manifest is released.
+    Manifest {
+        /// The account whose zone shows it.
+        login: String,
+        /// The prefix: `/login/stor/…`, that account's.
+        prefix: String,
+        /// The project id that the manifest's own space counts against; 0: nobody's.
+        project: u32,
+    },
+    /// Which manifests are held for me? At most [`MANIFESTS_MAX`], in order. Asked after every `Hello`, so
+    /// that those of zones that are gone can be released.
+    Manifests {
+        /// Those after this one.
+        after: Option<ManifestId>,
+    },
+    /// These manifests are not mounted any more; at most [`MANIFESTS_MAX`].
+    Release {
+        /// Which.
+        manifests: Vec<ManifestId>,
+    },
+    /// Give me this object, to be read.
+    Open {
+        /// The account that it is opened for.
+        login: String,
+        /// Its name: `/login/stor/…`, that account's.
+        path: String,
+    },
 }
 
 /// What storaged answers.
@@ -120,6 +156,29 @@ pub enum Reply {
     },
     /// The lines of usage are kept.
     Metered,
+    /// A manifest, an EROFS image. Beside it: its file, then the directory of objects that its files'
+    /// redirections start from, both read-only.
+    Manifest {
+        /// Names it.
+        manifest: ManifestId,
+        /// Objects in it.
+        objects: u64,
+        /// Its size.
+        bytes: u64,
+        /// Objects that are left out because they are still being sealed.
+        left_out: u64,
+        /// Whether the kernel can check every object against the digest in the manifest.
+        verity: bool,
+    },
+    /// The manifests that are held.
+    Manifests(Vec<ManifestId>),
+    /// They are released.
+    Released,
+    /// The object, beside it its file, read-only.
+    Opened {
+        /// Its size.
+        bytes: u64,
+    },
 }
 
 /// What became of an ended attempt.

@@ -17,6 +17,7 @@ pub mod images;
 pub mod import;
 pub mod inside;
 pub mod link;
+pub mod manifest;
 pub mod meter;
 mod metering;
 pub mod network;

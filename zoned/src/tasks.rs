@@ -264,5 +264,9 @@ const fn name(reply: &Reply) -> &'static str {
         Reply::Status(_) => "Status",
         Reply::Account { .. } => "Account",
         Reply::Metered => "Metered",
+        Reply::Manifest { .. } => "Manifest",
+        Reply::Manifests(_) => "Manifests",
+        Reply::Released => "Released",
+        Reply::Opened { .. } => "Opened",
     }
 }

@@ -18,6 +18,7 @@ mod error;
 mod hasher;
 mod ids;
 mod object;
+mod pins;
 mod pool;
 mod seal;
 mod staging;
@@ -46,6 +47,7 @@ use cache::OpenFiles;
 pub(crate) use cache::ready_max;
 use hasher::Hasher;
 use ids::Ids;
+pub(crate) use pins::Pins;
 use pool::Pool;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -99,6 +101,7 @@ struct Inner {
     objects: PathBuf,
     uploads: PathBuf,
     view: PathBuf,
+    pins: Pins,
     durability: Durability,
     kept_bytes: Option<u64>,
     abilities: Abilities,
@@ -121,7 +124,8 @@ impl Files {
         let root = options.data.clone();
         let (staging, objects) = (root.join("staging"), root.join("objects"));
         let (inline, uploads) = (objects.join(INLINE_DIRECTORY), root.join("uploads"));
-        for path in [&staging, &objects, &inline, &uploads] {
+        let manifests = root.join("manifests");
+        for path in [&staging, &objects, &inline, &uploads, &manifests] {
             make_directory(path)?;
         }
         sweep::empty(&staging)?;
@@ -135,6 +139,7 @@ impl Files {
             objects,
             uploads,
             view,
+            pins: Pins::open(&manifests)?,
             durability: options.durability,
             kept_bytes: options.kept_bytes,
             abilities,
@@ -156,6 +161,16 @@ impl Files {
 
     pub(crate) fn abilities(&self) -> Abilities {
         self.inner.abilities
+    }
+
+    /// What keeps files whose objects are gone.
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.inner.pins
+    }
+
+    /// The directory of objects as zones may see it, read-only.
+    pub(crate) fn open_objects(&self) -> io::Result<File> {
+        File::open(&self.inner.view)
     }
 
     /// Whether there is room for new objects of so many bytes.
@@ -233,6 +248,11 @@ fn directory_name(blob: BlobId) -> String {
 
 fn file_name(blob: BlobId) -> String {
     format!("{:016x}", blob.0)
+}
+
+/// Where a blob is, seen from the directory of objects.
+pub(crate) fn path_below(blob: BlobId) -> String {
+    format!("/{}/{}", directory_name(blob), file_name(blob))
 }
 
 fn make_directory(path: &Path) -> Result<(), FilesError> {

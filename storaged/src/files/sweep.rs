@@ -95,20 +95,9 @@ impl Files {
 
     /// Unlinks files whose blobs have no record any more; the blobs whose rows may go now.
     pub(crate) fn unlink(&self, view: &dyn View) -> Result<Vec<BlobId>, SweepError> {
-        let mut keys = Vec::new();
-        view.within(&[Keyspace::ToUnlink.byte()], &mut |key, _| {
-            keys.push(key.to_vec());
-            if keys.len() < UNLINKS_MAX {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })?;
-        let mut blobs = Vec::with_capacity(keys.len());
+        let blobs = self.to_unlink(view)?;
         let mut directories = BTreeSet::new();
-        for key in &keys {
-            let damaged = |source| IndexError::Damaged { what: "row of to_unlink", source };
-            let blob = blob_of_key(key).map_err(damaged)?;
+        for &blob in &blobs {
             self.inner.open.forget(blob);
             let path = self.inner.path_of(blob);
             match fs::remove_file(&path) {
@@ -118,7 +107,6 @@ impl Files {
                 Ok(()) | Err(_) => {}
             }
             directories.insert(self.inner.directory_of(blob));
-            blobs.push(blob);
         }
         // The rows go only when the names are gone on disk, or a power cut would leave files without either.
         if self.inner.durability == Durability::Fsync {
@@ -132,6 +120,32 @@ impl Files {
             }
         }
         Ok(blobs)
+    }
+}
+
+impl Files {
+    /// The next blobs whose files are to go, and which no zone looks at.
+    fn to_unlink(&self, view: &dyn View) -> Result<Vec<BlobId>, SweepError> {
+        let mut blobs = Vec::new();
+        let mut failed = Ok(());
+        view.within(&[Keyspace::ToUnlink.byte()], &mut |key, _| {
+            let damaged = |source| IndexError::Damaged { what: "row of to_unlink", source };
+            let mut look = || -> Result<(), SweepError> {
+                let blob = blob_of_key(key).map_err(damaged)?;
+                let kept = self.inner.pins.keep(blob);
+                if !kept.map_err(FilesError::at("read the pins of", &self.inner.root))? {
+                    blobs.push(blob);
+                }
+                Ok(())
+            };
+            failed = look();
+            if failed.is_ok() && blobs.len() < UNLINKS_MAX {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        failed.map(|()| blobs)
     }
 }
 

@@ -477,6 +477,42 @@ impl Store {
         self.inner.files.open_view(&self.read()?, record)
     }
 
+    /// The directory of objects, read-only where the machine has such a view of it.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open_objects(&self) -> io::Result<std::fs::File> {
+        self.inner.files.open_objects()
+    }
+
+    /// Whether the kernel checks the pages of objects as they are read.
+    #[must_use]
+    pub fn has_verity(&self) -> bool {
+        self.inner.files.abilities().verity
+    }
+
+    /// Whether files can be charged to projects.
+    #[must_use]
+    pub fn has_projects(&self) -> bool {
+        self.inner.files.abilities().project
+    }
+
+    /// Whether the disk has room for more.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.inner.files.room(0) == Room::Enough
+    }
+
+    /// The manifests in use.
+    pub(crate) fn pins(&self) -> &crate::files::Pins {
+        self.inner.files.pins()
+    }
+
+    /// Has files unlinked that waited for something.
+    pub(crate) fn look_for_unlinks(&self) {
+        self.inner.reaper.look();
+    }
+
     /// Stops taking transactions, and persists what was taken.
     pub fn shutdown(&self) {
         self.inner.stop();

@@ -58,6 +58,11 @@ impl Reaper {
         Ok(Self { stop, thread: Mutex::new(Some(thread)) })
     }
 
+    /// Has it look: files that waited may go now.
+    pub(super) fn look(&self) {
+        Bell(self.stop.clone()).ring();
+    }
+
     /// Ends the thread; what it has not unlinked the next start will.
     pub(super) fn stop(&self) {
         let thread = self.thread.lock().expect("no holder of this lock panics").take();

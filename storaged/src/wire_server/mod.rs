@@ -14,6 +14,7 @@
 
 mod connection;
 mod living;
+mod objects;
 mod poll;
 mod pushes;
 mod work;

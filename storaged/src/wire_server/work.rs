@@ -94,9 +94,9 @@ pub fn start(office: &Arc<Office>, bell: &Bell, count: usize) -> io::Result<Star
 }
 
 /// An answer before it is bytes.
-struct Answer {
-    reply: Result<Reply, Refusal>,
-    fds: Vec<Box<dyn AsFd + Send>>,
+pub(super) struct Answer {
+    pub(super) reply: Result<Reply, Refusal>,
+    pub(super) fds: Vec<Box<dyn AsFd + Send>>,
 }
 
 impl From<Reply> for Answer {
@@ -118,7 +118,7 @@ impl From<JobsError> for Answer {
     }
 }
 
-fn refusal(code: &str, message: String) -> Answer {
+pub(super) fn refusal(code: &str, message: String) -> Answer {
     Answer { reply: Err(Refusal { code: code.to_owned(), message }), fds: Vec::new() }
 }
 
@@ -128,11 +128,7 @@ impl Office {
             Work::Serve { connection, id, request } => {
                 let claimed = match &request {
                     Request::Claim { job, .. } => Some(*job),
-                    Request::NextInputs { .. }
-                    | Request::Ended { .. }
-                    | Request::Status
-                    | Request::Account { .. }
-                    | Request::Meter { .. } => None,
+                    _ => None,
                 };
                 let answer = self.serve(connection, request);
                 let got_one = matches!(answer.reply, Ok(Reply::Claimed(_)));
@@ -155,6 +151,10 @@ impl Office {
             // What it used is metered; the index keeps what was decided.
             Request::Ended { attempt, ending, usage: _ } => self.ended(attempt, &ending),
             Request::Account { login } => self.account(&login),
+            Request::Manifest { login, prefix, project } => self.manifest(&login, &prefix, project),
+            Request::Manifests { after } => self.manifests(after),
+            Request::Release { manifests } => self.release_manifests(&manifests),
+            Request::Open { login, path } => self.open(&login, &path),
         }
     }
 

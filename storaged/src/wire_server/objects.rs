@@ -1,0 +1,137 @@
+//! What standing zones have of the store: manifests of prefixes, single objects.
+
+use super::work::{Answer, Office, refusal};
+use crate::jobs::name::Name;
+use crate::manifest::{self, ManifestError};
+use crate::s3::chain;
+use crate::store::{AccountId, IndexError, OpenBlobError, account, object};
+use std::fs::File;
+use std::os::fd::AsFd;
+use wire::task::{MANIFESTS_MAX, ManifestId, Reply};
+
+/// Why an account's zone does not get what it asks for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Denied {
+    /// It is no name.
+    #[error("{name:?} is no name of objects: {why}")]
+    Name { name: String, why: String },
+    /// Somebody else's.
+    #[error("{name:?} is not {login}'s")]
+    Owner { name: String, login: String },
+    /// Nobody of that name.
+    #[error("there is no account {login}")]
+    Account { login: String },
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl From<Denied> for Answer {
+    fn from(denied: Denied) -> Self {
+        let code = match &denied {
+            Denied::Name { .. } => "InvalidArgument",
+            Denied::Owner { .. } => "Authorization",
+            Denied::Account { .. } => "NoSuchAccount",
+            Denied::Index(_) => "Internal",
+        };
+        refusal(code, chain(&denied))
+    }
+}
+
+fn manifest_refused(error: &ManifestError) -> Answer {
+    let code = match error {
+        ManifestError::Full => "Full",
+        ManifestError::Many => "TooLarge",
+        ManifestError::Index(_) | ManifestError::Write(_) | ManifestError::File { .. } => {
+            "Internal"
+        }
+    };
+    refusal(code, chain(error))
+}
+
+impl Office {
+    /// A name of this account's objects: the store knows no zone, only whose it is.
+    pub(super) fn own(&self, login: &str, text: &str) -> Result<(AccountId, Name), Denied> {
+        let name = Name::parse(text)
+            .map_err(|why| Denied::Name { name: text.to_owned(), why: why.to_string() })?;
+        if name.login != login {
+            return Err(Denied::Owner { name: text.to_owned(), login: login.to_owned() });
+        }
+        let known = account(&self.jobs.store().read()?, login)?;
+        let id = known.ok_or_else(|| Denied::Account { login: login.to_owned() })?;
+        Ok((id, name))
+    }
+
+    pub(super) fn manifest(&self, login: &str, prefix: &str, project: u32) -> Answer {
+        let (id, name) = match self.own(login, prefix) {
+            Ok(found) => found,
+            Err(denied) => return denied.into(),
+        };
+        let store = self.jobs.store();
+        let mut prefix = name.path.into_bytes();
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
+        let project = (project != 0).then_some(project);
+        let made = match manifest::make(store, id, name.area, &prefix, project) {
+            Ok(made) => made,
+            Err(error) => return manifest_refused(&error),
+        };
+        let objects = match store.open_objects() {
+            Ok(objects) => objects,
+            Err(error) => {
+                let message = format!("cannot open the directory of objects: {error}");
+                self.release_manifests(&[made.id]);
+                return refusal("Internal", message);
+            }
+        };
+        let reply = Reply::Manifest {
+            manifest: made.id,
+            objects: made.objects,
+            bytes: made.bytes,
+            left_out: made.left_out,
+            verity: store.has_verity(),
+        };
+        Answer { reply: Ok(reply), fds: vec![Box::new(made.file), Box::new(objects)] }
+    }
+
+    pub(super) fn manifests(&self, after: Option<ManifestId>) -> Answer {
+        Reply::Manifests(self.jobs.store().pins().list(after, MANIFESTS_MAX)).into()
+    }
+
+    pub(super) fn release_manifests(&self, manifests: &[ManifestId]) -> Answer {
+        let store = self.jobs.store();
+        let mut failed = None;
+        for &id in manifests {
+            if let Err(error) = store.pins().release(id) {
+                failed = Some(format!("cannot remove manifest {}: {error}", id.0));
+            }
+        }
+        store.look_for_unlinks();
+        failed.map_or_else(|| Reply::Released.into(), |message| refusal("Internal", message))
+    }
+
+    pub(super) fn open(&self, login: &str, text: &str) -> Answer {
+        let found = self.own(login, text).and_then(|(id, name)| {
+            let invalid = |why| Denied::Name { name: text.to_owned(), why };
+            let path = name.object(id).map_err(|why| invalid(why.to_string()))?;
+            Ok(object(&self.jobs.store().read()?, &path)?)
+        });
+        let record = match found {
+            Ok(Some(record)) => record,
+            Ok(None) => return refusal("NoSuchObject", format!("there is no object {text}")),
+            Err(denied) => return denied.into(),
+        };
+        // A small object's file has no name any more when this returns; its descriptor stays good.
+        let opened = self.jobs.store().open_view(&record).and_then(|view| {
+            view.as_fd().try_clone_to_owned().map(File::from).map_err(OpenBlobError::Show)
+        });
+        match opened {
+            Ok(file) => {
+                let reply = Reply::Opened { bytes: record.size };
+                Answer { reply: Ok(reply), fds: vec![Box::new(file)] }
+            }
+            Err(error) => refusal("Unavailable", chain(&error)),
+        }
+    }
+}
