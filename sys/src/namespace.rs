@@ -61,6 +61,23 @@ pub fn enter_users(namespace: BorrowedFd<'_>) -> io::Result<()> {
     enter(namespace, libc::CLONE_NEWUSER)
 }
 
+/// The mount namespace of this process, to come back to (mount_namespaces(7)).
+///
+/// # Errors
+/// What open(2) says.
+pub fn mounts() -> io::Result<OwnedFd> {
+    Ok(File::open("/proc/self/ns/mnt")?.into())
+}
+
+/// Moves this process into a mount namespace: that of [`mounts`], or that of the process which a pidfd names.
+/// Its root and its working directory are the namespace's root then.
+///
+/// # Errors
+/// What setns(2) says; EINVAL for a process with several threads, ESRCH if the process is gone.
+pub fn enter_mounts(of: BorrowedFd<'_>) -> io::Result<()> {
+    enter(of, libc::CLONE_NEWNS)
+}
+
 fn enter(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
     // SAFETY: setns(2) takes integers.
     let done = unsafe { libc::setns(namespace.as_raw_fd(), kind) };

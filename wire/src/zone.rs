@@ -8,7 +8,9 @@
 //!     │ ◀───────────── MoreInputs (reduce) ── │   the feeder's queue runs low
 //!     │ ── Inputs (+ descriptors) ────────▶ │
 //!     │ ◀───────────────── Over (outcome) ── │   every other process of the zone is gone, all files closed
-//!     │ ── Acknowledged ──────────────────▶ │   ends, and with it the zone
+//!     │ ── Acknowledged ──────────────────▶ │   ends, and with it the zone; or
+//!     │ ── Stay ──────────────────────────▶ │   waits for the next task of the same job and phase
+//!     │ ── Run (+ stdin, stdout, stderr) ─▶ │   exec
 //!
 //!     │ ── Stand (+ namespaces, mounts) ──▶ │   a standing zone: root, privileges, its command
 //!     │ ◀──────────────────────── Started ── │
@@ -47,6 +49,7 @@ pub enum Order {
     /// if there is one, and of each asset.
     Build(Plan),
     /// Run the task. Beside it: stdout and stderr. The stdin is the plan's input or, without one, a pipe.
+    /// After [`Self::Stay`] the stdin of a task with an input comes first, beside the others.
     Run(Command),
     /// More of the stdin, a descriptor each.
     Inputs {
@@ -55,6 +58,8 @@ pub enum Order {
     },
     /// The outcome has arrived: nothing is left to be done.
     Acknowledged,
+    /// The outcome has arrived: another task may come.
+    Stay,
     /// Make a standing zone and run its command. Beside it: the user namespace, the network namespace, the
     /// log's two files, then the mounts that the plan names, in its order.
     Stand(Box<StandingPlan>),
@@ -144,7 +149,7 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Report {
-    /// The zone stands and `init`, or `exec` if there is none, runs.
+    /// The zone stands and `init`, or `exec` if there is none, runs. Said once, of the first task.
     Started,
     /// The feeder wants more inputs.
     MoreInputs,

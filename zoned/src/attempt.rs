@@ -3,13 +3,14 @@
 //! ```text
 //!   Starting ──Started──▶ Running ──Over──▶ Reported ──Gone──▶ settled as it was reported
 //!      │                     │                  (acknowledged)
+//!      │                     ├──Done──▶ settled as it was reported; the zone stays for the next attempt
 //!      │                     ├──Gone──▶ settled as out of memory, or lost
 //!      └─────────┬───────────┘
 //!     Cancel, Overdue, Rubbish, LinkLost ──▶ Killing ──Gone──▶ settled as the reason says, or forgotten
 //! ```
 //!
-//! The end is always the end of the zone's first process: the kernel lets it be seen only after every
-//! other process of the zone is gone.
+//! The end is the end of the zone's first process, which the kernel lets be seen only after every other
+//! process of the zone is gone; or, in a zone that stays, that process's word that it is alone.
 
 use wire::task::Ending;
 use wire::zone::Outcome;
@@ -47,6 +48,8 @@ pub enum Event {
     Started,
     /// zone-init says how it went.
     Over(Outcome),
+    /// zone-init says how it went, and its zone is to be kept; with what the kernel knows of how.
+    Done(Outcome, Facts),
     /// zone-init has ended, and every process with it; with what the kernel knows of how.
     Gone(Facts),
     /// Its job was cancelled.
@@ -77,6 +80,8 @@ pub enum Action {
     Kill,
     /// Clean up and tell storaged.
     Settle(Ending),
+    /// Tell storaged, and keep the zone for another attempt.
+    Keep(Ending),
     /// Clean up and tell nobody.
     Forget,
 }
@@ -88,6 +93,9 @@ pub fn step(state: &State, event: Event) -> (State, Option<Action>) {
         (State::Starting, Event::Started) => (State::Running, None),
         (State::Starting | State::Running, Event::Over(outcome)) => {
             (State::Reported(outcome), Some(Action::Acknowledge))
+        }
+        (State::Starting | State::Running, Event::Done(outcome, facts)) => {
+            (State::Gone, Some(Action::Keep(ending(&outcome, facts))))
         }
         (State::Starting | State::Running, Event::Gone(facts)) => {
             (State::Gone, Some(Action::Settle(unreported(facts))))
@@ -129,11 +137,16 @@ pub fn step(state: &State, event: Event) -> (State, Option<Action>) {
         (State::Running, Event::Overdue(_))
         | (
             State::Reported(_),
-            Event::Started | Event::Over(_) | Event::Cancel | Event::Rubbish(_),
+            Event::Started | Event::Over(_) | Event::Done(..) | Event::Cancel | Event::Rubbish(_),
         )
         | (
             State::Killing(_),
-            Event::Started | Event::Over(_) | Event::Cancel | Event::Overdue(_) | Event::Rubbish(_),
+            Event::Started
+            | Event::Over(_)
+            | Event::Done(..)
+            | Event::Cancel
+            | Event::Overdue(_)
+            | Event::Rubbish(_),
         )
         | (State::Gone, _) => (state.clone(), None),
     }
@@ -220,6 +233,16 @@ mod test {
     }
 
     #[test]
+    fn a_task_whose_zone_stays_is_settled_at_once_and_its_zone_kept() {
+        let done = |facts| Event::Done(Outcome::Exited { code: 0 }, facts);
+        let (state, actions) = run(vec![Event::Started, done(QUIET), exited(0)]);
+        assert_eq!(actions, [Action::Keep(Ending::Exited { code: 0 })]);
+        assert_eq!(state, State::Gone);
+        let (_, actions) = run(vec![Event::Cancel, done(QUIET), Event::Gone(QUIET)]);
+        assert_eq!(actions, [Action::Kill, Action::Settle(Ending::Cancelled)]);
+    }
+
+    #[test]
     fn nobody_is_told_of_an_attempt_whose_connection_has_ended() {
         let (_, actions) = run(vec![Event::Cancel, Event::LinkLost, Event::Gone(QUIET)]);
         assert_eq!(actions, [Action::Kill, Action::Forget]);
@@ -232,7 +255,9 @@ mod test {
             Just(Event::Started),
             any::<u8>().prop_map(exited),
             Just(Event::Over(Outcome::Broken { message: "x".to_owned() })),
-            facts.prop_map(Event::Gone),
+            facts.clone().prop_map(Event::Gone),
+            (any::<u8>(), facts)
+                .prop_map(|(code, facts)| Event::Done(Outcome::Exited { code }, facts)),
             Just(Event::Cancel),
             Just(Event::LinkLost),
             Just(Event::Overdue("late")),
@@ -245,10 +270,13 @@ mod test {
         fn every_attempt_is_settled_or_forgotten_exactly_once_when_it_is_gone(
             events in prop::collection::vec(any_event(), 0..30)
         ) {
-            let gone = events.iter().any(|event| matches!(event, Event::Gone(_)));
+            let ended = events.iter().any(|event| matches!(event, Event::Gone(_)));
             let (state, actions) = run(events);
-            let last = |action: &&Action| matches!(action, Action::Settle(_) | Action::Forget);
-            prop_assert_eq!(state == State::Gone, gone);
+            let last = |action: &&Action| {
+                matches!(action, Action::Settle(_) | Action::Keep(_) | Action::Forget)
+            };
+            let gone = state == State::Gone;
+            prop_assert!(gone || !ended);
             prop_assert_eq!(actions.iter().filter(last).count(), usize::from(gone));
             prop_assert!(!gone || last(&actions.last().unwrap()));
             prop_assert!(actions.iter().filter(|&action| *action == Action::Kill).count() <= 1);
@@ -264,7 +292,7 @@ mod test {
             let (mut state, _) = step(&state, Event::LinkLost);
             for event in after {
                 let (next, action) = step(&state, event);
-                prop_assert!(!matches!(action, Some(Action::Settle(_))));
+                prop_assert!(!matches!(action, Some(Action::Settle(_) | Action::Keep(_))));
                 state = next;
             }
         }

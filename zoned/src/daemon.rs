@@ -14,6 +14,7 @@ use crate::running::Entry;
 use crate::scheduler::{Grant, Limits, Scheduler};
 use crate::slot::{Pool, Slot};
 use crate::status::{Clients, PeerId};
+use crate::warm::{Idle, Warm};
 use crate::zone::Launcher;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -90,14 +91,32 @@ pub(crate) fn call<T, E: Into<io::Error>>(
 /// What was asked of storaged, and what hangs on the answer.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    /// A task, to be run in this slot.
-    Claim { grant: Grant, slot: Slot },
+    /// A task, to be run here.
+    Claim { grant: Grant, room: Room },
     /// More inputs for this attempt.
     Inputs { attempt: AttemptId },
     /// To keep lines of usage.
     Meter,
-    /// To settle an attempt that ran in this slot.
-    Ended { attempt: AttemptId, slot: Slot },
+    /// To settle an attempt; its slot, unless its zone has been kept.
+    Ended { attempt: AttemptId, slot: Option<Slot> },
+}
+
+/// Where a task is to run.
+#[derive(Debug)]
+pub(crate) enum Room {
+    /// In a zone to be made in this slot.
+    Fresh(Slot),
+    /// In a zone that has run such a task.
+    Warm(Box<Idle>),
+}
+
+impl Room {
+    pub(crate) fn slot(&self) -> &Slot {
+        match self {
+            Self::Fresh(slot) => slot,
+            Self::Warm(idle) => &idle.slot,
+        }
+    }
 }
 
 /// Everything zoned has.
@@ -114,6 +133,7 @@ pub struct Daemon {
     pub(crate) quota: Option<File>,
     pub(crate) link: Link<Asked>,
     pub(crate) zones: BTreeMap<AttemptId, Entry>,
+    pub(crate) warm: Warm,
     /// Cgroups of zones that are gone, which the kernel is not done with.
     pub(crate) garbage: Vec<Cgroup>,
     pub(crate) counts: Counts,
@@ -133,6 +153,7 @@ enum Source {
     Client(PeerId),
     Control(AttemptId),
     Process(AttemptId),
+    Instance(AttemptId),
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -195,6 +216,7 @@ impl Daemon {
             quota,
             link: Link::new(&args.storaged, now),
             zones: BTreeMap::new(),
+            warm: Warm::default(),
             garbage: Vec::new(),
             counts: Counts::default(),
             degraded,
@@ -225,6 +247,7 @@ impl Daemon {
                 Source::Client(at) => self.answer_client(at),
                 Source::Control(attempt) => self.hear_zone(attempt),
                 Source::Process(attempt) => self.zone_gone(attempt),
+                Source::Instance(first) => self.instance_gone(first),
             }
         }
         Ok(true)
@@ -257,6 +280,9 @@ impl Daemon {
         for (attempt, entry) in &self.zones {
             watch(Source::Process(*attempt), entry.process());
         }
+        for (first, process) in self.warm.processes() {
+            watch(Source::Instance(first), process);
+        }
         match poll(&mut fds, self.timeout()) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return call("wait", Err(error)),
@@ -268,6 +294,7 @@ impl Daemon {
     fn timeout(&self) -> PollTimeout {
         let tick = Duration::from_millis(TICK_MS);
         let ticking = !self.zones.is_empty()
+            || !self.warm.is_empty()
             || !self.garbage.is_empty()
             || self.cgroups.has_accounts()
             || self.admission.is_held()
@@ -287,11 +314,12 @@ impl Daemon {
     fn stop(mut self) -> Result<(), DaemonError> {
         self.lose_link("zoned was told to stop");
         let deadline = Instant::now() + Duration::from_millis(STOP_MS_MAX);
-        while !self.zones.is_empty() && Instant::now() < deadline {
+        while !(self.zones.is_empty() && self.warm.is_empty()) && Instant::now() < deadline {
             for source in self.wait()? {
                 match source {
                     Source::Process(attempt) => self.zone_gone(attempt),
                     Source::Control(attempt) => self.hear_zone(attempt),
+                    Source::Instance(first) => self.instance_gone(first),
                     Source::Signals | Source::Storaged | Source::Listener | Source::Client(_) => {}
                 }
             }

@@ -27,6 +27,7 @@ pub mod slot;
 pub mod standing;
 mod status;
 mod tasks;
+mod warm;
 pub mod zone;
 
 /// An error and all that caused it, on one line.

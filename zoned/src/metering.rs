@@ -32,8 +32,8 @@ impl Daemon {
         }
     }
 
-    /// A task has begun, with so many bytes of objects.
-    pub(crate) fn meter_task(&mut self, task: &Task, delivered: u64) {
+    /// A task has begun, with so many bytes of objects, in a zone that has used `before` for others.
+    pub(crate) fn meter_task(&mut self, task: &Task, delivered: u64, before: &Stats) {
         let key = Key::Task(task.attempt);
         let whose = Whose {
             account: task.account,
@@ -43,7 +43,7 @@ impl Daemon {
         };
         let memory_mib = u64::from(task.memory_mib);
         let reserved = Reserved { memory_mib, scratch_mib: memory_mib / 2 };
-        self.meter.begin(key.clone(), whose, reserved, &Stats::default());
+        self.meter.begin(key.clone(), whose, reserved, before);
         self.meter.delivered(&key, delivered);
     }
 }

@@ -8,16 +8,22 @@ use crate::meter::Key;
 use crate::metering::how;
 use crate::scheduler::Grant;
 use crate::slot::Slot;
+use crate::warm::{Idle, Kin, may_stay};
 use crate::zone::Zone;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 use sys::clone::{kill, reap};
 use sys::quota;
 use sys::seqpacket::{RecvError, SendError};
 use wire::frame::{Frame, Kind, encode};
 use wire::job::{JobId, PhaseKind};
+use wire::standing::Stats;
 use wire::task::{AttemptId, Request, Task, Usage};
-use wire::zone::{Order, Report, ZoneStatus};
+use wire::zone::{Order, Outcome, Report, ZoneStatus};
 
 /// How long a zone may take to run its first program, and how long to be gone when its task is over.
 /// Each takes milliseconds; a node under full load takes seconds.
@@ -25,11 +31,20 @@ const CHANGE_MS_MAX: u64 = 60_000;
 /// An output's quota counts as used up when less than this is left: the kernel refuses a write before
 /// the last byte, by what its blocks need.
 const QUOTA_SLACK_BYTES: u64 = 64 * 1024;
+/// Room for a number of the kernel's, and its line's end.
+const NUMBER_BYTES: usize = 24;
 
 /// A zone, and the attempt that runs in it.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    /// The attempt for which the zone was made.
+    first: AttemptId,
     zone: Zone,
+    kin: Kin,
+    /// What the zone had used before this attempt.
+    before: Stats,
+    /// Counts from this attempt's beginning, where the kernel can (Linux 6.12).
+    peak: Option<File>,
     grant: Grant,
     slot: Slot,
     state: State,
@@ -45,10 +60,15 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The first attempt of a zone.
     pub(crate) fn new(zone: Zone, grant: Grant, slot: Slot, task: &Task) -> Self {
         let now = Instant::now();
         Self {
+            first: task.attempt,
             zone,
+            kin: Kin::of(task),
+            before: Stats::default(),
+            peak: None,
             grant,
             slot,
             state: State::Starting,
@@ -58,6 +78,29 @@ impl Entry {
             inputs: 0,
             asked_inputs: false,
             listening: true,
+        }
+    }
+
+    /// A later one.
+    pub(crate) fn again(idle: Idle, grant: Grant, task: &Task) -> Self {
+        let Idle { first, zone, slot, stats: before, .. } = idle;
+        let peak = fresh_peak(zone.cgroup.directory());
+        let entry = Self::new(zone, grant, slot, task);
+        // What it says first is how it went: that it has started is said once.
+        Self { first, before, peak, state: State::Running, ..entry }
+    }
+
+    /// What the attempt used, of all that its zone has.
+    fn usage(&self, stats: &Stats) -> Usage {
+        let peak = self.peak.as_ref().and_then(|file| {
+            let mut text = [0; NUMBER_BYTES];
+            let got = file.read_at(&mut text, 0).ok()?;
+            std::str::from_utf8(&text[..got]).ok()?.trim().parse().ok()
+        });
+        Usage {
+            wall_us: micros(self.started),
+            cpu_us: stats.cpu_us.saturating_sub(self.before.cpu_us),
+            memory_peak_bytes: peak.unwrap_or(stats.memory_peak_bytes),
         }
     }
 
@@ -73,6 +116,7 @@ impl Entry {
 
     pub(crate) fn status(&self, attempt: AttemptId) -> ZoneStatus {
         let Measured { cpu_us, memory_bytes, .. } = self.zone.cgroup.measure();
+        let cpu_us = cpu_us.saturating_sub(self.before.cpu_us);
         ZoneStatus {
             attempt,
             job: self.grant.job,
@@ -123,6 +167,15 @@ pub(crate) fn size_of_all(files: &[OwnedFd]) -> u64 {
     files.iter().map(|file| u64::try_from(size(file)).unwrap_or(0)).sum()
 }
 
+/// The cgroup's `memory.peak`, which counts from now on for whoever reads it by this descriptor; none where
+/// there is no such file, or a kernel that can't.
+fn fresh_peak(cgroup: BorrowedFd<'_>) -> Option<File> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let file: File = openat(cgroup, "memory.peak", flags, Mode::empty()).ok()?.into();
+    file.write_at(b"reset\n", 0).ok()?;
+    Some(file)
+}
+
 fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
@@ -133,7 +186,7 @@ impl Daemon {
         while let Some(entry) = self.zones.get_mut(&attempt) {
             match entry.report() {
                 Ok(Some(Report::Started)) => self.happen(attempt, Event::Started),
-                Ok(Some(Report::Over(outcome))) => self.happen(attempt, Event::Over(outcome)),
+                Ok(Some(Report::Over(outcome))) => self.over(attempt, outcome),
                 Ok(Some(Report::MoreInputs)) => self.ask_inputs(attempt),
                 Ok(Some(
                     Report::Restarted { .. } | Report::SessionOver { .. } | Report::Standing { .. },
@@ -147,6 +200,21 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// A task is over: its zone ends, or stays for another one.
+    fn over(&mut self, attempt: AttemptId, outcome: Outcome) {
+        let Some(entry) = self.zones.get(&attempt) else { return };
+        let facts = Facts {
+            out_of_memory: entry.zone.cgroup.measure().out_of_memory,
+            out_of_disk: self.is_full(&entry.slot),
+        };
+        let event = if may_stay(&outcome, facts.out_of_memory) {
+            Event::Done(outcome, facts)
+        } else {
+            Event::Over(outcome)
+        };
+        self.happen(attempt, event);
     }
 
     /// A zone's first process has ended, and every other one with it.
@@ -175,12 +243,14 @@ impl Daemon {
             |(attempt, entry): (&AttemptId, &Entry)| (entry.grant.job == job).then_some(*attempt);
         let attempts: Vec<AttemptId> = self.zones.iter().filter_map(of_job).collect();
         attempts.into_iter().for_each(|attempt| self.happen(attempt, Event::Cancel));
+        self.cool(job);
     }
 
     /// Ends all attempts, and tells nobody.
     pub(crate) fn kill_all(&mut self) {
         let attempts: Vec<AttemptId> = self.zones.keys().copied().collect();
         attempts.into_iter().for_each(|attempt| self.happen(attempt, Event::LinkLost));
+        self.cool_all();
     }
 
     /// Hands a reducer its next inputs.
@@ -210,6 +280,7 @@ impl Daemon {
         if let Err(error) = self.cgroups.tidy(Instant::now()) {
             eprintln!("zoned: {}", chain(&error));
         }
+        self.tidy_warm();
         self.garbage.retain(|cgroup| match cgroup.remove() {
             Ok(removed) => !removed,
             Err(error) => {
@@ -259,7 +330,15 @@ impl Daemon {
             }
             Some(Action::Settle(ending)) => {
                 if let Some((slot, usage)) = self.clear(attempt, &how(&ending)) {
-                    self.settle(attempt, slot, ending, usage);
+                    self.settle(attempt, Some(slot), ending, usage);
+                }
+            }
+            Some(Action::Keep(ending)) => {
+                if let Some((entry, stats, usage)) = self.strike(attempt, &how(&ending)) {
+                    self.settle(attempt, None, ending, usage);
+                    let Entry { first, zone, slot, kin, .. } = entry;
+                    let since = Instant::now();
+                    self.keep_warm(Idle { first, zone, slot, kin, stats, since });
                 }
             }
             Some(Action::Forget) => {
@@ -271,19 +350,21 @@ impl Daemon {
         }
     }
 
-    /// Takes a zone that is gone out of the books; gives its slot and what it used.
-    fn clear(&mut self, attempt: AttemptId, how: &str) -> Option<(Slot, Usage)> {
+    /// Takes an attempt that is over out of the books; gives what its zone has used, and what the attempt.
+    fn strike(&mut self, attempt: AttemptId, how: &str) -> Option<(Entry, Stats, Usage)> {
         let entry = self.zones.remove(&attempt)?;
         let stats = entry.zone.cgroup.stats();
-        let usage = Usage {
-            wall_us: micros(entry.started),
-            cpu_us: stats.cpu_us,
-            memory_peak_bytes: stats.memory_peak_bytes,
-        };
+        let usage = entry.usage(&stats);
         self.meter.end(&Key::Task(attempt), &stats, how);
-        self.garbage.push(entry.zone.cgroup);
         self.scheduler.advance(self.now_us());
         self.scheduler.release(&entry.grant);
+        Some((entry, stats, usage))
+    }
+
+    /// Takes a zone that is gone out of the books; gives its slot and what its attempt used.
+    fn clear(&mut self, attempt: AttemptId, how: &str) -> Option<(Slot, Usage)> {
+        let (entry, _, usage) = self.strike(attempt, how)?;
+        self.garbage.push(entry.zone.cgroup);
         Some((entry.slot, usage))
     }
 

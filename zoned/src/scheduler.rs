@@ -148,23 +148,26 @@ impl Scheduler {
         self.settle();
     }
 
+    /// What [`Self::pick`] would give.
+    #[must_use]
+    pub fn next(&self) -> Option<Grant> {
+        let account = self.accounts.get(&self.whose_turn()?)?;
+        let entry = account.first()?;
+        let memory = self.memory_mib + u64::from(entry.memory_mib);
+        let fits = self.zones < self.limits.zones && memory <= self.limits.memory_mib;
+        // A task that asks for more than there is runs alone rather than never.
+        (fits || self.zones == 0).then(|| entry.into())
+    }
+
     /// The next task to claim, if one is ready and there is room for it; it counts as running from now.
     pub fn pick(&mut self) -> Option<Grant> {
-        let id = self.whose_turn()?;
-        let (zones, memory_mib, limits) = (self.zones, self.memory_mib, self.limits);
-        let account = self.accounts.get_mut(&id)?;
-        let entry = account.first()?;
-        let memory = u64::from(entry.memory_mib);
-        let fits = zones < limits.zones && memory_mib + memory <= limits.memory_mib;
-        // A task that asks for more than there is runs alone rather than never.
-        if !fits && zones > 0 {
-            return None;
-        }
-        let grant = account.take()?;
-        account.share += share(limits, &grant);
+        let grant = self.next()?;
+        let account = self.accounts.get_mut(&grant.account)?;
+        account.take();
+        account.share += share(self.limits, &grant);
         account.zones += 1;
         self.zones += 1;
-        self.memory_mib += memory;
+        self.memory_mib += u64::from(grant.memory_mib);
         Some(grant)
     }
 
@@ -245,13 +248,19 @@ impl Account {
         self.jobs.get(self.turns.front()?)?.values().next_back()
     }
 
-    fn take(&mut self) -> Option<Grant> {
-        let entry = self.first()?.clone();
-        self.turns.rotate_left(1);
-        let left = Runnable { ready: entry.ready - 1, ..entry.clone() };
-        self.put(left);
-        let Runnable { job, phase, account, memory_mib, disk_gib, image, ready: _ } = entry;
-        Some(Grant { job, phase, account, memory_mib, disk_gib, image })
+    /// Counts one task of the first entry less, and gives the turn to the next job.
+    fn take(&mut self) {
+        if let Some(entry) = self.first().cloned() {
+            self.turns.rotate_left(1);
+            self.put(Runnable { ready: entry.ready - 1, ..entry });
+        }
+    }
+}
+
+impl From<&Runnable> for Grant {
+    fn from(entry: &Runnable) -> Self {
+        let Runnable { job, phase, account, memory_mib, disk_gib, image, ready: _ } = entry.clone();
+        Self { job, phase, account, memory_mib, disk_gib, image }
     }
 }
 

@@ -2,17 +2,18 @@
 
 use crate::carve::Change;
 use crate::chain;
-use crate::daemon::{Asked, Daemon};
+use crate::daemon::{Asked, Daemon, Room};
 use crate::images::ImageError;
 use crate::link::{LinkError, Said};
 use crate::running::{Entry, size_of_all};
 use crate::scheduler::Grant;
 use crate::slot::Slot;
+use crate::warm::{Idle, Kin};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 use sys::quota;
 use wire::frame::Refusal;
-use wire::standing::{Subject, What};
+use wire::standing::{Stats, Subject, What};
 use wire::task::{AttemptId, Ending, Push, Reply, Request, Task, Usage};
 
 const GIB: u64 = 1 << 30;
@@ -33,25 +34,33 @@ impl Daemon {
     pub(crate) fn claim(&mut self) {
         self.scheduler.advance(self.now_us());
         self.watch_pressure();
-        while self.link.has_room() && self.pool.has_one() && self.may_start() {
-            let Some(grant) = self.scheduler.pick() else { return };
+        while self.link.has_room() && self.may_start() {
+            let Some(next) = self.scheduler.next() else { return };
+            let Some(room) = self.room(&next) else { return };
+            let Some(grant) = self.scheduler.pick() else { return self.leave(room) };
             self.admission.admitted(self.now_us());
-            let slot = match self.pool.take() {
-                Ok(Some(slot)) => slot,
-                Ok(None) => return self.scheduler.release(&grant),
-                Err(error) => {
-                    eprintln!("zoned: {}", chain(&error));
-                    return self.scheduler.release(&grant);
-                }
-            };
-            self.limit_output(&slot, Some(grant.disk_gib));
-            let (job, phase, project) = (grant.job, grant.phase, slot.project());
+            self.limit_output(room.slot(), Some(grant.disk_gib));
+            let (job, phase, project) = (grant.job, grant.phase, room.slot().project());
             let request = Request::Claim { job, phase, project };
-            if let Err((error, asked)) = self.link.ask(&request, Asked::Claim { grant, slot }) {
+            if let Err((error, asked)) = self.link.ask(&request, Asked::Claim { grant, room }) {
                 self.give_up(asked);
                 return self.lose_link(&chain(&error));
             }
         }
+    }
+
+    /// Where a task of this grant is to run; nowhere yet if all slots are taken.
+    fn room(&mut self, grant: &Grant) -> Option<Room> {
+        if let Some(idle) = self.warm.take(grant) {
+            return Some(Room::Warm(Box::new(idle)));
+        }
+        match self.pool.take() {
+            Ok(Some(slot)) => return Some(Room::Fresh(slot)),
+            // Instances that wait hold the rest.
+            Ok(None) => self.make_room(),
+            Err(error) => eprintln!("zoned: {}", chain(&error)),
+        }
+        None
     }
 
     /// Whether another zone may start now, or the node is too short of something.
@@ -108,12 +117,15 @@ impl Daemon {
 
     fn answered(&mut self, asked: Asked, reply: Reply, fds: Vec<OwnedFd>) {
         match (asked, reply) {
-            (Asked::Claim { grant, slot }, Reply::Claimed(task)) => {
+            (Asked::Claim { grant, room: Room::Fresh(slot) }, Reply::Claimed(task)) => {
                 self.begin(grant, slot, &task, fds);
             }
-            (Asked::Claim { grant, slot }, Reply::NothingReady) => {
+            (Asked::Claim { grant, room: Room::Warm(idle) }, Reply::Claimed(task)) => {
+                self.go_on(grant, *idle, &task, fds);
+            }
+            (Asked::Claim { grant, room }, Reply::NothingReady) => {
                 self.scheduler.nothing_ready(&grant);
-                self.give_up(Asked::Claim { grant, slot });
+                self.give_up(Asked::Claim { grant, room });
             }
             (Asked::Inputs { attempt }, Reply::Inputs { names: _, end }) => {
                 self.feed(attempt, &fds, end);
@@ -171,7 +183,7 @@ impl Daemon {
             {
                 Ok(zone) => {
                     self.counts.started += 1;
-                    self.meter_task(task, delivered);
+                    self.meter_task(task, delivered, &Stats::default());
                     self.zones.insert(task.attempt, Entry::new(zone, grant, slot, task));
                     return;
                 }
@@ -180,11 +192,39 @@ impl Daemon {
         };
         eprintln!("zoned: attempt {} did not start: {ending:?}", task.attempt.0);
         self.scheduler.release(&grant);
-        self.settle(task.attempt, slot, ending, Usage::default());
+        self.settle(task.attempt, Some(slot), ending, Usage::default());
+    }
+
+    /// Runs a claimed task in an instance; storaged hears at once if that fails.
+    fn go_on(&mut self, grant: Grant, mut idle: Idle, task: &Task, fds: Vec<OwnedFd>) {
+        let delivered = size_of_all(fds.get(..1).filter(|_| task.input.is_some()).unwrap_or(&[]));
+        let failed = if Kin::of(task) == idle.kin {
+            match self.launcher.again(&mut idle.zone, task, fds, &mut idle.slot) {
+                Ok(()) => {
+                    self.counts.started += 1;
+                    self.meter_task(task, delivered, &idle.stats);
+                    self.zones.insert(task.attempt, Entry::again(idle, grant, task));
+                    return;
+                }
+                Err(error) => chain(&error),
+            }
+        } else {
+            "it is not like the tasks before it in its phase".to_owned()
+        };
+        eprintln!("zoned: attempt {} did not start in its instance: {failed}", task.attempt.0);
+        self.scheduler.release(&grant);
+        self.end_instance(idle);
+        self.settle(task.attempt, None, Ending::Lost { message: failed }, Usage::default());
     }
 
     /// Tells storaged how an attempt ended whose zone is gone.
-    pub(crate) fn settle(&mut self, attempt: AttemptId, slot: Slot, ending: Ending, usage: Usage) {
+    pub(crate) fn settle(
+        &mut self,
+        attempt: AttemptId,
+        slot: Option<Slot>,
+        ending: Ending,
+        usage: Usage,
+    ) {
         let count = match &ending {
             Ending::Exited { code: 0 } => &mut self.counts.succeeded,
             Ending::Exited { .. } | Ending::Signalled { .. } | Ending::InitFailed { .. } => {
@@ -206,13 +246,22 @@ impl Daemon {
     /// Puts back what was held for an answer.
     fn give_up(&mut self, asked: Asked) {
         match asked {
-            Asked::Claim { grant, slot } => {
+            Asked::Claim { grant, room } => {
                 self.scheduler.release(&grant);
-                self.put_back(slot);
+                self.leave(room);
             }
-            Asked::Ended { attempt: _, slot } => self.put_back(slot),
+            Asked::Ended { attempt: _, slot: Some(slot) } => self.put_back(slot),
+            Asked::Ended { attempt: _, slot: None } => {}
             Asked::Inputs { attempt: _ } => {}
             Asked::Meter => self.meter.not_delivered(),
+        }
+    }
+
+    /// Gives up the place where a task was to run.
+    fn leave(&mut self, room: Room) {
+        match room {
+            Room::Fresh(slot) => self.put_back(slot),
+            Room::Warm(idle) => self.unused(*idle),
         }
     }
 
@@ -234,7 +283,7 @@ impl Daemon {
     }
 
     /// Limits what may be written under the slot's project from now on; none takes the limit away.
-    fn limit_output(&self, slot: &Slot, disk_gib: Option<u32>) {
+    pub(crate) fn limit_output(&self, slot: &Slot, disk_gib: Option<u32>) {
         let Some(data) = &self.quota else { return };
         let project = slot.project();
         let limit = match disk_gib {

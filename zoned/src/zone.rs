@@ -1,17 +1,24 @@
-//! Starts a zone: mounts, cgroup, first process, and the two orders that set it going.
+//! Starts a zone: mounts, cgroup, first process, and the two orders that set it going; and hands a zone that
+//! is there already its next task.
 //!
 //! What needs the node's mount namespace is done here; everything else the zone's first process does
-//! itself ([`crate::inside`]). A zone is thrown away when its task is over and never used twice.
+//! itself ([`crate::inside`]). An object is shown in a zone that is running by going there for as long as it
+//! takes to put one mount in place: nothing of the tenant's is run or read there, and every name is opened
+//! beneath a directory that the tenant can't write to.
 
 use crate::carve::{Cgroup, CgroupError, Place, Tree};
+use crate::inside::build;
 use crate::slot::{Slot, SlotError};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, fstat};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::clone::{Namespaces, Program, Spawn, kill, reap, spawn};
 use sys::mountfd::{self, Restrictions};
+use sys::namespace;
 use sys::seqpacket::{SendError, Socket};
 use thiserror::Error;
 use wire::carve::Carve;
@@ -83,6 +90,8 @@ pub struct Launcher {
     program: File,
     null: File,
     stage: PathBuf,
+    /// zoned's own mount namespace.
+    home: OwnedFd,
 }
 
 /// A zone that has been started.
@@ -94,6 +103,8 @@ pub struct Zone {
     pub pidfd: OwnedFd,
     /// Its cgroup.
     pub cgroup: Cgroup,
+    /// Where its task's object is shown.
+    shown: Option<String>,
 }
 
 /// The descriptors beside a task.
@@ -112,7 +123,8 @@ impl Launcher {
     pub fn new(program: &Path, stage: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(stage)?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
-        Ok(Self { program: File::open(program)?, null, stage: stage.to_owned() })
+        let (program, home) = (File::open(program)?, namespace::mounts()?);
+        Ok(Self { program, null, stage: stage.to_owned(), home })
     }
 
     /// Starts a zone for a task.
@@ -128,10 +140,6 @@ impl Launcher {
         cgroups: &mut Tree,
     ) -> Result<Zone, StartError> {
         let handed = Handed::new(task, fds)?;
-        for output in [&handed.stdout, &handed.stderr] {
-            let mode = Mode::from_bits_truncate(OUTPUT_MODE);
-            call("let the zone open its output", fchmod(output, mode))?;
-        }
         let names = task.input.iter().chain(&task.assets);
         let mounts: Vec<OwnedFd> = names
             .zip(handed.input.iter().chain(&handed.assets))
@@ -142,8 +150,9 @@ impl Launcher {
         let command = encode(Kind::Push, 0, &Order::Run(command(task)), 2)?;
         let carve = Carve { memory_mib: task.memory_mib, ..Carve::default() };
         let cgroup = cgroups.make(task.account, Place::Task(task.attempt), &carve)?;
+        let shown = task.input.as_deref().map(|name| shown_path(OBJECTS, name));
         let zone = match self.spawn(&cgroup) {
-            Ok((control, pidfd)) => Zone { control, pidfd, cgroup },
+            Ok((control, pidfd)) => Zone { control, pidfd, cgroup, shown },
             Err(error) => {
                 cgroup.remove()?;
                 return Err(error);
@@ -161,6 +170,58 @@ impl Launcher {
             return Err(error.into());
         }
         Ok(zone)
+    }
+
+    /// Runs another task of the same job and phase in a zone whose last one is over.
+    ///
+    /// # Errors
+    /// [`StartError`]; the zone is then of no use any more.
+    pub fn again(
+        &self,
+        zone: &mut Zone,
+        task: &Task,
+        fds: Vec<OwnedFd>,
+        slot: &mut Slot,
+    ) -> Result<(), StartError> {
+        let handed = Handed::new(task, fds)?;
+        let mut stdin = None;
+        for (name, file) in task.input.iter().zip(&handed.input) {
+            let mount = file_mount(slot, name, file.as_fd())?;
+            let path = shown_path(OBJECTS, name);
+            let shown = self.within(zone, || show(&path, mount.as_fd()));
+            let failed = |source| StartError::Show { name: name.clone(), source };
+            stdin = Some(shown.and_then(|shown| shown).map_err(failed)?);
+            zone.shown = Some(path);
+        }
+        let command = Command { init: None, ..command(task) };
+        let outputs = [handed.stdout.as_fd(), handed.stderr.as_fd()];
+        let fds: Vec<BorrowedFd<'_>> = stdin.iter().map(AsFd::as_fd).chain(outputs).collect();
+        Ok(zone.control.send(&encode(Kind::Push, 0, &Order::Run(command), fds.len())?, &fds)?)
+    }
+
+    /// Tells a zone whose task is over to wait for the next one, and takes its object away.
+    ///
+    /// # Errors
+    /// [`StartError`]; the zone is then of no use any more.
+    pub fn stay(&self, zone: &mut Zone) -> Result<(), StartError> {
+        zone.control.send(&encode(Kind::Push, 0, &Order::Stay, 0)?, &[])?;
+        if let Some(path) = zone.shown.take() {
+            let hidden = self.within(zone, || hide(&path)).and_then(|hidden| hidden);
+            hidden.map_err(|source| StartError::Show { name: path, source })?;
+        }
+        Ok(())
+    }
+
+    /// Does something in a zone's mount namespace.
+    fn within<T>(&self, zone: &Zone, act: impl FnOnce() -> T) -> io::Result<T> {
+        namespace::enter_mounts(zone.pidfd.as_fd())?;
+        let done = act();
+        if let Err(error) = namespace::enter_mounts(self.home.as_fd()) {
+            // Whatever came next would be done to a tenant's files. The next zoned starts afresh.
+            eprintln!("zoned: cannot come back from a zone's mounts: {error}");
+            std::process::abort();
+        }
+        Ok(done)
     }
 
     fn spawn(&self, cgroup: &Cgroup) -> Result<(Socket, OwnedFd), StartError> {
@@ -207,8 +268,31 @@ impl Handed {
         let mut fds = fds.into_iter();
         let input = if map { fds.next() } else { None };
         let (Some(stdout), Some(stderr)) = (fds.next(), fds.next()) else { return Err(wrong()) };
+        for output in [&stdout, &stderr] {
+            let mode = Mode::from_bits_truncate(OUTPUT_MODE);
+            call("let the zone open its output", fchmod(output, mode))?;
+        }
         Ok(Self { input, stdout, stderr, assets: fds.collect() })
     }
+}
+
+/// In a zone: shows the object whose mount this is, and opens it there, so that /dev/stdin can be opened
+/// again in the zone.
+fn show(path: &str, mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let root = File::open("/")?;
+    let folder = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let objects =
+        build::open(root.as_fd(), OBJECTS.trim_start_matches('/'), folder, Mode::empty())?;
+    build::show_object(objects.as_fd(), path, mount)?;
+    let path = path.trim_start_matches('/');
+    Ok(build::open(root.as_fd(), path, OFlag::O_RDONLY, Mode::empty())?)
+}
+
+/// In a zone: takes an object away again, and the file that it was shown over.
+fn hide(path: &str) -> io::Result<()> {
+    let name = CString::new(path)?;
+    mountfd::detach(&name)?;
+    Ok(nix::unistd::unlink(name.as_c_str())?)
 }
 
 /// Where an asset stands: `task.assets` says so, but what it says is made a path that can be.

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Node, alone, eventually};
 use wire::job::PhaseKind;
-use wire::task::{Ending, Push, Reply, Request, Runnable, Settled};
+use wire::task::{Ending, Push, Reply, Request, Runnable, Settled, Task};
 
 const SUCCESS: Ending = Ending::Exited { code: 0 };
 
@@ -371,8 +371,9 @@ fn no_more_run_at_once_than_may_and_none_is_forgotten() {
     alone("no_more_run_at_once_than_may_and_none_is_forgotten", || {
         let mut node = Node::with(&["--zones", "2"]);
         let task = node.task(PhaseKind::Reduce, "sleep 0.2");
+        let job = task.job;
         let entry = Runnable {
-            job: task.job,
+            job,
             phase: 0,
             account: 7,
             ready: 6,
@@ -391,7 +392,7 @@ fn no_more_run_at_once_than_may_and_none_is_forgotten() {
                     given += 1;
                     running += 1;
                     most = most.max(running);
-                    let task = node.task(PhaseKind::Reduce, "sleep 0.2");
+                    let task = Task { job, ..node.task(PhaseKind::Reduce, "sleep 0.2") };
                     let fds = [node.staging().1, node.staging().1];
                     node.reply(id, &Reply::Claimed(task), &fds);
                 }

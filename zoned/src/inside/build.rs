@@ -6,6 +6,7 @@
 //!     upper, work      what the zone writes
 //!     root             overlay of both ─────▶ becomes /
 //!     tmp, shm         ─────────────────────▶ /tmp, /dev/shm
+//!   objects            tmpfs for the places of objects ─────▶ /manta
 //! ```
 //!
 //! The overlay is mounted here, before the user namespace is entered: its mount belongs to the node's
@@ -24,13 +25,16 @@ use std::path::{Component, Path};
 use sys::mountfd::{self, Filesystem, Restrictions};
 use sys::namespace;
 use thiserror::Error;
-use wire::zone::{Plan, StandingPlan};
+use wire::zone::{OBJECTS, Plan, StandingPlan};
 
 /// Device nodes, links and directories in /dev: room for them and nothing else.
 const DEV_BYTES: &CStr = c"64k";
 const DEV_FILES: &CStr = c"32";
 /// Terminals in a standing zone: each session may have one, and its programs some.
 const TERMINALS: &CStr = c"64";
+/// The directories and files that objects are shown over: a task has one, the next one another.
+const OBJECTS_BYTES: &CStr = c"1m";
+const OBJECTS_FILES: &CStr = c"4096";
 /// Minor numbers of the memory devices, major 1 (`Documentation/admin-guide/devices.txt`).
 const MEMORY_DEVICES: [(&str, u64); 5] =
     [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
@@ -94,7 +98,8 @@ pub fn build(
         let failed = |source| BuildError::File { path: path.clone(), source };
         // Opened through the zone's own mount, so that /dev/stdin can be opened again in the zone.
         stdin = Some(open_mount(mount.as_fd()).map_err(failed)?.into());
-        show(root.as_fd(), path, mount.as_fd()).map_err(failed)?;
+        let objects = add_objects(root.as_fd())?;
+        show_object(objects.as_fd(), path, mount.as_fd()).map_err(failed)?;
     }
     for (path, mount) in plan.assets.iter().zip(&mut mounts) {
         show_asset(root.as_fd(), path, mount.as_fd())
@@ -236,6 +241,27 @@ fn add_system(
     Ok(())
 }
 
+/// Where objects are shown: not in the overlay, in which making a file copies directories, and closed to
+/// the zone, so that no name in it can lead elsewhere when zoned shows the next task's object.
+fn add_objects(root: BorrowedFd<'_>) -> Result<OwnedFd, BuildError> {
+    let name = OBJECTS.trim_start_matches('/');
+    step("make the place of objects", folder(root, name))?;
+    let objects = tmpfs(OBJECTS_BYTES, OBJECTS_FILES, Restrictions::DATA);
+    let objects = step("make the place of objects", objects)?;
+    let place = mountfd::place(objects.as_fd(), root, &CString::new(name)?);
+    step("place the place of objects", place)?;
+    Ok(objects)
+}
+
+/// Shows an object at a path below [`OBJECTS`], where `objects` stands.
+///
+/// # Errors
+/// What the system calls say; [`io::ErrorKind::InvalidInput`] for a path that is not below.
+pub fn show_object(objects: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
+    let beneath = path.strip_prefix(OBJECTS);
+    show(objects, beneath.ok_or(io::ErrorKind::InvalidInput)?, mount)
+}
+
 fn fill_dev(dev: BorrowedFd<'_>) -> nix::Result<()> {
     let all = Mode::from_bits_truncate(0o666);
     for (name, minor) in MEMORY_DEVICES {
@@ -297,7 +323,11 @@ fn folder(parent: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
     open(parent, name, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
 }
 
-fn open(parent: BorrowedFd<'_>, name: &str, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+/// Opens what is beneath a directory, never through a link.
+///
+/// # Errors
+/// What openat2(2) says.
+pub fn open(parent: BorrowedFd<'_>, name: &str, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode).resolve(
         ResolveFlag::RESOLVE_BENEATH
             | ResolveFlag::RESOLVE_NO_SYMLINKS

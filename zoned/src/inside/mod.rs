@@ -13,7 +13,6 @@ mod session;
 mod standing;
 mod task;
 
-use self::task::Task;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
@@ -113,7 +112,7 @@ fn work(control: &Socket) -> Result<(), InsideError> {
     match receive(control)? {
         (Order::Build(plan), fds) => {
             let stdin = prepare(&plan, fds)?;
-            Task::start(control, stdin).and_then(Task::run)
+            task::run_all(control, stdin)
         }
         (Order::Stand(plan), fds) => standing::run(control, *plan, fds),
         (order, _) => Err(unexpected(&order, "Build or Stand")),
@@ -190,6 +189,7 @@ fn unexpected(order: &Order, expected: &'static str) -> InsideError {
         Order::Run(_) => "Run",
         Order::Inputs { .. } => "Inputs",
         Order::Acknowledged => "Acknowledged",
+        Order::Stay => "Stay",
         Order::Stand(_) => "Stand",
         Order::Who => "Who",
         Order::Terminate => "Terminate",

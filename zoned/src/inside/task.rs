@@ -1,15 +1,20 @@
-//! One task in a zone: `init`, then `exec`, the feeder of a reducer's stdin, and the outcome.
+//! The tasks of a zone, one after another: `init`, then `exec`, the feeder of a reducer's stdin, the outcome.
 //!
 //! One poll loop. When the task's first process exits, every other one is killed and reaped, as in Manta,
 //! and the outcome goes to zoned.
 //!
 //! ```text
-//!   Init ──exit 0──▶ Exec ──exit──▶ kill and reap all ──▶ Over ──acknowledged──▶ end
-//!     └──────────exit ≠ 0───────────────▲
+//!   Init ──exit 0──▶ Exec ──exit──▶ kill and reap all ──▶ Over ──Acknowledged──▶ end
+//!     └──────────exit ≠ 0───────────────▲                   │
+//!                    ▲                                      Stay
+//!                    └───────────Run────────────────────────┘
 //! ```
+//!
+//! Whoever makes the tasks sees to it that they are of one job and phase: `init` runs once for all of them,
+//! and what one leaves in the zone's files the next one finds, as Manta has it.
 
 use super::feeder::Feeder;
-use super::{InsideError, call, finish, receive, tell, unexpected};
+use super::{InsideError, call, empty_zone, receive, tell, unexpected};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -30,9 +35,9 @@ const SHELL: &CStr = c"/bin/bash";
 const INPUT_VARIABLES: &str = "MANTA_INPUT_";
 
 /// A task that runs.
-pub(super) struct Task<'a> {
+struct Task<'a> {
     control: &'a Socket,
-    signals: SignalFd,
+    signals: &'a SignalFd,
     stage: Stage,
     feeder: Option<Feeder>,
 }
@@ -54,32 +59,77 @@ struct Exec {
     stderr: OwnedFd,
 }
 
+/// Runs tasks until zoned says that there are no more; `stdin` is the first one's.
+pub(super) fn run_all(control: &Socket, stdin: Option<OwnedFd>) -> Result<(), InsideError> {
+    let mut chld = SigSet::empty();
+    chld.add(Signal::SIGCHLD);
+    call("block SIGCHLD", chld.thread_block())?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = call("watch for SIGCHLD", SignalFd::with_flags(&chld, flags))?;
+    let first = Task::first(control, &signals, stdin)?;
+    tell(control, &Report::Started)?;
+    let mut outcome = first.run()?;
+    while let Some((command, fds)) = hand_in(control, &outcome)? {
+        outcome = Task::next(control, &signals, &command, fds)?.run()?;
+    }
+    Ok(())
+}
+
+/// Empties the zone and tells zoned how it went; gives the next task, if there is one.
+fn hand_in(
+    control: &Socket,
+    outcome: &Outcome,
+) -> Result<Option<(Command, Vec<OwnedFd>)>, InsideError> {
+    call("kill the zone's processes", empty_zone())?;
+    tell(control, &Report::Over(outcome.clone()))?;
+    let mut stays = false;
+    loop {
+        match receive(control) {
+            Ok((Order::Acknowledged, _)) | Err(InsideError::Gone) => return Ok(None),
+            Ok((Order::Stay, _)) if !stays => stays = true,
+            Ok((Order::Run(command), fds)) if stays => return Ok(Some((command, fds))),
+            // They were on their way; there is nobody left to have them.
+            Ok((Order::Inputs { .. }, _)) if !stays => {}
+            Ok((order, _)) => return Err(unexpected(&order, "Acknowledged, or Stay and then Run")),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl<'a> Task<'a> {
     /// Takes the order to run, and starts `init`, or `exec` if there is none.
-    pub(super) fn start(control: &'a Socket, stdin: Option<OwnedFd>) -> Result<Self, InsideError> {
+    fn first(
+        control: &'a Socket,
+        signals: &'a SignalFd,
+        stdin: Option<OwnedFd>,
+    ) -> Result<Self, InsideError> {
         let (order, fds) = receive(control)?;
         let Order::Run(command) = order else { return Err(unexpected(&order, "Run")) };
-        let mut chld = SigSet::empty();
-        chld.add(Signal::SIGCHLD);
-        call("block SIGCHLD", chld.thread_block())?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = call("watch for SIGCHLD", SignalFd::with_flags(&chld, flags))?;
         let exec = Exec::new(&command, stdin, fds)?;
         let (stage, feeder) = match &command.init {
             Some(line) => (exec.after_init(line)?, None),
             None => exec.start()?,
         };
-        tell(control, &Report::Started)?;
+        Ok(Self { control, signals, stage, feeder })
+    }
+
+    /// Starts `exec` in a zone where `init` has run.
+    fn next(
+        control: &'a Socket,
+        signals: &'a SignalFd,
+        command: &Command,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<Self, InsideError> {
+        let stdin = (fds.len() > 2).then(|| fds.remove(0));
+        let (stage, feeder) = Exec::new(command, stdin, fds)?.start()?;
         Ok(Self { control, signals, stage, feeder })
     }
 
     /// Sees it through.
-    pub(super) fn run(mut self) -> Result<(), InsideError> {
+    fn run(mut self) -> Result<Outcome, InsideError> {
         loop {
             if let Some(outcome) = self.reap()? {
-                // Closes the pipe: a process that reads from it would be killed anyway.
-                self.feeder = None;
-                return finish(self.control, &outcome);
+                return Ok(outcome);
             }
             if self.feeder.as_mut().is_some_and(Feeder::wants_more) {
                 tell(self.control, &Report::MoreInputs)?;

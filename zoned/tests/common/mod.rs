@@ -173,6 +173,11 @@ impl Node {
         drop(std::mem::replace(&mut self.store, closed));
     }
 
+    /// Kills every process of every zone, as the kernel may when memory is short.
+    pub fn kill_zones(&self) {
+        fs::write(self.cgroup.join("cgroup.kill"), "1").unwrap();
+    }
+
     pub fn zones(&self) -> usize {
         let tenants = fs::read_dir(&self.cgroup).unwrap().flatten().filter(|e| e.path().is_dir());
         tenants
@@ -227,14 +232,14 @@ impl Node {
         status
     }
 
-    /// A task as storaged would give it.
+    /// A task as storaged would give it, of a job of its own: no two share a zone.
     pub fn task(&mut self, kind: PhaseKind, exec: &str) -> Task {
         let attempt = AttemptId(self.next);
         self.next += 1;
         let input = (kind == PhaseKind::Map).then(|| "/ann/stor/logs/input.txt".to_owned());
         Task {
             attempt,
-            job: JobId(uuid::Uuid::from_u128(1)),
+            job: JobId(uuid::Uuid::from_u128(u128::from(attempt.0))),
             phase: 0,
             kind,
             account: 7,
