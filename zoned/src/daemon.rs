@@ -10,6 +10,7 @@ use crate::events::Events;
 use crate::images::{ImageError, Images};
 use crate::link::Link;
 use crate::meter::{Meter, OutboxError};
+use crate::network::Networks;
 use crate::running::Entry;
 use crate::scheduler::{Grant, Limits, Scheduler};
 use crate::slot::{Pool, Slot};
@@ -127,6 +128,8 @@ pub struct Daemon {
     pub(crate) cgroups: Tree,
     pub(crate) admission: Admission,
     pub(crate) meter: Meter,
+    /// None where the kernel has no programs for cgroups: no zone gets a network then.
+    pub(crate) networks: Option<Networks>,
     pub(crate) pool: Pool,
     pub(crate) scheduler: Scheduler,
     /// Some file of the filesystem with quotas; none where there are none.
@@ -198,6 +201,10 @@ impl Daemon {
                 None
             }
         };
+        let networks = Networks::open(&args.cgroup);
+        if let Err(error) = &networks {
+            degraded.push(format!("no zone can have a network: {}", crate::chain(error)));
+        }
         if let Err(error) = landlock::version() {
             degraded.push(format!("no Landlock: zones have one wall less ({error})"));
         }
@@ -211,6 +218,7 @@ impl Daemon {
             cgroups,
             admission,
             meter: Meter::open(&args.run)?,
+            networks: networks.ok(),
             pool: Pool::new(zones.saturating_mul(SLOTS_PER_ZONE)),
             scheduler: Scheduler::new(limits),
             quota,
@@ -232,12 +240,21 @@ impl Daemon {
         u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// Keeps zones from addresses that the node has got since.
+    fn look_at_addresses(&mut self) {
+        let looked = self.networks.as_mut().map(|networks| networks.refresh(Instant::now()));
+        if let Some(Err(error)) = looked {
+            eprintln!("zoned: {}", crate::chain(&error));
+        }
+    }
+
     /// One round: connect, claim, wait, act. False when it is time to end.
     fn turn(&mut self) -> Result<bool, DaemonError> {
         self.connect();
         self.claim();
         self.tidy();
         self.meter();
+        self.look_at_addresses();
         self.clients.tell_watchers(&self.events);
         for source in self.wait()? {
             match source {

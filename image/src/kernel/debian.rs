@@ -19,7 +19,7 @@ pub const PART: &str = "kernel debian";
 
 /// The modules that the appliance needs, each with its reason; what one of them depends on comes with it.
 /// A kernel that has one of them built in is as good.
-const MODULES: [(&str, &str); 18] = [
+const MODULES: [(&str, &str); 22] = [
     ("virtio_pci", "every virtio device"),
     ("virtio_blk", "the data disk and zone images"),
     ("virtio_net", "the network"),
@@ -36,6 +36,10 @@ const MODULES: [(&str, &str); 18] = [
     ("bridge", "what it is plugged into"),
     ("sch_fq", "pacing of what leaves a zone"),
     ("sch_tbf", "the cap on what enters it"),
+    ("nf_tables", "the rules between zones and the uplink"),
+    ("nft_ct", "answers are let in, questions are not"),
+    ("nft_chain_nat", "zones share the node's address"),
+    ("nft_masq", "whichever it has at the time"),
     ("crc32c_intel", "ext4's checksums by the processor's own instruction"),
     ("nvme", "disks of today's machines"),
 ];

@@ -18,6 +18,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use sys::bpf::{self, Attached, Map, Program};
 use sys::netlink::Netlink;
 use thiserror::Error;
@@ -25,6 +26,9 @@ use wire::carve::{Limit, Network};
 
 /// The most zones with a network: one for each slot there can be.
 const ZONES_MAX: u32 = crate::slot::SLOTS_MAX;
+/// How often the node's addresses are looked at while zones have a network. Until then a new one is kept
+/// from them by the table of rules.
+const LOOK_S: u64 = 5;
 /// The number of a cgroup.
 const KEY_BYTES: u32 = 8;
 /// What the programs' maps are called: by these names the next zoned finds them.
@@ -133,6 +137,7 @@ pub struct Networks {
     members: BTreeMap<u64, Member>,
     /// The node's addresses, as they were last looked at.
     addresses: BTreeSet<IpAddr>,
+    looked: Instant,
     /// Whether bridge and rules have been made by this zoned.
     ready: bool,
 }
@@ -160,7 +165,13 @@ impl Networks {
             }
         }
         let members = members(&maps)?;
-        Ok(Self { maps, members, addresses: node_addresses()?, ready: false })
+        Ok(Self {
+            maps,
+            members,
+            addresses: node_addresses()?,
+            looked: Instant::now(),
+            ready: false,
+        })
     }
 
     /// Forgets all zones but these, as after a restart; their links go.
@@ -276,19 +287,21 @@ impl Networks {
         ])
     }
 
-    /// Looks at the node's addresses again, and closes new ones to zones. Cheap when none has changed.
+    /// Looks at the node's addresses again if it is time, and closes new ones to zones.
     ///
     /// # Errors
     /// [`NetworkError`].
-    pub fn refresh(&mut self) -> Result<(), NetworkError> {
-        if self.members.is_empty() {
+    pub fn refresh(&mut self, now: Instant) -> Result<(), NetworkError> {
+        let due = self.looked + Duration::from_secs(LOOK_S);
+        if self.members.is_empty() || now < due {
             return Ok(());
         }
-        let now = node_addresses()?;
-        if now == self.addresses {
+        self.looked = now;
+        let addresses = node_addresses()?;
+        if addresses == self.addresses {
             return Ok(());
         }
-        self.addresses = now;
+        self.addresses = addresses;
         let known =
             |(id, member): (&u64, &Member)| Some((*id, member.slot, member.network.clone()?));
         let all: Vec<_> = self.members.iter().filter_map(known).collect();
