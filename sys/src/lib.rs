@@ -6,8 +6,8 @@
 //! The crate decides nothing: policy lives in the daemons.
 
 pub mod activation;
-pub mod bpf;
 pub mod attempt;
+pub mod bpf;
 pub mod caps;
 pub mod clock;
 pub mod clone;
