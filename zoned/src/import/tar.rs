@@ -66,8 +66,10 @@ pub struct Tar<'a> {
     stream: &'a mut dyn Stream,
     what: &'a str,
     at: u64,
-    /// Bytes of the last entry that nobody has read, with what fills up its last block.
+    /// Bytes of the last entry that nobody has read.
     rest: u64,
+    /// What fills up its last block.
+    padding: usize,
     /// Whether an archive that ends without its mark is a damaged one.
     needs_end: bool,
     headers: u64,
@@ -77,7 +79,7 @@ pub struct Tar<'a> {
 impl<'a> Tar<'a> {
     /// The archive in `stream`, of at most `headers_max` headers; messages call it `what`.
     pub fn new(stream: &'a mut dyn Stream, what: &'a str, headers_max: u64) -> Self {
-        Self { stream, what, at: 0, rest: 0, needs_end: false, headers: 0, headers_max }
+        Self { stream, what, at: 0, rest: 0, padding: 0, needs_end: false, headers: 0, headers_max }
     }
 
     /// Refuses an archive that is cut off between two entries: nothing else would show it.
@@ -96,13 +98,18 @@ impl<'a> Tar<'a> {
             self.stream.skip(self.rest).map_err(ImportError::read(self.what))?;
             self.at += self.rest;
             self.rest = 0;
+            let mut padding = [0; BLOCK_BYTES];
+            let padding = &mut padding[..std::mem::take(&mut self.padding)];
+            let has_padding = padding.is_empty() || self.fill(padding)?;
             let at = self.at;
-            let Some(block) = self.block()? else {
+            // Some writers of layers leave out what comes after the last byte. Digests vouch for those.
+            let mut block = [0; BLOCK_BYTES];
+            if !has_padding || !self.fill(&mut block)? {
                 if self.needs_end && at > 0 {
                     return Err(self.damaged(at, "it is the end, without the mark of one"));
                 }
                 return Ok(None);
-            };
+            }
             if block.iter().all(|byte| *byte == 0) {
                 return Ok(None);
             }
@@ -124,7 +131,7 @@ impl<'a> Tar<'a> {
                 _ => {
                     let entry = extension.entry(&header, size, self.at);
                     let entry = entry.map_err(|why| self.damaged(at, why))?;
-                    self.rest = filled(entry.size).ok_or_else(|| self.damaged(at, "its size"))?;
+                    self.expect(entry.size);
                     return Ok(Some(entry));
                 }
             }
@@ -147,12 +154,19 @@ impl<'a> Tar<'a> {
         Ok(())
     }
 
-    fn block(&mut self) -> Result<Option<[u8; BLOCK_BYTES]>, ImportError> {
-        let mut block = [0; BLOCK_BYTES];
+    /// So many bytes of content come next.
+    fn expect(&mut self, size: u64) {
+        self.rest = size;
+        let over = usize::try_from(size % BLOCK_BYTES as u64).expect("it is below a block");
+        self.padding = (BLOCK_BYTES - over) % BLOCK_BYTES;
+    }
+
+    /// Fills the buffer; false if the stream has ended before it.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<bool, ImportError> {
         let mut have = 0;
-        while have < BLOCK_BYTES {
-            match self.stream.read(&mut block[have..]) {
-                Ok(0) if have == 0 => return Ok(None),
+        while have < buffer.len() {
+            match self.stream.read(&mut buffer[have..]) {
+                Ok(0) if have == 0 => return Ok(false),
                 Ok(0) => {
                     let cut = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Err(ImportError::read(self.what)(cut));
@@ -162,8 +176,8 @@ impl<'a> Tar<'a> {
                 Err(error) => return Err(ImportError::read(self.what)(error)),
             }
         }
-        self.at += BLOCK_BYTES as u64;
-        Ok(Some(block))
+        self.at += have as u64;
+        Ok(true)
     }
 
     /// The content of an extended header.
@@ -173,7 +187,7 @@ impl<'a> Tar<'a> {
             return Err(ImportError::Limit { what, most: EXTENSION_BYTES_MAX });
         }
         let mut bytes = vec![0; usize::try_from(size).expect("it is small")];
-        self.rest = filled(size).expect("it is small");
+        self.expect(size);
         self.read_content(&mut bytes)?;
         Ok(bytes)
     }
@@ -190,11 +204,6 @@ impl<'a> Tar<'a> {
     fn damaged(&self, at: u64, why: &'static str) -> ImportError {
         ImportError::Header { what: self.what.to_owned(), at, why }
     }
-}
-
-/// As many bytes as whole blocks have.
-fn filled(size: u64) -> Option<u64> {
-    size.checked_next_multiple_of(BLOCK_BYTES as u64)
 }
 
 /// A header block whose checksum is right.

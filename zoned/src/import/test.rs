@@ -313,6 +313,16 @@ fn a_packed_stream_of_several_frames_is_read_whole() {
 }
 
 #[test]
+fn a_layer_that_ends_with_its_last_byte_is_read_whole() {
+    // As umoci writes them.
+    let layer = Pack::new().file("a", b"1").file("b", b"last").done();
+    let end = layer.windows(4).rposition(|part| part == b"last").unwrap() + 4;
+    let short = layer[..end].to_vec();
+    let (image, _) = run(&oci(&[(gzip(&short), short)], &json!({}))).unwrap();
+    assert!(image == run(&oci(&[(gzip(&layer), layer)], &json!({}))).unwrap().0);
+}
+
+#[test]
 fn a_tarball_of_a_root_is_an_image_packed_or_not() {
     let root = Pack::new().folder("./").file("./etc/os-release", b"x").file("a/.wh.b", b"").done();
     let (image, imported) = run(&root).unwrap();
