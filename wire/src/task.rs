@@ -39,6 +39,11 @@ pub struct ManifestId(pub uuid::Uuid);
 /// The most manifests named in one message.
 pub const MANIFESTS_MAX: usize = 1024;
 
+/// Names a file that is being written for the store, as long as the connection lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StagedId(pub u64);
+
 /// The body of a `Hello`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -128,6 +133,34 @@ pub enum Request {
         /// Its name: `/login/stor/…`, that account's.
         path: String,
     },
+    /// Make an empty file that something writes an object to. Answered by [`Reply::Staged`].
+    Stage {
+        /// The project id that its space counts against; 0: nobody's.
+        project: u32,
+    },
+    /// Make that file an object: nobody writes to it any more. Answered by [`Reply::Committed`].
+    Commit {
+        /// Which file.
+        staged: StagedId,
+        /// The account whose object it becomes, which is made if it is new.
+        login: String,
+        /// The object's name: `/login/stor/…`, that account's.
+        path: String,
+        /// What it holds.
+        content_type: String,
+    },
+    /// Forget that file. Answered by [`Reply::Removed`].
+    Discard {
+        /// Which file.
+        staged: StagedId,
+    },
+    /// Remove an object, if it is there. Answered by [`Reply::Removed`].
+    Remove {
+        /// Whose it is.
+        login: String,
+        /// Its name: `/login/stor/…`, that account's.
+        path: String,
+    },
 }
 
 /// What storaged answers.
@@ -179,6 +212,20 @@ pub enum Reply {
         /// Its size.
         bytes: u64,
     },
+    /// An empty file; beside it its descriptor, to be written.
+    Staged {
+        /// Names it.
+        staged: StagedId,
+    },
+    /// The file is an object now.
+    Committed {
+        /// Its size.
+        bytes: u64,
+        /// Its SHA-256 in hexadecimal digits.
+        sha256: String,
+    },
+    /// It is not there any more.
+    Removed,
 }
 
 /// What became of an ended attempt.

@@ -17,6 +17,7 @@ mod living;
 mod objects;
 mod poll;
 mod pushes;
+mod staged;
 mod work;
 
 use crate::hourly::Usage;
@@ -94,7 +95,13 @@ impl WireServer {
         let bell = Bell(Arc::new(bell));
         let on_notice = bell.clone();
         jobs.notices().listen(move || on_notice.ring());
-        let office = Arc::new(work::Office { jobs, prefetcher, usage, living: Living::default() });
+        let office = Arc::new(work::Office {
+            jobs,
+            prefetcher,
+            usage,
+            living: Living::default(),
+            staged: staged::Staged::default(),
+        });
         let (work, done, mut threads) =
             work::start(&office, &bell, WORKERS).map_err(io("serve"))?;
         let server = poll::Server::new(listener, heard, office, work, done);

@@ -193,6 +193,7 @@ impl Server {
         if self.zoned == Some(id) {
             self.zoned = None;
         }
+        self.office.staged.depart(id);
         let attempts = self.office.living.depart(id);
         if !attempts.is_empty() {
             self.hand(Work::CutOff(attempts));
@@ -245,6 +246,7 @@ impl Server {
                 log::info!("wire: zoned is here (pid {})", self.connection(id)?.credentials().pid);
                 self.zoned = Some(id);
                 self.office.living.arrive(id);
+                self.office.staged.arrive(id);
                 if let Err(error) = self.pushes.arrive(&self.office.jobs) {
                     log::error!("cannot tell zoned what could run: {error}");
                 }

@@ -3,6 +3,7 @@
 use super::Bell;
 use super::connection::{ConnectionId, Outgoing};
 use super::living::{Attempt, Living};
+use super::staged::Staged;
 use crate::committer::wait;
 use crate::hourly::{Usage, pieced};
 use crate::jobs::attempt::Outcome;
@@ -67,6 +68,8 @@ pub struct Office {
     pub usage: Option<Usage>,
     /// Attempts in zoned's hands.
     pub living: Living,
+    /// Files that zoned has something write.
+    pub staged: Staged,
 }
 
 type Started = (Sender<Work>, Receiver<Done>, Vec<JoinHandle<()>>);
@@ -155,6 +158,12 @@ impl Office {
             Request::Manifests { after } => self.manifests(after),
             Request::Release { manifests } => self.release_manifests(&manifests),
             Request::Open { login, path } => self.open(&login, &path),
+            Request::Stage { project } => self.stage(connection, project),
+            Request::Commit { staged, login, path, content_type } => {
+                self.commit(connection, staged, (&login, &path), content_type)
+            }
+            Request::Discard { staged } => self.discard(connection, staged),
+            Request::Remove { login, path } => self.remove(&login, &path),
         }
     }
 

@@ -2,6 +2,7 @@
 //! without zones.
 
 mod fake_zoned;
+mod staged;
 
 use super::{Wire, WireServer};
 use crate::committer::wait;
