@@ -317,5 +317,8 @@ const fn name(reply: &Reply) -> &'static str {
         Reply::Manifests(_) => "Manifests",
         Reply::Released => "Released",
         Reply::Opened { .. } => "Opened",
+        Reply::Staged { .. } => "Staged",
+        Reply::Committed { .. } => "Committed",
+        Reply::Removed => "Removed",
     }
 }
