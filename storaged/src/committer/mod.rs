@@ -8,10 +8,12 @@
 //! A closure that fails leaves nothing; a batch that the journal refuses leaves nothing; a batch whose sync
 //! fails makes the store read-only ([`Latch`]), since nobody knows what of it is on disk.
 
+mod batch;
 mod latch;
 mod run;
 mod wait;
 mod work;
+mod writer;
 
 pub use latch::Latch;
 pub(crate) use wait::wait;

@@ -98,6 +98,80 @@ fn what_waits_while_a_transaction_runs_is_one_batch_with_it() {
     assert_eq!(rig.disk.operations() - before, 2, "one write and one sync for all four");
 }
 
+/// Puts a key, and another one beside it if it sees the one before; whether it saw that.
+fn put_over(
+    committer: &Arc<Committer>,
+    before: &'static [u8],
+    key: &'static [u8],
+    ran: &mpsc::Sender<bool>,
+) -> std::thread::JoinHandle<Result<(), TransactError<TxnError>>> {
+    let (committer, ran) = (Arc::clone(committer), ran.clone());
+    std::thread::spawn(move || {
+        wait(committer.transact(move |txn| {
+            let seen = txn.get(before)?.is_some();
+            txn.put(key, b"value".as_slice());
+            ran.send(seen).unwrap();
+            Ok(())
+        }))
+    })
+}
+
+/// One batch on its way to a disk that is held, and the next one run over it.
+fn two_on_their_way(
+    rig: &Rig,
+    spoil: impl FnOnce(&SimulatedDisk),
+) -> [Result<(), TransactError<TxnError>>; 2] {
+    rig.put(b"\x09a").unwrap();
+    let (ran, has_run) = mpsc::channel();
+    let held = rig.disk.hold();
+    spoil(&rig.disk);
+    let before = rig.disk.operations();
+    let first = put_over(&rig.committer, b"\x09a", b"\x09b", &ran);
+    assert!(has_run.recv().unwrap());
+    while rig.disk.operations() == before {
+        std::thread::yield_now();
+    }
+    let second = put_over(&rig.committer, b"\x09b", b"\x09c", &ran);
+    assert!(has_run.recv().unwrap(), "it runs while the first is on its way, and sees it");
+    assert!(!rig.has(b"\x09b") && !rig.has(b"\x09c"), "neither can be read");
+    assert!(!first.is_finished() && !second.is_finished(), "neither is answered");
+    drop(held);
+    [first, second].map(|thread| thread.join().unwrap())
+}
+
+#[test]
+fn the_next_batch_runs_while_one_is_being_synced_and_each_has_a_sync_of_its_own() {
+    let rig = start();
+    let mut before = 0;
+    let answers = two_on_their_way(&rig, |disk| before = disk.operations());
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert!(rig.has(b"\x09b") && rig.has(b"\x09c"));
+    assert_eq!(rig.disk.operations() - before, 4, "two writes and two syncs");
+}
+
+#[test]
+fn what_ran_over_a_refused_batch_is_refused_with_it() {
+    let rig = start();
+    let answers = two_on_their_way(&rig, |disk| disk.plan(disk.operations() + 1, Fault::NoSpace));
+    assert!(answers.iter().all(|answer| matches!(answer, Err(TransactError::Full))), "{answers:?}");
+    assert!(!rig.has(b"\x09b") && !rig.has(b"\x09c"));
+    rig.put(b"\x09d").unwrap();
+    assert!(rig.has(b"\x09d") && rig.latch.closed().is_none());
+}
+
+#[test]
+fn what_ran_over_a_batch_whose_sync_failed_is_not_written() {
+    let rig = start();
+    let mut before = 0;
+    let answers = two_on_their_way(&rig, |disk| {
+        before = disk.operations();
+        disk.plan(before + 2, Fault::Failure);
+    });
+    let read_only = |answer: &Result<(), _>| matches!(answer, Err(TransactError::ReadOnly(_)));
+    assert!(answers.iter().all(read_only), "{answers:?}");
+    assert_eq!(rig.disk.operations() - before, 2, "one write and one sync, and no more");
+}
+
 #[test]
 fn a_full_disk_refuses_one_batch_and_no_more() {
     let rig = start();

@@ -7,7 +7,7 @@
 use super::{Disk, SegmentFile};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock, RwLockWriteGuard};
 
 const SECTOR: usize = 512;
 
@@ -74,11 +74,13 @@ struct Power {
 pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
     power: Arc<Mutex<Power>>,
+    gate: Arc<RwLock<()>>,
 }
 
 struct SimulatedFile {
     segment: SharedSegment,
     power: Arc<Mutex<Power>>,
+    gate: Arc<RwLock<()>>,
 }
 
 enum Go {
@@ -135,6 +137,11 @@ impl SimulatedDisk {
         self.power.lock().unwrap().syncs.clone()
     }
 
+    /// Has writes and syncs of files, once they are counted, wait until this is dropped.
+    pub fn hold(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap()
+    }
+
     /// What is to happen to the operation with that number.
     pub fn plan(&self, at: u64, fault: Fault) {
         self.power.lock().unwrap().fault = Some((at, fault));
@@ -166,12 +173,12 @@ impl SimulatedDisk {
         let shared = |(name, file)| (name, Arc::new(Mutex::new(file)));
         let files = files.into_iter().map(shared).collect();
         let state = Arc::new(Mutex::new(State { files, ..State::default() }));
-        Self { state, power: Arc::clone(&other.power) }
+        Self { state, power: Arc::clone(&other.power), gate: Arc::default() }
     }
 
     fn file(&self, segment: &SharedSegment) -> Box<dyn SegmentFile> {
         let (segment, power) = (Arc::clone(segment), Arc::clone(&self.power));
-        Box::new(SimulatedFile { segment, power })
+        Box::new(SimulatedFile { segment, power, gate: Arc::clone(&self.gate) })
     }
 }
 
@@ -283,6 +290,7 @@ impl SimulatedFile {
         act: impl FnOnce(&mut Segment, Option<&io::Error>) -> T,
     ) -> io::Result<T> {
         let go = self.power.lock().unwrap().step(sync);
+        drop(self.gate.read().unwrap());
         let mut segment = self.segment.lock().unwrap();
         match go {
             Go::No(error) => Err(error),
