@@ -11,6 +11,7 @@ use redb::{
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +38,11 @@ where
     move |source| IndexError::Engine { doing, source: Box::new(source) }
 }
 
+/// redb panicked: what it found in its file cannot be there.
+#[derive(Debug, thiserror::Error)]
+#[error("redb panicked over its file")]
+struct Panicked;
+
 /// Whether redb found its own file damaged, at once or as the cause of something else.
 pub(super) fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
     let damaged = |storage: &StorageError| match storage {
@@ -49,6 +55,7 @@ pub(super) fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         let found = match error.downcast_ref::<DatabaseError>() {
+            None if error.is::<Panicked>() => true,
             Some(DatabaseError::Storage(storage)) => damaged(storage),
             Some(DatabaseError::RepairAborted | DatabaseError::UpgradeRequired(_)) => true,
             Some(_) => false,
@@ -77,11 +84,14 @@ impl RedbIndex {
     /// # Errors
     /// When redb can't open or repair it.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, IndexError> {
-        let database = Database::builder()
-            .set_cache_size(cache_bytes.min(CACHE_BYTES_MAX))
-            .create(path)
-            .map_err(engine("open its file"))?;
-        let (index, fresh) = Self::begin(database)?;
+        // redb reads the pages that its newest commit names, and panics where they are none. Nothing of ours is
+        // left half done by that: the file is given up, and the index made anew.
+        let opened = catch_unwind(|| {
+            let mut builder = Database::builder();
+            builder.set_cache_size(cache_bytes.min(CACHE_BYTES_MAX)).create(path)
+        });
+        let opened = opened.map_err(|_| engine("open its file")(Panicked))?;
+        let (index, fresh) = Self::begin(opened.map_err(engine("open its file"))?)?;
         if fresh {
             let folder = path.parent().unwrap_or(Path::new("."));
             let synced = File::open(folder).and_then(|folder| folder.sync_all());

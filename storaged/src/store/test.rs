@@ -426,6 +426,26 @@ fn an_index_that_is_lost_is_made_again_from_the_journal() {
     assert_eq!(read_all(store.open_blob(blob).unwrap()), [9; 10_000]);
 }
 
+#[test]
+fn an_index_whose_pages_are_gone_is_made_again_though_the_engine_panics_over_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for number in 0..2_000 {
+        put(&store, &format!("key-{number:05}"), b"small");
+    }
+    let before = store.status();
+    drop(store);
+    // The header says where the newest commit is, and there is nothing.
+    let index = std::fs::File::options().write(true).open(folder.path().join("index.redb"));
+    let index = index.unwrap();
+    let length = index.metadata().unwrap().len();
+    index.set_len(4096).unwrap();
+    index.set_len(length).unwrap();
+    let store = open(folder.path());
+    assert_eq!(store.status().objects, before.objects);
+    assert!(store.object(&path("key-01999")).unwrap().is_some());
+}
+
 /// The variable that tells the child of the next test where its store is.
 const CHILD_STORE: &str = "MOBULA_TEST_CHILD_STORE";
 

@@ -8,6 +8,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -108,7 +109,13 @@ impl Bench {
         let moments = choose(log, *begun, history, cuts, self.seed);
         for (number, moment) in moments.iter().enumerate() {
             let disk = self.file("cut.disk");
-            let file = File::create(&disk)?;
+            // A new file, not the old one emptied: another process's mount namespace may keep the last cut's file
+            // system mounted for a while, and that would write into this one.
+            match std::fs::remove_file(&disk) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                Ok(()) | Err(_) => {}
+            }
+            let file = File::create_new(&disk)?;
             file.set_len(base.bytes)?;
             let seed = self.seed.wrapping_mul(1000) + number as u64;
             rebuild(base, log, moment, seed, (&file, 0))?;
