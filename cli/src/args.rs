@@ -7,14 +7,14 @@ use std::path::PathBuf;
 /// What `--help` says behind the options.
 const MORE: &str = "\
 Exit status: 0 all done, 1 failed, 2 wrong usage or configuration, 3 not found, 4 denied,
-5 cannot be reached. Results go to standard output; notes, bars and errors to standard error.
+5 cannot be reached; of `zone exec` and `zone login`: the command's own, or 125. Results go to standard output; notes, bars and errors to standard error.
 With --json, results are JSON (one document, or one a line where there may be many) and an error
 is one line {\"error\":{\"message\",\"code\",\"exit\"}} on standard error.
 
 Settings come from flags, else the environment, else ~/.config/mobula.toml (keys: s3, manta, admin,
 account, access_key, secret_key, token), else defaults.";
 
-/// Objects, jobs and nodes of a Mobula appliance.
+/// Objects, jobs, zones and nodes of a Mobula appliance.
 #[derive(Debug, Parser)]
 #[command(name = "mobula", version, after_help = MORE, max_term_width = 100)]
 pub struct Arguments {
@@ -61,6 +61,18 @@ pub enum Command {
         /// What to do with jobs.
         #[command(subcommand)]
         command: Job,
+    },
+    /// Machines of your own on a node (needs the admin token)
+    Zone {
+        /// What to do with zones.
+        #[command(subcommand)]
+        command: crate::zone::args::Zone,
+    },
+    /// What the roots of zones are made from (needs the admin token)
+    Image {
+        /// What to do with images.
+        #[command(subcommand)]
+        command: crate::zone::args::Image,
     },
     /// Look after a node (needs the admin token)
     Node {

@@ -127,6 +127,9 @@ pub enum Failure {
     /// The node answers, and the daemon that was asked for does not.
     #[error("{0}")]
     Away(String),
+    /// A zone is not where it was sent, or an image not what it was to be.
+    #[error("{0}")]
+    Zone(String),
     /// A job ended with errors, already shown.
     #[error("job {job} ended with {}: `mobula job errors {job}` shows all", many(*errors, "error"))]
     Job {
@@ -178,6 +181,7 @@ impl Failure {
             | Self::Damaged { .. }
             | Self::File { .. }
             | Self::Stdout(_)
+            | Self::Zone(_)
             | Self::Job { .. }
             | Self::Cancelled { .. } => Exit::Failed,
         }

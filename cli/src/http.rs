@@ -204,6 +204,23 @@ impl Http {
         }
     }
 
+    /// Sends a request whose answer goes on for as long as it likes, with silences in it.
+    pub fn follow(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let url = format!("{}{}", call.endpoint, call.target);
+        let mut request = http::Request::builder().method(call.method).uri(&url);
+        for (name, value) in call.headers(&url, Payload::Signed(&[]))? {
+            request = request.header(name, value);
+        }
+        let unfit = |error: http::Error| Failure::Usage(format!("{}: {error}", call.what));
+        let request = self.agent.configure_request(request.body(()).map_err(unfit)?);
+        let request = request.timeout_per_read(None).build();
+        match self.agent.run(request) {
+            Ok(answer) if answer.status().is_success() => Ok(answer),
+            Ok(answer) => Err(refusal(call, answer)),
+            Err(error) => Err(network(call, error)),
+        }
+    }
+
     /// Sends a request whose answer is short, and reads it whole.
     pub fn fetch(&self, call: &Call<'_>, body: Body<'_>) -> Result<Vec<u8>, Failure> {
         let mut answer = self.send(call, body)?;

@@ -1,15 +1,17 @@
-//! mobula: objects, jobs and nodes of a Mobula appliance from a shell.
+//! mobula: objects, jobs, zones and nodes of a Mobula appliance from a shell.
 //!
-//! Speaks S3 for objects, Manta's job calls for jobs, and the admin API for nodes. Owns no state but
+//! Speaks S3 for objects, Manta's job calls for jobs, and the admin API for zones and nodes. Owns no state but
 //! the files a user asks it to write; never keeps an object in memory whole; never asks a question, so
 //! that scripts can use it as people do.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod args;
 mod config;
 mod endpoint;
 mod failure;
 mod http;
+mod image;
 mod job;
 mod manta;
 mod name;
@@ -20,6 +22,7 @@ mod resolve;
 mod s3;
 mod sign;
 mod transfer;
+mod zone;
 
 use args::{Arguments, Command};
 use clap::{CommandFactory, FromArgMatches};
@@ -39,13 +42,18 @@ pub fn run() -> ExitCode {
         Err(error) => return explain(&error),
     };
     let json = arguments.json;
+    let runs_in_a_zone = matches!(
+        arguments.command,
+        Command::Zone { command: zone::args::Zone::Exec(_) | zone::args::Zone::Login { .. } }
+    );
     match execute(arguments, &matches) {
-        Ok(()) => Exit::Ok.into(),
+        Ok(status) => ExitCode::from(status),
         // Whoever read our output has seen enough; that is not a failure of ours.
         Err(failure) if failure.is_broken_pipe() => Exit::Ok.into(),
         Err(failure) => {
             output::report(&failure, json);
-            failure.exit().into()
+            // Every other status may be the command's own.
+            if runs_in_a_zone { zone::NOT_RUN.into() } else { failure.exit().into() }
         }
     }
 }
@@ -59,10 +67,12 @@ fn explain(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn execute(arguments: Arguments, matches: &clap::ArgMatches) -> Result<(), Failure> {
+/// Does what was asked, and gives the exit status: another than 0 is that of a command in a zone.
+fn execute(arguments: Arguments, matches: &clap::ArgMatches) -> Result<u8, Failure> {
     let screen = output::Screen::new(arguments.json, arguments.quiet);
     if let Command::Completion { shell } = arguments.command {
-        return output::completion(shell, &mut Arguments::command());
+        output::completion(shell, &mut Arguments::command())?;
+        return Ok(0);
     }
     let variable = |name: &str| std::env::var_os(name).map(OsString::into_string);
     let settings = config::load(arguments.layer, arguments.config.as_deref(), &variable)?;
@@ -79,7 +89,10 @@ fn execute(arguments: Arguments, matches: &clap::ArgMatches) -> Result<(), Failu
             objects::remove_bucket(&s3::S3::new(&http, &settings)?, &screen, &bucket)
         }
         Command::Job { command } => job::run(&http, &settings, &screen, command, matches),
+        Command::Zone { command } => return zone::run(&http, &settings, &screen, &command),
+        Command::Image { command } => image::run(&http, &settings, &screen, &command),
         Command::Node { command } => node::run(&http, &settings, &screen, &command),
         Command::Completion { .. } => Ok(()),
-    }
+    }?;
+    Ok(0)
 }

@@ -1,25 +1,18 @@
 //! `mobula node …`: how a node is, what it wrote, and the two ways to end it.
 
+use crate::admin::Admin;
 use crate::args::Node as Command;
 use crate::config::Settings;
-use crate::endpoint::Endpoint;
 use crate::failure::Failure;
-use crate::http::{Body, Call, Dialect, Http, Repeat, Who};
+use crate::http::Http;
 use crate::name::encode_value;
-use crate::output::{Screen, plain, size, span};
+use crate::output::{Screen, moment, plain, size, span};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::time::Duration;
 use wire::admin::{Accepted, LINES_MAX, Line, Logs, Node, path};
 use wire::node::{NodePhase, ServiceState};
 use wire::task::StoreStatus;
-
-/// A node's admin API.
-struct Admin<'a> {
-    http: &'a Http,
-    endpoint: &'a Endpoint,
-    token: &'a str,
-}
 
 /// Does what a `node` command asks.
 pub fn run(
@@ -28,36 +21,12 @@ pub fn run(
     screen: &Screen,
     command: &Command,
 ) -> Result<(), Failure> {
-    let admin = Admin { http, endpoint: &settings.admin, token: settings.token()? };
+    let admin = Admin::new(http, settings)?;
     match command {
         Command::Status => status(&admin, screen),
         Command::Logs { service, lines } => logs(&admin, screen, service.as_deref(), *lines),
         Command::Poweroff => order(&admin, screen, path::POWEROFF, "power off"),
         Command::Reboot => order(&admin, screen, path::REBOOT, "reboot"),
-    }
-}
-
-impl Admin<'_> {
-    fn ask<T: DeserializeOwned>(
-        &self,
-        what: &str,
-        method: &'static str,
-        target: String,
-    ) -> Result<T, Failure> {
-        let call = Call {
-            what: what.to_owned(),
-            method,
-            endpoint: self.endpoint,
-            target,
-            headers: Vec::new(),
-            who: Who::Token(self.token),
-            // A busy daemon is reported at once: whoever asks how a node is wants to know just that.
-            repeat: Repeat::Never,
-            dialect: Dialect::Json,
-        };
-        let answer = self.http.fetch(&call, Body::Empty)?;
-        serde_json::from_slice(&answer)
-            .map_err(|error| Failure::Nonsense { what: call.what.clone(), why: error.to_string() })
     }
 }
 
@@ -210,23 +179,6 @@ fn state(state: ServiceState) -> &'static str {
     }
 }
 
-/// A moment in UTC: `2026-11-22 08:00:00Z`.
-fn moment(unix_ms: u64) -> String {
-    let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
-    match time::OffsetDateTime::from_unix_timestamp(seconds) {
-        Ok(t) => format!(
-            "{}-{:02}-{:02} {:02}:{:02}:{:02}Z",
-            t.year(),
-            u8::from(t.month()),
-            t.day(),
-            t.hour(),
-            t.minute(),
-            t.second()
-        ),
-        Err(_) => format!("{unix_ms} ms since 1970"),
-    }
-}
-
 fn logs(
     admin: &Admin<'_>,
     screen: &Screen,
@@ -267,11 +219,6 @@ fn order(admin: &Admin<'_>, screen: &Screen, target: &str, what: &str) -> Result
 #[cfg(test)]
 mod test {
     use super::*;
-
-    #[test]
-    fn a_moment_is_told_in_utc() {
-        assert_eq!(moment(1_795_336_352_999), "2026-11-22 08:32:32Z");
-    }
 
     #[test]
     fn a_daemon_that_is_away_is_a_line_and_not_the_end() {

@@ -137,10 +137,53 @@ pub fn span(span: Duration) -> String {
     }
 }
 
-/// Text from outside, made fit for a terminal: control characters would let it rewrite the screen.
+/// A moment in UTC: `2026-11-22 08:00:00Z`.
+pub fn moment(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    match time::OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(t) => format!(
+            "{}-{:02}-{:02} {:02}:{:02}:{:02}Z",
+            t.year(),
+            u8::from(t.month()),
+            t.day(),
+            t.hour(),
+            t.minute(),
+            t.second()
+        ),
+        Err(_) => format!("{unix_ms} ms since 1970"),
+    }
+}
+
+/// Text from outside, made fit for a terminal: control characters would let it rewrite the screen, and
+/// those that turn the direction of writing (UAX #9) would let it lie about what stands where.
 pub fn plain(text: &str) -> String {
-    let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let odd = |c: char| (c.is_control() && c != '\n' && c != '\t') || turns(c);
     text.chars().map(|c| if odd(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Rows in columns as wide as their widest word, two spaces between; columns of numbers stand to the right.
+pub fn table(head: &[&str], to_the_right: &[usize], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|word| word.chars().count()).collect();
+    for row in rows {
+        for (width, word) in widths.iter_mut().zip(row) {
+            *width = word.chars().count().max(*width);
+        }
+    }
+    let head: Vec<String> = head.iter().map(|&word| word.to_owned()).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (at, (word, &width)) in row.iter().zip(&widths).enumerate() {
+            match to_the_right.contains(&at) {
+                true => line.push_str(&format!("{word:>width$}  ")),
+                false => line.push_str(&format!("{word:<width$}  ")),
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -156,5 +199,17 @@ mod test {
     #[test]
     fn text_from_outside_cannot_move_the_cursor() {
         assert_eq!(plain("a\x1b[2Jb\tc\n\r"), "a\u{fffd}[2Jb\tc\n\u{fffd}");
+        assert_eq!(plain("a\u{9b}2J\u{202e}b"), "a\u{fffd}2J\u{fffd}b");
+    }
+
+    #[test]
+    fn a_moment_is_told_in_utc() {
+        assert_eq!(moment(1_795_336_352_999), "2026-11-22 08:32:32Z");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_word() {
+        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "22".to_owned()]];
+        assert_eq!(table(&["NAME", "N"], &[1], &rows), "NAME   N\na      1\nlong  22\n");
     }
 }

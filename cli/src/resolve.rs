@@ -4,8 +4,9 @@
 //! which may be of another version. So numbers and `localhost` are read here, and every other name is
 //! put to `getent`, which is the host's own and knows its hosts file, DNS and whatever else it uses.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 use ureq::config::Config;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
@@ -28,16 +29,31 @@ impl Resolver for Names {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
         let port = uri.port_u16().unwrap_or(PORT_DEFAULT);
-        let found = match literal(host) {
-            Some(found) => found,
-            None => ask(host)?,
-        };
+        let found = find(host)?;
         let mut addresses = self.empty();
         for ip in found.into_iter().take(ADDRESSES_MAX) {
             addresses.push(SocketAddr::new(ip, port));
         }
         if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
     }
+}
+
+/// The addresses of a host.
+fn find(host: &str) -> Result<Vec<IpAddr>, ureq::Error> {
+    literal(host).map_or_else(|| ask(host), Ok)
+}
+
+/// A connection to `HOST[:PORT]`, by the first of its addresses that answers.
+pub fn connect(authority: &http::uri::Authority, most: Duration) -> Result<TcpStream, ureq::Error> {
+    let port = authority.port_u16().unwrap_or(PORT_DEFAULT);
+    let mut last = ureq::Error::HostNotFound;
+    for ip in find(authority.host())?.into_iter().take(ADDRESSES_MAX) {
+        match TcpStream::connect_timeout(&SocketAddr::new(ip, port), most) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = ureq::Error::Io(error),
+        }
+    }
+    Err(last)
 }
 
 /// The addresses of a host that needs no asking.

@@ -154,9 +154,9 @@ fn a_log_is_followed_from_its_last_lines_over_a_change_of_files() {
     let mut lines = follow(&console, &format!("{WEB}/logs?lines=2&follow"));
     assert_eq!(lines.next().unwrap(), json!({ "text": "two" }));
     assert_eq!(lines.next().unwrap(), json!({ "text": "thr", "cut": true }));
-    write!(first, "ee\n").unwrap();
+    writeln!(first, "ee").unwrap();
     let mut second: File = tempfile::tempfile().unwrap();
-    write!(second, "four\n").unwrap();
+    writeln!(second, "four").unwrap();
     zoned.state().log.push(second);
     assert_eq!(lines.next().unwrap(), json!({ "text": "ee" }));
     assert_eq!(lines.next().unwrap(), json!({ "text": "four" }));

@@ -75,6 +75,13 @@ impl TryFrom<String> for ZoneName {
     }
 }
 
+impl std::str::FromStr for ZoneName {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.to_owned().try_into()
+    }
+}
+
 /// A standing zone as it was asked for: its desired state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,5 +1,8 @@
 //! An appliance that is not there: S3, job calls and admin API from memory, with the faults that a real
 //! one has on a bad day.
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+pub mod zones;
 
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
@@ -44,6 +47,8 @@ pub struct State {
     pub looks: u32,
     /// The job's errors.
     pub errors: Vec<Value>,
+    /// Standing zones.
+    pub zones: zones::Zones,
 }
 
 /// A fake that listens; it serves until the process ends.
@@ -53,7 +58,8 @@ pub struct Fake {
     state: Arc<Mutex<State>>,
 }
 
-struct Request {
+/// A request, taken apart.
+pub struct Request {
     method: String,
     path: String,
     query: HashMap<String, String>,
@@ -61,7 +67,8 @@ struct Request {
     body: Vec<u8>,
 }
 
-struct Response {
+/// An answer to it.
+pub struct Response {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
@@ -106,6 +113,11 @@ impl Fake {
 fn serve(stream: &TcpStream, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while let Some(request) = read(&mut reader, stream) {
+        if zones::is_session(&request) {
+            return zones::session(stream, &request, |text| {
+                state.lock().unwrap().zones.sessions.push(text);
+            });
+        }
         let response = answer(&mut state.lock().unwrap(), &request);
         let mut text = format!("HTTP/1.1 {} Fake\r\n", response.status);
         for (name, value) in &response.headers {
@@ -145,7 +157,7 @@ fn read(reader: &mut BufReader<TcpStream>, mut stream: &TcpStream) -> Option<Req
     if headers.contains_key("expect") {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
-    let has_body = matches!(method.as_str(), "PUT" | "POST");
+    let has_body = matches!(method.as_str(), "PATCH" | "PUT" | "POST");
     assert_eq!(headers.contains_key("content-length"), has_body, "{method} {target}");
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
@@ -183,7 +195,7 @@ fn answer(state: &mut State, request: &Request) -> Response {
     let authorization = request.headers.get("authorization").map_or("", String::as_str);
     if request.path.starts_with("/v1/") {
         return match authorization == format!("Bearer {TOKEN}") {
-            true => admin(request),
+            true => zones::answer(&mut state.zones, request).unwrap_or_else(|| admin(request)),
             false => json_error(401, "TokenInvalid"),
         };
     }
