@@ -119,6 +119,7 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let wire = handed.remove("wire").map(Wire::Handed);
     let wire = wire.or_else(|| args.wire.clone().map(Wire::Path));
     let prefetcher = Prefetcher::new(args.prefetcher.clone());
+    let left = prefetcher.left();
     let usage = wire.as_ref().and_then(|_| usage(args, &store));
     let keep = usage.as_ref().and_then(Hourly::usage);
     let wire =
@@ -155,7 +156,13 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let lines = access_log.as_ref().and_then(Hourly::lines);
     let setting = Setting { threads: threads(args), lines, ..Setting::default() };
     let front = Front::start_with(ports, setting)?;
-    let numbers = numbers(args, &front, &store, access_log.as_ref(), &events)?;
+    let left = Extra {
+        name: "mobula_prefetch_left_bytes_total",
+        help: "Bytes of objects that were left to their readers: larger than their share of the cache.",
+        value: left,
+    };
+    let extras = told(events.totals()).into_iter().chain([left]).collect();
+    let numbers = numbers(args, &front, &store, access_log.as_ref(), extras)?;
     tell("READY=1");
     wait_for_end(&signals, watch, || reread(args, &store, &accounts))?;
     log::info!("ending: requests in progress have {} s", DRAIN_TIME_MAX.as_secs());
@@ -223,7 +230,7 @@ fn numbers(
     front: &Front,
     store: &Store,
     access_log: Option<&Hourly>,
-    events: &Events,
+    extras: Vec<Extra>,
 ) -> Result<Option<Front>, DaemonError> {
     let Some(address) = args.metrics else { return Ok(None) };
     let listener = listener(None, address, "metrics")?;
@@ -232,7 +239,7 @@ fn numbers(
         help: "Lines of the access log that were lost for want of time or room.",
         value: log.dropped(),
     });
-    let extras = lines.chain(told(events.totals()));
+    let extras = lines.chain(extras);
     let service = crate::metrics::service(front.counts(), store.clone(), extras.collect());
     Ok(Some(Front::start(
         vec![Port { listener, service, kinds: Kinds::one("metrics"), tls: None }],

@@ -15,3 +15,4 @@ pub mod manta;
 pub mod recorded;
 pub mod s3;
 pub mod sigv4;
+pub mod usage;

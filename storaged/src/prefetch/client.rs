@@ -1,11 +1,13 @@
 //! How storaged asks the prefetcher. It must not depend on it: when the prefetcher is away or slow,
 //! work goes on without it, and a line in the log says so, once until it is back.
 
+use super::share::Shares;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use sys::seqpacket::{RecvError, SendError, Socket, SocketError};
 use thiserror::Error;
 use wire::frame::{Frame, FrameError, Kind, Refusal, encode};
@@ -44,6 +46,10 @@ pub struct Prefetcher {
     idle: Mutex<Vec<Socket>>,
     /// How often each object is held.
     held: Mutex<BTreeMap<u64, u64>>,
+    shares: Mutex<Shares>,
+    /// Bytes that were left to their readers.
+    left: Arc<AtomicU64>,
+    born: Instant,
     last_id: AtomicU64,
     away: AtomicBool,
 }
@@ -52,10 +58,14 @@ impl Prefetcher {
     /// The one that listens at `path`; none at all without a path.
     #[must_use]
     pub fn new(path: Option<PathBuf>) -> Self {
+        let memory = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
         Self {
             path,
             idle: Mutex::default(),
             held: Mutex::default(),
+            shares: Mutex::new(Shares::of(memory)),
+            left: Arc::default(),
+            born: Instant::now(),
             last_id: AtomicU64::new(0),
             away: AtomicBool::new(false),
         }
@@ -66,15 +76,32 @@ impl Prefetcher {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has an object read ahead and kept mapped until a [`Self::release`] for each `hold`. Blocks until
-    /// it is read, or for [`ANSWER_MS_MAX`].
-    pub fn hold(&self, id: u64, length: u64, file: BorrowedFd<'_>) {
+    /// Bytes of objects that were not read ahead: more than their account's share, or too large.
+    #[must_use]
+    pub fn left(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.left)
+    }
+
+    /// Has an object read ahead for this account, as far as its share goes, and kept mapped until a
+    /// [`Self::release`] for each `hold` that says so. Blocks until it is read, or for [`ANSWER_MS_MAX`].
+    #[must_use]
+    pub fn hold(&self, account: u32, id: u64, length: u64, file: BorrowedFd<'_>) -> bool {
         if self.path.is_none() || length == 0 {
-            return;
+            return false;
+        }
+        let now_us = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
+        // Whole at every moment: a map of numbers.
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead = shares.take(account, length, now_us);
+        drop(shares);
+        self.left.fetch_add(length - ahead.min(length), Ordering::Relaxed);
+        if ahead == 0 {
+            return false;
         }
         *self.held().entry(id).or_default() += 1;
-        let answer = self.ask(&Request::Prefetch { id, length }, Some(file));
+        let answer = self.ask(&Request::Prefetch { id, length: ahead }, Some(file));
         self.note(answer.map(|_| ()), id);
+        true
     }
 
     /// Gives up one hold; with the last one the object is let go of.
@@ -185,8 +212,8 @@ mod test {
         let prefetcher = Prefetcher::new(Some(path));
         let file = tempfile::tempfile().unwrap();
         file.set_len(10_000).unwrap();
-        prefetcher.hold(7, 10_000, file.as_fd());
-        prefetcher.hold(7, 10_000, file.as_fd());
+        assert!(prefetcher.hold(1, 7, 10_000, file.as_fd()));
+        assert!(prefetcher.hold(1, 7, 10_000, file.as_fd()));
         assert_eq!(prefetcher.status().unwrap(), Status { objects: 1, bytes: 10_000, evicted: 0 });
         prefetcher.release(7);
         assert_eq!(prefetcher.status().unwrap().objects, 1);
@@ -195,11 +222,31 @@ mod test {
     }
 
     #[test]
+    fn a_scan_beyond_its_share_is_left_to_its_reader_and_held_by_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p.sock");
+        let listener = Listener::bind(&path, 0o600).unwrap();
+        std::thread::spawn(move || server::serve(&listener));
+        let mut prefetcher = Prefetcher::new(Some(path));
+        // The least there is: a share of 8 MiB.
+        prefetcher.shares = Mutex::new(Shares::of(0));
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8 << 20).unwrap();
+        assert!(prefetcher.hold(1, 7, 8 << 20, file.as_fd()));
+        assert!(!prefetcher.hold(1, 8, 6 << 20, file.as_fd()));
+        assert!(prefetcher.hold(2, 9, 6 << 20, file.as_fd()));
+        assert_eq!(prefetcher.left().load(Ordering::Relaxed), 6 << 20);
+        assert_eq!(prefetcher.status().unwrap().bytes, 14 << 20);
+        [7, 9].iter().for_each(|id| prefetcher.release(*id));
+        assert_eq!(prefetcher.status().unwrap().objects, 0);
+    }
+
+    #[test]
     fn without_a_prefetcher_work_goes_on() {
         let directory = tempfile::tempdir().unwrap();
         let prefetcher = Prefetcher::new(Some(directory.path().join("nobody.sock")));
         let file = tempfile::tempfile().unwrap();
-        prefetcher.hold(7, 10_000, file.as_fd());
+        assert!(prefetcher.hold(1, 7, 10_000, file.as_fd()));
         prefetcher.release(7);
         assert!(prefetcher.away.load(Ordering::Relaxed));
         assert!(prefetcher.held().is_empty());

@@ -6,11 +6,12 @@
 //! ```
 //! A page is charged to whoever touches it first. So that a zone does not pay for an object that its
 //! neighbours read too, and can't be made to thrash by its own memory limit, the prefetcher touches it
-//! before. It never looks at a byte. Without it everything works, and pages are charged where they fall.
+//! before; [`share`] says how much of it, and for whom no more. It never looks at a byte. Without it everything works, and pages are charged where they fall.
 
 mod cache;
 pub mod client;
 pub mod log;
 pub mod server;
+mod share;
 
 pub use client::Prefetcher;

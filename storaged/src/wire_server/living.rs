@@ -17,6 +17,8 @@ pub struct Attempt {
     pub stderr: Staging,
     /// The input and the assets, kept as long as a zone may look for them.
     pub views: Vec<ViewFile>,
+    /// Who pays for it.
+    pub account: u32,
     /// Blobs that the prefetcher keeps mapped for it.
     pub held: BTreeSet<u64>,
     /// What storaged found wrong while it ran: that counts, however it ends.

@@ -242,8 +242,9 @@ impl Office {
         };
         let records = claim.stdin.iter().chain(&claim.assets);
         let views: Vec<ViewFile> = stdin.into_iter().chain(assets).collect();
-        let held = self.hold(records.zip(&views));
-        let attempt = Attempt { stdout, stderr, views, held, fault: None };
+        let account = claim.task.account;
+        let held = self.hold(account, records.zip(&views));
+        let attempt = Attempt { stdout, stderr, views, account, held, fault: None };
         if let Err(attempt) = self.living.add(connection, id, attempt) {
             self.cut_off(&BTreeMap::from([(id, *attempt)]));
             return refusal("Gone", "the connection that claimed the task is gone".to_owned());
@@ -254,14 +255,16 @@ impl Office {
     /// Has objects read ahead; those in files, which others may read too.
     fn hold<'a>(
         &self,
+        account: u32,
         objects: impl Iterator<Item = (&'a ObjectRecord, &'a ViewFile)>,
     ) -> BTreeSet<u64> {
         let mut held = BTreeSet::new();
         for (record, file) in objects {
             if let ContentRef::Blob(blob) = record.content
-                && held.insert(blob.0)
+                && !held.contains(&blob.0)
+                && self.prefetcher.hold(account, blob.0, record.size, file.as_fd())
             {
-                self.prefetcher.hold(blob.0, record.size, file.as_fd());
+                held.insert(blob.0);
             }
         }
         held
@@ -289,9 +292,9 @@ impl Office {
     }
 
     fn next_inputs(&self, id: AttemptId, from: u64) -> Answer {
-        if self.living.with(id, |_| ()).is_none() {
+        let Some(account) = self.living.with(id, |attempt| attempt.account) else {
             return JobsError::NoSuchAttempt(id.0).into();
-        }
+        };
         let mut page = match self.jobs.next_inputs(id, from) {
             Ok(Ok(page)) => page,
             Ok(Err(failure)) => return self.fault(id, failure),
@@ -317,7 +320,8 @@ impl Office {
                 }
             }
         }
-        let held = self.hold(page.inputs.iter().map(|(_, record)| record).zip(&views));
+        let records = page.inputs.iter().map(|(_, record)| record);
+        let held = self.hold(account, records.zip(&views));
         // Counted once an attempt: what it held before is held once more than is noted.
         let again = self.living.with(id, |attempt| {
             let again: BTreeSet<u64> = attempt.held.intersection(&held).copied().collect();
@@ -340,7 +344,7 @@ impl Office {
         let Some(attempt) = self.living.take(id) else {
             return Reply::Settled(Settled::Discarded).into();
         };
-        let Attempt { stdout, stderr, views, held, fault } = attempt;
+        let Attempt { stdout, stderr, views, account: _, held, fault } = attempt;
         let settled = self.settle(id, ending, (stdout, stderr), fault);
         self.release(&held);
         drop(views);
