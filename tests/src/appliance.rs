@@ -150,9 +150,12 @@ impl Shape {
 #[must_use]
 pub fn config(durability: &str) -> String {
     let Keys { access, secret } = keys();
+    let auditor = auditor_keys();
     format!(
         "hostname = \"stories\"\n[store]\ndurability = \"{durability}\"\n[admin]\ntoken = \"{TOKEN}\"\n\
-         [[account]]\nname = \"{LOGIN}\"\naccess_key = \"{access}\"\nsecret_key = \"{secret}\"\n"
+         [[account]]\nname = \"{LOGIN}\"\naccess_key = \"{access}\"\nsecret_key = \"{secret}\"\n\
+         [[account]]\nname = \"{AUDITOR}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n",
+        auditor.access, auditor.secret
     )
 }
 
@@ -162,6 +165,18 @@ pub fn keys() -> Keys {
     Keys {
         access: "AKSTORIESSTORIES0001".into(),
         secret: "stories0stories0stories0stories0stories0".into(),
+    }
+}
+
+/// The account that the records of usage belong to.
+pub const AUDITOR: &str = "mobula";
+
+/// Its keys in the stories' configuration.
+#[must_use]
+pub fn auditor_keys() -> Keys {
+    Keys {
+        access: "AKAUDITORAUDITOR0001".into(),
+        secret: "auditor0auditor0auditor0auditor0auditor0".into(),
     }
 }
 

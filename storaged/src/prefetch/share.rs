@@ -14,7 +14,7 @@ const CACHE_PART: u64 = 4;
 /// The part of the cache that one object may have.
 const OBJECT_PART: u64 = 8;
 /// The part of the cache that one account may have filled at once.
-const ACCOUNT_PART: u64 = 4;
+const ACCOUNT_PART: u64 = 2;
 /// How long it takes an account that has used up its share to have it whole again, in microseconds.
 const REFILL_US: u64 = 30_000_000;
 /// Of an object that is too large, so much is read ahead: its reader starts at once.
@@ -92,10 +92,10 @@ mod test {
     fn a_scan_larger_than_its_share_pays_itself_and_nobody_else_notices() {
         let mut shares = Shares::of(4 * GIB);
         let ahead: u64 = (0..100).map(|_| shares.take(1, 64 * MIB, 0)).sum();
-        assert_eq!(ahead, 256 * MIB);
+        assert_eq!(ahead, 512 * MIB);
         assert_eq!(shares.take(2, 64 * MIB, 0), 64 * MIB);
         // A quarter of its share is back after a quarter of the time.
-        assert_eq!(shares.take(1, 64 * MIB, REFILL_US / 4), 64 * MIB);
+        assert_eq!(shares.take(1, 128 * MIB, REFILL_US / 4), 128 * MIB);
         assert_eq!(shares.take(1, 64 * MIB, REFILL_US / 4), 0);
     }
 

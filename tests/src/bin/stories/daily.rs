@@ -1,7 +1,7 @@
 //! An appliance's ordinary life, and much of its bad luck, on one data disk: two boots.
 
 use crate::teller::Teller;
-use crate::{bad_tasks, clients, faults, garbage, jobs, objects, zerocopy};
+use crate::{bad_tasks, carve, clients, faults, garbage, jobs, objects, zerocopy};
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const KEPT: &str = "kept";
 /// A story told to a running appliance.
 type Story = fn(&Appliance) -> Result<()>;
 
-const STORIES: [(&str, Story); 25] = [
+const STORIES: [(&str, Story); 28] = [
     ("objects are put, listed, read and deleted", objects::put_list_get),
     ("ranges and conditions give parts, or nothing", objects::ranges_and_conditions),
     ("every way of signing is understood, and a wrong one refused", objects::signing),
@@ -36,6 +36,9 @@ const STORIES: [(&str, Story); 25] = [
     ("a command that is not there, and one that fails", bad_tasks::failing_commands),
     ("a task that eats memory dies alone", bad_tasks::memory_hog),
     ("a fork bomb stays in its zone", bad_tasks::fork_bomb),
+    ("the carve is in force in the kernel, for a zone and its account", carve::limits),
+    ("a scan that is no good for the carve of others pays for itself", carve::scan),
+    ("what zones used within their carve is a job's report", carve::usage),
     ("garbage on every socket changes nothing", garbage::everywhere),
     ("storaged is killed", |a| faults::kill(a, "storaged")),
     ("zoned is killed", |a| faults::kill(a, "zoned")),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_tasks;
+mod carve;
 mod clients;
 mod daily;
 mod faults;
