@@ -117,6 +117,9 @@ impl Problem {
         let status = match refusal.code.as_str() {
             code if code.starts_with("NoSuch") => StatusCode::NOT_FOUND,
             code if code.starts_with("Invalid") => StatusCode::BAD_REQUEST,
+            "Internal" => StatusCode::INTERNAL_SERVER_ERROR,
+            "NotImplemented" | "NotOffered" => StatusCode::NOT_IMPLEMENTED,
+            "Unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::CONFLICT,
         };
         Self { status, code: refusal.code, message: refusal.message, allow: None }

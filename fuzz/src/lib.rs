@@ -7,6 +7,7 @@
 
 mod documents;
 mod protocol;
+mod zones;
 
 /// A target: its name and what it does with bytes.
 pub struct Target {
@@ -25,6 +26,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "form", run: documents::form },
     Target { name: "form-policy", run: documents::form_policy },
     Target { name: "documents", run: documents::documents },
+    Target { name: "session", run: zones::session },
+    Target { name: "zone-documents", run: zones::documents },
 ];
 
 #[cfg(test)]
