@@ -14,6 +14,7 @@ use crate::network::Networks;
 use crate::running::Entry;
 use crate::scheduler::{Grant, Limits, Scheduler};
 use crate::slot::{Pool, Slot};
+use crate::standing::{self, Asker, RecordError, Standing};
 use crate::status::{Clients, PeerId};
 use crate::warm::{Idle, Warm};
 use crate::zone::Launcher;
@@ -21,7 +22,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use sys::seqpacket::{Listener, SocketError};
 use sys::{activation, landlock, quota};
 use thiserror::Error;
+use wire::standing::ZoneSpec;
 use wire::task::AttemptId;
 use wire::zone::Counts;
 
@@ -47,8 +49,8 @@ const ACCOUNT_SHARE: (u64, u64) = (3, 4);
 const SLOTS_PER_ZONE: u32 = 2;
 /// How often what has no descriptor of its own is looked at: deadlines, cgroups that are still busy.
 const TICK_MS: u64 = 250;
-/// How long zones get to be gone when zoned ends.
-const STOP_MS_MAX: u64 = 3_000;
+/// How long zones get to be gone when zoned ends: the time that commands of standing zones have, and some.
+const STOP_MS_MAX: u64 = 8_000;
 const KIB_PER_MIB: u64 = 1024;
 
 /// Why zoned does not run.
@@ -72,6 +74,9 @@ pub enum DaemonError {
     /// The images.
     #[error("cannot use the images")]
     Images(#[from] ImageError),
+    /// The records of standing zones.
+    #[error("cannot use the records of zones")]
+    Records(#[from] RecordError),
     /// A call failed.
     #[error("cannot {act}")]
     Call {
@@ -98,6 +103,8 @@ pub(crate) enum Asked {
     Inputs { attempt: AttemptId },
     /// To keep lines of usage.
     Meter,
+    /// The account of a standing zone that is to be.
+    Account { asker: Asker, spec: Box<ZoneSpec> },
     /// To settle an attempt; its slot, unless its zone has been kept.
     Ended { attempt: AttemptId, slot: Option<Slot> },
 }
@@ -143,6 +150,7 @@ pub struct Daemon {
     pub(crate) degraded: Vec<String>,
     pub(crate) clients: Clients,
     pub(crate) events: Events,
+    pub(crate) standing: Standing,
     signals: SignalFd,
     born: Instant,
 }
@@ -157,6 +165,8 @@ enum Source {
     Control(AttemptId),
     Process(AttemptId),
     Instance(AttemptId),
+    StandingControl(u32),
+    StandingProcess(u32),
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -182,7 +192,10 @@ impl Daemon {
         call("block signals", ends.thread_block())?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = call("watch signals", SignalFd::with_flags(&ends, flags))?;
-        let mut cgroups = Tree::open(&args.cgroup, &BTreeSet::new())?;
+        call(&format!("make {}", args.run.display()), fs::create_dir_all(&args.run))?;
+        let handed = activation::listeners()?;
+        let (opening, handed) = standing::open(&args.data, &args.run, handed)?;
+        let mut cgroups = Tree::open(&args.cgroup, &opening.cgroups())?;
         let images = Images::open(&args.images, &args.run.join("images"))?;
         let launcher = Launcher::new(&args.zone_init, &args.run.join("stage"));
         let launcher = call(&format!("use {}", args.zone_init.display()), launcher)?;
@@ -212,7 +225,8 @@ impl Daemon {
         let now = Instant::now();
         let Limits { zones, memory_mib } = limits;
         eprintln!("zoned: up to {zones} zones with {memory_mib} MiB in all");
-        Ok(Self {
+        let (standing, recorded) = opening.books();
+        let mut daemon = Self {
             launcher,
             images,
             cgroups,
@@ -228,11 +242,14 @@ impl Daemon {
             garbage: Vec::new(),
             counts: Counts::default(),
             degraded,
-            clients: Clients::new(listener(args.wire.as_ref())?),
+            clients: Clients::new(listener(handed, args.wire.as_ref())?),
             events: call("use the file of event numbers", Events::open(&args.run.join("events")))?,
+            standing,
             signals,
             born: now,
-        })
+        };
+        daemon.begin_standing(recorded);
+        Ok(daemon)
     }
 
     /// Microseconds since zoned started: the scheduler's clock.
@@ -255,7 +272,11 @@ impl Daemon {
         self.tidy();
         self.meter();
         self.look_at_addresses();
+        self.tidy_standing();
         self.clients.tell_watchers(&self.events);
+        for peer in self.clients.take_lost() {
+            self.abandon_sessions(peer);
+        }
         for source in self.wait()? {
             match source {
                 Source::Signals => return Ok(false),
@@ -265,6 +286,8 @@ impl Daemon {
                 Source::Control(attempt) => self.hear_zone(attempt),
                 Source::Process(attempt) => self.zone_gone(attempt),
                 Source::Instance(first) => self.instance_gone(first),
+                Source::StandingControl(number) => self.hear_standing(number),
+                Source::StandingProcess(number) => self.standing_gone(number),
             }
         }
         Ok(true)
@@ -300,6 +323,12 @@ impl Daemon {
         for (first, process) in self.warm.processes() {
             watch(Source::Instance(first), process);
         }
+        for (number, control) in self.standing.controls() {
+            watch(Source::StandingControl(number), control);
+        }
+        for (number, process) in self.standing.processes() {
+            watch(Source::StandingProcess(number), process);
+        }
         match poll(&mut fds, self.timeout()) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return call("wait", Err(error)),
@@ -315,8 +344,15 @@ impl Daemon {
             || !self.garbage.is_empty()
             || self.cgroups.has_accounts()
             || self.admission.is_held()
-            || self.meter.has_news();
-        let retry = self.link.retry_at().map(|at| at.saturating_duration_since(Instant::now()));
+            || self.meter.has_news()
+            || self.standing.busy();
+        let now = Instant::now();
+        let retry = self.link.retry_at().map(|at| at.saturating_duration_since(now));
+        let due = self
+            .standing
+            .deadline_ms()
+            .map(|at| Duration::from_millis(at.saturating_sub(self.now_us() / 1000)));
+        let retry = [retry, due].into_iter().flatten().min();
         let wait = match (retry, ticking) {
             (Some(retry), true) => retry.min(tick),
             (Some(retry), false) => retry,
@@ -330,13 +366,19 @@ impl Daemon {
     /// Kills all zones and waits for them: their attempts end with the connection.
     fn stop(mut self) -> Result<(), DaemonError> {
         self.lose_link("zoned was told to stop");
+        self.close_standing();
         let deadline = Instant::now() + Duration::from_millis(STOP_MS_MAX);
-        while !(self.zones.is_empty() && self.warm.is_empty()) && Instant::now() < deadline {
+        let some =
+            |d: &Self| !d.zones.is_empty() || !d.warm.is_empty() || d.standing.runs();
+        while some(&self) && Instant::now() < deadline {
+            self.tidy_standing();
             for source in self.wait()? {
                 match source {
                     Source::Process(attempt) => self.zone_gone(attempt),
                     Source::Control(attempt) => self.hear_zone(attempt),
                     Source::Instance(first) => self.instance_gone(first),
+                    Source::StandingControl(number) => self.hear_standing(number),
+                    Source::StandingProcess(number) => self.standing_gone(number),
                     Source::Signals | Source::Storaged | Source::Listener | Source::Client(_) => {}
                 }
             }
@@ -348,9 +390,11 @@ impl Daemon {
 }
 
 /// The socket for status requests: init's, or one of our own.
-fn listener(path: Option<&PathBuf>) -> Result<Option<Listener>, DaemonError> {
-    let inherited: Option<OwnedFd> =
-        activation::listeners()?.into_iter().find(|(name, _)| name == "wire").map(|(_, fd)| fd);
+fn listener(
+    handed: Vec<(String, OwnedFd)>,
+    path: Option<&PathBuf>,
+) -> Result<Option<Listener>, DaemonError> {
+    let inherited = handed.into_iter().find(|(name, _)| name == "wire").map(|(_, fd)| fd);
     let listener = match (inherited, path) {
         (Some(fd), _) => Listener::from_fd(fd),
         (None, Some(path)) => Listener::bind(path, 0o660)?,

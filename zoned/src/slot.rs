@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use sys::namespace;
 use thiserror::Error;
+use wire::standing::ZONES_MAX;
 
 /// User ids of a slot: as many as any program knows of.
 pub const USERS: u32 = 65_536;
@@ -18,6 +19,9 @@ pub const USER_BASE: u32 = 100_000;
 pub const PROJECT_BASE: u32 = 100_000;
 /// The most slots: what the range of user ids has room for, and more than a node needs.
 pub const SLOTS_MAX: u32 = 4096;
+
+/// Of them the first are tasks'; the rest are standing zones', each its own for as long as it is.
+pub const TASK_SLOTS_MAX: u32 = SLOTS_MAX - ZONES_MAX as u32;
 
 const _: () = assert!(USER_BASE as u64 + SLOTS_MAX as u64 * USERS as u64 <= 1 << 31);
 
@@ -43,12 +47,22 @@ pub struct Slot {
 }
 
 impl Slot {
-    fn new(number: u32) -> Result<Self, SlotError> {
+    /// Makes the slot of this number.
+    ///
+    /// # Errors
+    /// [`SlotError`].
+    pub(crate) fn new(number: u32) -> Result<Self, SlotError> {
         let failed = |what| move |source| SlotError { what, number, source };
         let base = USER_BASE + number * USERS;
         let users = namespace::users(base, USERS).map_err(failed("user namespace"))?;
         let network = namespace::network().map_err(failed("network namespace"))?;
         Ok(Self { number, users, network, owner: None })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub(crate) const fn number(&self) -> u32 {
+        self.number
     }
 
     /// The first of its user ids, the zone's root.
@@ -89,7 +103,7 @@ impl Pool {
     /// A pool of at most `max` slots.
     #[must_use]
     pub fn new(max: u32) -> Self {
-        Self { free: Vec::new(), made: 0, max: max.clamp(1, SLOTS_MAX) }
+        Self { free: Vec::new(), made: 0, max: max.clamp(1, TASK_SLOTS_MAX) }
     }
 
     /// Whether [`Self::take`] has one to give.

@@ -4,10 +4,11 @@
 use crate::chain;
 use crate::daemon::Daemon;
 use crate::events::Events;
+use crate::standing::Asker;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use sys::seqpacket::{Listener, RecvError, SendError, Socket};
-use wire::frame::{Frame, FrameError, Kind, Refusal, encode};
+use wire::frame::{Frame, FrameError, Kind, encode};
 use wire::standing::{ZonePush, ZoneReply, ZoneRequest};
 use wire::zone::{Reply, Request, ZonedStatus};
 
@@ -37,11 +38,13 @@ pub(crate) struct Clients {
     listener: Option<Listener>,
     peers: BTreeMap<PeerId, Peer>,
     next: PeerId,
+    /// Peers that are gone, until somebody asks.
+    lost: Vec<PeerId>,
 }
 
 impl Clients {
     pub(crate) const fn new(listener: Option<Listener>) -> Self {
-        Self { listener, peers: BTreeMap::new(), next: 1 }
+        Self { listener, peers: BTreeMap::new(), next: 1, lost: Vec::new() }
     }
 
     pub(crate) fn listener(&self) -> Option<BorrowedFd<'_>> {
@@ -84,19 +87,32 @@ impl Clients {
         let Some(peer) = self.peers.get(&id) else { return };
         if let Err(error) = peer.socket.send(message, fds) {
             eprintln!("zoned: dropping a peer: {}", chain(&error));
-            self.peers.remove(&id);
+            self.lose(id);
         }
+    }
+
+    fn lose(&mut self, id: PeerId) {
+        if self.peers.remove(&id).is_some() {
+            self.lost.push(id);
+        }
+    }
+
+    /// Peers that are gone since this was asked last.
+    pub(crate) fn take_lost(&mut self) -> Vec<PeerId> {
+        std::mem::take(&mut self.lost)
     }
 
     /// Sends each watcher the events that it has not seen, as far as it takes them.
     pub(crate) fn tell_watchers(&mut self, events: &Events) {
-        self.peers.retain(|_, peer| {
+        let lost = &mut self.lost;
+        self.peers.retain(|id, peer| {
             for _ in 0..BATCHES {
                 match peer.tell(events) {
                     Ok(true) => {}
                     Ok(false) => return true,
                     Err(error) => {
                         eprintln!("zoned: dropping a watcher: {error}");
+                        lost.push(*id);
                         return false;
                     }
                 }
@@ -139,6 +155,8 @@ enum Answer {
     Message(Vec<u8>),
     /// It watches from after this event on.
     Watch(u64, Vec<u8>),
+    /// It asks for something about standing zones, by a request of this number.
+    Zone(u64, ZoneRequest),
 }
 
 impl Daemon {
@@ -148,15 +166,15 @@ impl Daemon {
         let mut message = Vec::new();
         let answer = match peer.socket.recv(&mut message) {
             Ok(Some(fds)) => self.answer(&message, fds.len()).map_err(|error| chain(&error)),
-            Ok(None) => {
-                self.clients.peers.remove(&id);
-                return;
-            }
+            Ok(None) => return self.clients.lose(id),
             Err(RecvError::Empty) => return,
             Err(error) => Err(chain(&error)),
         };
         match answer {
             Ok(Answer::Nothing) => {}
+            Ok(Answer::Zone(request, what)) => {
+                self.zone_request(Asker { peer: id, request }, what);
+            }
             Ok(Answer::Message(answer)) => self.clients.send(id, &answer, &[]),
             Ok(Answer::Watch(after, answer)) => {
                 self.clients.send(id, &answer, &[]);
@@ -166,7 +184,7 @@ impl Daemon {
             }
             Err(error) => {
                 eprintln!("zoned: dropping a peer: {error}");
-                self.clients.peers.remove(&id);
+                self.clients.lose(id);
             }
         }
     }
@@ -186,13 +204,7 @@ impl Daemon {
                 let done = Reply::Zone(ZoneReply::Done);
                 Answer::Watch(after, encode(Kind::Reply, frame.id, &done, 0)?)
             }
-            Request::Zone(_) => {
-                let refusal = Refusal {
-                    code: "NotImplemented".to_owned(),
-                    message: "this zoned has no standing zones".to_owned(),
-                };
-                Answer::Message(encode(Kind::Refusal, frame.id, &refusal, 0)?)
-            }
+            Request::Zone(request) => Answer::Zone(frame.id, request),
         })
     }
 

@@ -134,6 +134,9 @@ impl Daemon {
             (Asked::Meter, Reply::Metered) => {
                 self.meter.delivered_lines();
             }
+            (Asked::Account { asker, spec }, Reply::Account { id }) => {
+                self.account_known(asker, *spec, Ok(id));
+            }
             (asked, reply) => {
                 self.give_up(asked);
                 self.lose_link(&format!("storaged answered with {}", name(&reply)));
@@ -143,6 +146,9 @@ impl Daemon {
 
     fn refused(&mut self, asked: Asked, refusal: &Refusal) {
         let Refusal { code, message } = refusal;
+        if let Asked::Account { asker, spec } = asked {
+            return self.account_known(asker, *spec, Err(refusal.clone()));
+        }
         match &asked {
             Asked::Claim { grant, .. } => {
                 eprintln!(
@@ -165,6 +171,7 @@ impl Daemon {
                     attempt.0
                 );
             }
+            Asked::Account { .. } => {}
         }
         self.give_up(asked);
     }
@@ -254,6 +261,11 @@ impl Daemon {
             Asked::Ended { attempt: _, slot: None } => {}
             Asked::Inputs { attempt: _ } => {}
             Asked::Meter => self.meter.not_delivered(),
+            Asked::Account { asker, spec } => {
+                let why = "storaged, which knows the accounts, went away: try again";
+                let refused = crate::standing::refusal("Unavailable", why);
+                self.account_known(asker, *spec, Err(refused));
+            }
         }
     }
 

@@ -28,7 +28,7 @@ use wire::task::Task;
 use wire::zone::{ASSETS, Command, OBJECTS, Order, Plan, shown_path};
 
 /// Where programs are, as Debian has it for root.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A zone's files are in its memory: half of its limit, so that a full disk is seen before a full memory.
 const SCRATCH_PER_MIB: u64 = (1 << 20) / 2;
 /// Files a zone may hold for each MiB of its memory; an inode takes about 1 KiB of it.
@@ -172,6 +172,11 @@ impl Launcher {
         Ok(zone)
     }
 
+    /// The empty directory in which zones are built.
+    pub(crate) fn stage(&self) -> &Path {
+        &self.stage
+    }
+
     /// Runs another task of the same job and phase in a zone whose last one is over.
     ///
     /// # Errors
@@ -224,7 +229,8 @@ impl Launcher {
         Ok(done)
     }
 
-    fn spawn(&self, cgroup: &Cgroup) -> Result<(Socket, OwnedFd), StartError> {
+    /// Starts a zone's first process, which waits for orders.
+    pub(crate) fn spawn(&self, cgroup: &Cgroup) -> Result<(Socket, OwnedFd), StartError> {
         let (here, there) = call("make the control socket", Socket::pair())?;
         call("make the control socket", here.set_nonblocking())?;
         let stderr = std::io::stderr();

@@ -1,4 +1,187 @@
 //! Standing zones: machines of a tenant's own, until they are deleted.
+//!
+//! [`life`] decides, [`record`] keeps what is wanted on disk, and the rest acts: [`act`] does what is
+//! decided, [`start`] starts, [`hear`] listens to first processes, [`answer`] to people, [`adopt`] finds zones
+//! again that outlived an earlier zoned. What is in memory can be rebuilt from records, from the kernel
+//! and from what init keeps.
 
+mod act;
+mod adopt;
+mod answer;
+mod exec;
+mod hear;
 pub mod life;
 pub mod record;
+mod start;
+mod store;
+mod view;
+
+pub(crate) use self::adopt::open;
+pub(crate) use self::answer::{Asker, refusal};
+use self::life::Life;
+pub use self::record::RecordError;
+use self::record::{Record, Records};
+use crate::carve::Cgroup;
+use crate::slot::{SLOTS_MAX, Slot, SlotError, TASK_SLOTS_MAX};
+use crate::status::PeerId;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
+use sys::seqpacket::Socket;
+use wire::standing::ZoneName;
+use wire::zone::Outcome;
+
+/// Namespaces of deleted zones that are kept for the next: making them takes longer than all else in a
+/// zone, and taking them apart holds up the whole node.
+const SPARE_MAX: usize = 64;
+/// Reasons that are remembered of a zone.
+const REASONS: usize = 16;
+
+/// A standing zone in the books.
+#[derive(Debug)]
+pub(crate) struct Zone {
+    pub(crate) record: Record,
+    pub(crate) life: Life,
+    body: Option<Body>,
+    /// A start that waits for something: it goes on when that has come.
+    starting: bool,
+    sessions: BTreeMap<u64, Option<PeerId>>,
+    restarts: u32,
+    last_outcome: Option<Outcome>,
+    /// What went wrong, latest first.
+    reasons: VecDeque<String>,
+}
+
+/// What a zone that runs consists of.
+#[derive(Debug)]
+struct Body {
+    cgroup: Cgroup,
+    /// To its first process.
+    control: Socket,
+    /// Whether anything may come from there.
+    listening: bool,
+    /// Its first process: readable when the zone is gone.
+    pidfd: OwnedFd,
+    /// None if it was started by an earlier zoned: its namespaces end with it.
+    slot: Option<Slot>,
+    gone: bool,
+}
+
+impl Zone {
+    fn new(record: Record, life: Life) -> Self {
+        Self {
+            record,
+            life,
+            body: None,
+            starting: false,
+            sessions: BTreeMap::new(),
+            restarts: 0,
+            last_outcome: None,
+            reasons: VecDeque::new(),
+        }
+    }
+
+    fn note(&mut self, reason: String) {
+        self.reasons.truncate(REASONS - 1);
+        self.reasons.push_front(reason);
+    }
+}
+
+/// All standing zones.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    zones: BTreeMap<ZoneName, Zone>,
+    by_number: BTreeMap<u32, ZoneName>,
+    records: Records,
+    spare: Vec<Slot>,
+    /// Accounts' numbers that are known already: they never change.
+    accounts: BTreeMap<String, u32>,
+    next_session: u64,
+}
+
+impl Standing {
+    fn new(records: Records) -> Self {
+        Self {
+            zones: BTreeMap::new(),
+            by_number: BTreeMap::new(),
+            records,
+            spare: Vec::new(),
+            accounts: BTreeMap::new(),
+            // Never one that an earlier zoned gave.
+            next_session: unix_ms(),
+        }
+    }
+
+    fn add(&mut self, zone: Zone) {
+        let name = zone.record.spec.name.clone();
+        self.by_number.insert(zone.record.number, name.clone());
+        self.zones.insert(name, zone);
+    }
+
+    fn remove(&mut self, name: &ZoneName) {
+        if let Some(zone) = self.zones.remove(name) {
+            self.by_number.remove(&zone.record.number);
+        }
+    }
+
+    /// The lowest number that no zone has.
+    fn free_number(&self) -> Option<u32> {
+        (TASK_SLOTS_MAX..SLOTS_MAX).find(|number| !self.by_number.contains_key(number))
+    }
+
+    fn take_slot(&mut self, number: u32) -> Result<Slot, SlotError> {
+        match self.spare.iter().position(|slot| slot.number() == number) {
+            Some(at) => Ok(self.spare.swap_remove(at)),
+            None => Slot::new(number),
+        }
+    }
+
+    /// Keeps a slot whose zone is gone. One that had a network may know whom it spoke to: it goes.
+    fn put_slot(&mut self, slot: Slot, had_network: bool) {
+        if !had_network && self.spare.len() < SPARE_MAX {
+            self.spare.push(slot);
+        }
+    }
+
+    /// Zones that use an image.
+    #[allow(dead_code, reason = "asked by whoever removes images")]
+    pub(crate) fn using(&self, image: &str) -> u32 {
+        let using = self.zones.values().filter(|zone| zone.record.spec.image == image);
+        u32::try_from(using.count()).unwrap_or(u32::MAX)
+    }
+
+    /// First processes that may have something to say.
+    pub(crate) fn controls(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        let bodies = self.zones.values().filter_map(|z| Some((z.record.number, z.body.as_ref()?)));
+        bodies.filter(|(_, body)| body.listening).map(|(n, body)| (n, body.control.as_fd()))
+    }
+
+    /// First processes whose end is awaited.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        let bodies = self.zones.values().filter_map(|z| Some((z.record.number, z.body.as_ref()?)));
+        bodies.filter(|(_, body)| !body.gone).map(|(number, body)| (number, body.pidfd.as_fd()))
+    }
+
+    /// When time next changes something.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        self.zones.values().filter_map(|zone| zone.life.deadline_ms()).min()
+    }
+
+    /// Whether something is to be looked at again soon, without an event that says so.
+    pub(crate) fn busy(&self) -> bool {
+        self.zones.values().any(|zone| {
+            zone.starting || matches!(zone.life.state, life::State::Down | life::State::Ready)
+        })
+    }
+
+    /// Whether any zone has processes.
+    pub(crate) fn runs(&self) -> bool {
+        self.zones.values().any(|zone| zone.body.is_some())
+    }
+}
+
+/// Milliseconds since 1970.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

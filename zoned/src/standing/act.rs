@@ -1,0 +1,307 @@
+//! Doing what [`super::life`] decides: events of zones go in, actions come out and are done at once, and
+//! what they bring about goes in again.
+
+use super::Zone;
+use super::life::{Action, Event, Refused, State, step};
+use crate::chain;
+use crate::daemon::Daemon;
+use crate::failpoint;
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use sys::clone::{kill, reap};
+use sys::{project, quota};
+use wire::standing::{Subject, What, ZoneName};
+use wire::zone::Order;
+
+/// How long a zone may take from its first process to its command.
+const START_MS_MAX: u64 = 60_000;
+const MIB: u64 = 1 << 20;
+/// The log's files, in a zone's folder.
+pub(super) const LOGS: [&str; 2] = ["log.0", "log.1"];
+/// Where a zone's output is, in its folder.
+pub(super) const OUT: &str = "out";
+
+impl Daemon {
+    /// Milliseconds since zoned started: the clock of zones' lives.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_us() / 1000
+    }
+
+    /// Takes an event in, does what follows from it, and so on until nothing follows.
+    ///
+    /// # Errors
+    /// [`Refused`], for requests of people.
+    pub(super) fn zone_event(&mut self, name: &ZoneName, event: Event) -> Result<(), Refused> {
+        let mut events = VecDeque::from([event]);
+        let mut first = true;
+        while let Some(event) = events.pop_front() {
+            let now_ms = self.now_ms();
+            let Some(zone) = self.standing.zones.get_mut(name) else { return Ok(()) };
+            let (life, actions) = match step(&zone.life, zone.record.spec.restart, now_ms, event) {
+                Ok(decided) => decided,
+                Err(refused) if first => return Err(refused),
+                // What follows from an event is no request.
+                Err(_) => continue,
+            };
+            first = false;
+            let before = std::mem::replace(&mut zone.life, life);
+            let from = before.shown();
+            let to = zone.life.shown();
+            let why = match &zone.life.state {
+                State::Failed { why, .. } if zone.life.state != before.state => Some(why.clone()),
+                _ => None,
+            };
+            if let Some(why) = &why {
+                eprintln!("zoned: zone {name}: {why}");
+                zone.note(why.clone());
+            }
+            if from != to {
+                let what = What::State { from, to, why };
+                self.events.tell(Subject::Zone(name.clone()), what);
+            }
+            for action in actions {
+                events.extend(self.do_action(name, action));
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::zone_event`], for what is no request.
+    pub(super) fn zone_happens(&mut self, name: &ZoneName, event: Event) {
+        if let Err(refused) = self.zone_event(name, event) {
+            eprintln!("zoned: zone {name}: {refused}");
+        }
+    }
+
+    /// Does what was decided elsewhere, and what follows.
+    pub(super) fn do_later(&mut self, name: &ZoneName, action: Action) {
+        if let Some(event) = self.do_action(name, action) {
+            self.zone_happens(name, event);
+        }
+    }
+
+    fn do_action(&mut self, name: &ZoneName, action: Action) -> Option<Event> {
+        match action {
+            Action::Record => self.write_record(name),
+            Action::Make => return Some(self.make_files(name)),
+            Action::Start => return self.start_zone(name),
+            Action::Acknowledge => {
+                self.order(name, &Order::Acknowledged, &[]);
+                failpoint::hit("acknowledged");
+            }
+            Action::Terminate => return self.terminate(name),
+            Action::Freeze => self.freeze(name, true),
+            Action::Thaw => self.freeze(name, false),
+            Action::Kill => return self.kill_zone(name),
+            Action::Clear => return self.clear_zone(name),
+            Action::Forget => self.forget(name),
+        }
+        None
+    }
+
+    fn write_record(&mut self, name: &ZoneName) {
+        let Some(zone) = self.standing.zones.get_mut(name) else { return };
+        zone.record.desired = zone.life.desired;
+        if let Err(error) = self.standing.records.write(&zone.record) {
+            // What is wanted holds until zoned ends; a person is told that it is not on disk.
+            let why = chain(&error);
+            eprintln!("zoned: zone {name}: {why}");
+            zone.note(format!("its record could not be written: {why}"));
+        }
+    }
+
+    fn make_files(&self, name: &ZoneName) -> Event {
+        let Some(zone) = self.standing.zones.get(name) else { return Event::Made };
+        match self.try_make_files(zone) {
+            Ok(()) => {
+                failpoint::hit("files-made");
+                Event::Made
+            }
+            Err((what, error)) => Event::NotMade(format!("cannot make {what}: {error}")),
+        }
+    }
+
+    fn try_make_files(&self, zone: &Zone) -> Result<(), (&'static str, std::io::Error)> {
+        let place = self.standing.records.place(&zone.record.spec.name);
+        let of = |what| move |error| (what, error);
+        let folder = File::open(&place).map_err(of("its folder"))?;
+        self.limit_disk(zone).map_err(of("its quota"))?;
+        let project = crate::slot::PROJECT_BASE + zone.record.number;
+        if self.quota.is_some() {
+            let set = project::set_project_below(folder.as_fd(), project);
+            set.map_err(|errno| ("its project", errno.into()))?;
+        }
+        for log in LOGS {
+            let mut how = File::options();
+            how.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            how.open(place.join(log)).map_err(of("its log"))?;
+        }
+        let out = place.join(OUT);
+        match fs::create_dir(&out) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(error) => return Err(("its /out", error)),
+        }
+        let user = crate::slot::USER_BASE + zone.record.number * crate::slot::USERS;
+        fs::set_permissions(&out, fs::Permissions::from_mode(0o755)).map_err(of("its /out"))?;
+        std::os::unix::fs::chown(&out, Some(user), Some(user)).map_err(of("its /out"))
+    }
+
+    /// Limits what the zone may keep on the data disk.
+    pub(super) fn limit_disk(&self, zone: &Zone) -> std::io::Result<()> {
+        let Some(data) = &self.quota else { return Ok(()) };
+        let project = crate::slot::PROJECT_BASE + zone.record.number;
+        quota::limit_project(data.as_fd(), project, zone.record.spec.carve.disk_mib * MIB)
+    }
+
+    fn terminate(&mut self, name: &ZoneName) -> Option<Event> {
+        if self.has_body(name) {
+            self.order(name, &Order::Terminate, &[]);
+            return None;
+        }
+        self.call_off(name)
+    }
+
+    fn kill_zone(&mut self, name: &ZoneName) -> Option<Event> {
+        let Some(body) = self.standing.zones.get(name).and_then(|zone| zone.body.as_ref()) else {
+            return self.call_off(name);
+        };
+        // The first process's end is the end of all; the cgroup makes sure of it.
+        let killed = kill(body.pidfd.as_fd(), libc::SIGKILL);
+        if let Err(error) = body.cgroup.kill() {
+            eprintln!("zoned: {}", chain(&error));
+        }
+        match killed {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                eprintln!("zoned: cannot kill zone {name}: {error}");
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// A start that waited for something does not happen.
+    fn call_off(&mut self, name: &ZoneName) -> Option<Event> {
+        let zone = self.standing.zones.get_mut(name)?;
+        zone.starting = false;
+        Some(Event::NotStarted("its start was called off".to_owned()))
+    }
+
+    fn has_body(&self, name: &ZoneName) -> bool {
+        self.standing.zones.get(name).is_some_and(|zone| zone.body.is_some())
+    }
+
+    fn freeze(&mut self, name: &ZoneName, on: bool) {
+        let Some(zone) = self.standing.zones.get_mut(name) else { return };
+        if let Some(Err(error)) = zone.body.as_ref().map(|body| body.cgroup.freeze(on)) {
+            let why = chain(&error);
+            eprintln!("zoned: zone {name}: {why}");
+            zone.note(why);
+        }
+    }
+
+    /// Takes a zone that is gone apart; none if the kernel is not done with it.
+    pub(super) fn clear_zone(&mut self, name: &ZoneName) -> Option<Event> {
+        let zone = self.standing.zones.get_mut(name)?;
+        if let Some(body) = &zone.body {
+            match body.cgroup.remove() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                // It is named at the next start again; the zone can't have it twice.
+                Err(error) => eprintln!("zoned: zone {name}: {}", chain(&error)),
+            }
+        }
+        let number = zone.record.number;
+        if let Some(body) = zone.body.take()
+            && let Some(slot) = body.slot
+        {
+            self.standing.put_slot(slot, self.standing.zones[name].record.spec.network.is_some());
+        }
+        super::store::forget(number);
+        failpoint::hit("cleared");
+        Some(Event::Cleared)
+    }
+
+    fn forget(&mut self, name: &ZoneName) {
+        if let Err(error) = self.standing.records.remove(name) {
+            eprintln!("zoned: zone {name} leaves files: {}", chain(&error));
+        }
+        if let (Some(data), Some(zone)) = (&self.quota, self.standing.zones.get(name)) {
+            let project = crate::slot::PROJECT_BASE + zone.record.number;
+            if let Err(error) = quota::limit_project(data.as_fd(), project, 0) {
+                eprintln!("zoned: zone {name} leaves a quota: {error}");
+            }
+        }
+        self.standing.remove(name);
+    }
+
+    /// A first process has ended, and every process of its zone with it.
+    pub(crate) fn standing_gone(&mut self, number: u32) {
+        self.hear_standing(number);
+        let Some(name) = self.standing.by_number.get(&number).cloned() else { return };
+        let Some(zone) = self.standing.zones.get_mut(&name) else { return };
+        let Some(body) = zone.body.as_mut().filter(|body| !body.gone) else { return };
+        (body.gone, body.listening) = (true, false);
+        match reap(body.pidfd.as_fd()) {
+            Ok(()) => {}
+            // Of an earlier zoned: init has reaped it.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {}
+            Err(error) => eprintln!("zoned: cannot reap zone {name}: {error}"),
+        }
+        failpoint::hit("gone");
+        let out_of_memory = body.cgroup.measure().out_of_memory;
+        let unasked = matches!(zone.life.state, State::Ready | State::Running | State::Paused);
+        let fault = match (unasked, out_of_memory) {
+            (true, true) => {
+                zone.note("it ran out of its memory and was killed whole".to_owned());
+                self.events.tell(Subject::Zone(name.clone()), What::OutOfMemory);
+                None
+            }
+            (true, false) => Some("its first process ended without a word".to_owned()),
+            (false, _) => None,
+        };
+        self.end_sessions(&name);
+        self.zone_happens(&name, Event::Gone(fault));
+    }
+
+    /// Looks after deadlines, after zones that the kernel was not done with, and after starts that waited.
+    pub(crate) fn tidy_standing(&mut self) {
+        let now_ms = self.now_ms();
+        let due: Vec<(ZoneName, Event)> = self
+            .standing
+            .zones
+            .iter()
+            .filter_map(|(name, zone)| {
+                let event = match zone.life.state {
+                    State::Ready if now_ms.saturating_sub(zone.life.since_ms) > START_MS_MAX => {
+                        Event::Rubbish("it did not start in a minute".to_owned())
+                    }
+                    _ if zone.life.deadline_ms().is_some_and(|at| at <= now_ms) => Event::Clock,
+                    _ => return None,
+                };
+                Some((name.clone(), event))
+            })
+            .collect();
+        due.into_iter().for_each(|(name, event)| self.zone_happens(&name, event));
+        let down: Vec<ZoneName> = self
+            .standing
+            .zones
+            .iter()
+            .filter(|(_, zone)| zone.life.state == State::Down)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in down {
+            if let Some(event) = self.clear_zone(&name) {
+                self.zone_happens(&name, event);
+            }
+        }
+    }
+
+    /// Ends all zones; what is wanted of them stays on record.
+    pub(crate) fn close_standing(&mut self) {
+        let names: Vec<ZoneName> = self.standing.zones.keys().cloned().collect();
+        names.into_iter().for_each(|name| self.zone_happens(&name, Event::Close));
+    }
+}

@@ -1,0 +1,272 @@
+//! Finding standing zones again: after a boot from their records alone, after a crash of zoned with the
+//! descriptors that init kept. [`fate`] decides for each; a zone is adopted whole or started anew, and what
+//! nobody knows is killed.
+
+use super::life::{Desired, Event, Life};
+use super::record::{Record, RecordError, Records};
+use super::store::{self, Kept};
+use super::{Body, Standing, Zone};
+use crate::carve::Place;
+use crate::chain;
+use crate::daemon::Daemon;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use sys::clone::kill;
+use sys::wait::{For, wait};
+use wire::standing::ZoneName;
+use wire::zone::Order;
+
+/// What is left of a zone that an earlier zoned knew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nothing, or not all that it takes.
+    Nothing,
+    /// Its first process lives, and there is a socket to it.
+    Alive,
+    /// It went down while nobody looked.
+    Dead,
+}
+
+/// What becomes of a zone on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It goes on.
+    Adopt,
+    /// It begins again, and becomes what is wanted.
+    Begin,
+    /// It is not wanted to run any more, and that is to be noted.
+    Retire,
+}
+
+/// Decides; a zone that was not to be restarted, and ended by itself, is not started by a crash of zoned.
+const fn fate(record: &Record, left: Left, first_since_boot: bool) -> Fate {
+    let up = matches!(record.desired, Desired::Running | Desired::Paused);
+    match left {
+        Left::Alive => Fate::Adopt,
+        Left::Dead if up && !record.spec.restart => Fate::Retire,
+        Left::Nothing if up && first_since_boot && !record.spec.autoboot => Fate::Retire,
+        Left::Dead | Left::Nothing => Fate::Begin,
+    }
+}
+
+/// All that is known at start, before the cgroups are opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    records: Records,
+    zones: BTreeMap<ZoneName, Record>,
+    kept: BTreeMap<u32, Kept>,
+    first_since_boot: bool,
+}
+
+/// Reads the records and takes what init kept out of what it handed over.
+///
+/// # Errors
+/// [`RecordError`], if the records can't be read at all.
+pub(crate) fn open(
+    data: &Path,
+    run: &Path,
+    handed: Vec<(String, OwnedFd)>,
+) -> Result<(Opening, Vec<(String, OwnedFd)>), RecordError> {
+    let (records, found) = Records::open(&data.join("zones"))?;
+    for (path, error) in &found.damaged {
+        eprintln!("zoned: {} is left alone: {}", path.display(), chain(error));
+    }
+    let (kept, others) = store::sort(handed);
+    // On the node's memory: it is not there after a boot.
+    let mark = run.join("started");
+    let first_since_boot = !mark.exists();
+    fs::write(&mark, "").map_err(|source| RecordError::File { act: "make", path: mark, source })?;
+    Ok((Opening { records, zones: found.records, kept, first_since_boot }, others))
+}
+
+impl Opening {
+    /// The cgroups of zones that may be adopted, for the tree to leave alone.
+    pub(crate) fn cgroups(&self) -> BTreeSet<String> {
+        let alive = self.zones.values().filter(|record| self.left(record) == Left::Alive);
+        alive.map(cgroup_name).collect()
+    }
+
+    fn left(&self, record: &Record) -> Left {
+        match self.kept.get(&record.number) {
+            Some(Kept { process: Some(process), control: Some(_) }) => match is_over(process) {
+                Ok(false) => Left::Alive,
+                Ok(true) => Left::Dead,
+                Err(_) => Left::Nothing,
+            },
+            _ => Left::Nothing,
+        }
+    }
+
+    /// The books as they are to be at start; [`Daemon::begin_standing`] goes on from there.
+    pub(crate) fn books(self) -> (Standing, Vec<(Record, Kept, bool)>) {
+        let first = self.first_since_boot;
+        let mut kept = self.kept;
+        let mut zones = Vec::new();
+        for record in self.zones.into_values() {
+            let left = kept.remove(&record.number).unwrap_or_default();
+            zones.push((record, left, first));
+        }
+        for (number, orphan) in kept {
+            eprintln!("zoned: number {number} has a first process and no record: killing it");
+            discard(number, &orphan);
+        }
+        (Standing::new(self.records), zones)
+    }
+}
+
+fn cgroup_name(record: &Record) -> String {
+    format!("t-{}/{}", record.account, Place::Standing(&record.spec.name).folder())
+}
+
+fn is_over(process: &OwnedFd) -> io::Result<bool> {
+    Ok(wait(&[(process.as_fd(), For::Input)], Some(0))?[0])
+}
+
+/// Ends what init kept of a zone that is not adopted.
+fn discard(number: u32, kept: &Kept) {
+    if let Some(process) = &kept.process {
+        match kill(process.as_fd(), libc::SIGKILL) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                eprintln!("zoned: cannot kill what is left of zone {number}: {error}");
+            }
+            _ => {}
+        }
+    }
+    store::forget(number);
+}
+
+impl Daemon {
+    /// Adopts or begins every zone on record.
+    pub(crate) fn begin_standing(&mut self, zones: Vec<(Record, Kept, bool)>) {
+        let mut began = Vec::new();
+        for (record, kept, first_since_boot) in zones {
+            let name = record.spec.name.clone();
+            let number = record.number;
+            let left = match &kept {
+                Kept { process: Some(process), control: Some(_) } => {
+                    if is_over(process).unwrap_or(true) { Left::Dead } else { Left::Alive }
+                }
+                _ => Left::Nothing,
+            };
+            let mut fate = fate(&record, left, first_since_boot);
+            let now_ms = self.now_ms();
+            let life = Life::recorded(record.desired, now_ms);
+            self.standing.add(Zone::new(record, life));
+            let kept = match (fate, kept) {
+                (Fate::Adopt, Kept { process: Some(process), control: Some(control) }) => {
+                    match self.adopt(&name, process, control) {
+                        Ok(()) => continue,
+                        Err((why, kept)) => {
+                            eprintln!("zoned: zone {name} is started anew: {why}");
+                            fate = Fate::Begin;
+                            kept
+                        }
+                    }
+                }
+                (_, kept) => kept,
+            };
+            if kept.process.is_some() || kept.control.is_some() {
+                discard(number, &kept);
+            }
+            began.push((name, fate));
+        }
+        for (name, fate) in began {
+            if fate == Fate::Retire
+                && let Some(zone) = self.standing.zones.get_mut(&name)
+            {
+                zone.life = Life::recorded(Desired::Stopped, zone.life.since_ms);
+                zone.record.desired = Desired::Stopped;
+                if let Err(error) = self.standing.records.write(&zone.record) {
+                    eprintln!("zoned: zone {name}: {}", chain(&error));
+                }
+            }
+            self.zone_happens(&name, Event::Begin);
+        }
+    }
+
+    /// Takes over a zone that lives.
+    fn adopt(
+        &mut self,
+        name: &ZoneName,
+        pidfd: OwnedFd,
+        control: sys::seqpacket::Socket,
+    ) -> Result<(), (String, Kept)> {
+        let zone = &self.standing.zones[name];
+        let adopted = self.cgroups.adopt(&cgroup_name(&zone.record)).and_then(|mut cgroup| {
+            cgroup.apply(&zone.record.spec.carve)?;
+            Ok(cgroup)
+        });
+        let cgroup = match adopted {
+            Ok(cgroup) => cgroup,
+            Err(error) => {
+                return Err((chain(&error), Kept { process: Some(pidfd), control: Some(control) }));
+            }
+        };
+        let frozen = cgroup.frozen();
+        let now_ms = self.now_ms();
+        let body = Body { cgroup, control, listening: true, pidfd, slot: None, gone: false };
+        let Some(zone) = self.standing.zones.get_mut(name) else { return Ok(()) };
+        let (life, actions) = Life::adopted(zone.record.desired, frozen, now_ms);
+        (zone.life, zone.body) = (life, Some(body));
+        eprintln!("zoned: zone {name} lived on and is adopted, {}", zone.life.shown().word());
+        self.order(name, &Order::Who, &[]);
+        for action in actions {
+            self.do_later(name, action);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use std::fs::File;
+
+    fn record(restart: bool, autoboot: bool, desired: Desired) -> Record {
+        let text = format!(
+            r#"{{"name":"web","login":"ann","image":"base","restart":{restart},"autoboot":{autoboot}}}"#
+        );
+        Record { desired, ..Record::new(3, 7, 1, serde_json::from_str(&text).unwrap()) }
+    }
+
+    #[test]
+    fn what_lives_is_adopted_whatever_is_wanted_of_it() {
+        for desired in [Desired::Running, Desired::Paused, Desired::Stopped, Desired::Deleted] {
+            assert_eq!(fate(&record(false, true, desired), Left::Alive, false), Fate::Adopt);
+        }
+    }
+
+    #[test]
+    fn what_ended_by_itself_stays_down_unless_it_is_to_be_restarted() {
+        let up = Desired::Running;
+        assert_eq!(fate(&record(false, true, up), Left::Dead, false), Fate::Retire);
+        assert_eq!(fate(&record(true, true, up), Left::Dead, false), Fate::Begin);
+        assert_eq!(fate(&record(false, true, up), Left::Nothing, false), Fate::Begin);
+    }
+
+    #[test]
+    fn after_a_boot_runs_what_ran_unless_it_is_not_to() {
+        let up = Desired::Running;
+        assert_eq!(fate(&record(false, true, up), Left::Nothing, true), Fate::Begin);
+        assert_eq!(fate(&record(false, false, up), Left::Nothing, true), Fate::Retire);
+        assert_eq!(fate(&record(false, false, up), Left::Nothing, false), Fate::Begin);
+    }
+
+    #[test]
+    fn a_deletion_that_was_begun_is_finished() {
+        let record = record(true, true, Desired::Deleted);
+        assert_eq!(fate(&record, Left::Nothing, true), Fate::Begin);
+        assert_eq!(fate(&record, Left::Dead, false), Fate::Begin);
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_seen() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        assert!(!is_over(&reader).unwrap());
+        drop(File::from(writer));
+        assert!(is_over(&reader).unwrap());
+    }
+}

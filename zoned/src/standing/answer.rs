@@ -1,0 +1,328 @@
+//! Requests of people about standing zones, and what they are answered.
+
+use super::life::{Event, Life, Refused};
+use super::record::Record;
+use super::{Zone, exec, unix_ms};
+use crate::chain;
+use crate::daemon::{Asked, Daemon};
+use crate::status::PeerId;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use wire::carve::CarveChange;
+use wire::frame::{Kind, Refusal, encode};
+use wire::standing::{
+    PAGE_MAX, SESSIONS_MAX, STOP_S_MAX, Subject, What, WindowSize, ZoneName, ZoneReply,
+    ZoneRequest, ZoneSpec, ZoneState, check_command,
+};
+use wire::task::Request as Question;
+use wire::zone::{Execution, Order, Reply};
+
+/// Who asked, and by which request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) peer: PeerId,
+    pub(crate) request: u64,
+}
+
+type Answer = Result<ZoneReply, Refusal>;
+
+pub(crate) fn refusal(code: &str, message: impl Into<String>) -> Refusal {
+    Refusal { code: code.to_owned(), message: message.into() }
+}
+
+fn no_such(name: &ZoneName) -> Refusal {
+    refusal("NoSuchZone", format!("there is no zone {name}"))
+}
+
+fn internal(error: &dyn std::error::Error) -> Refusal {
+    refusal("Internal", chain(error))
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        refusal("WrongState", refused.to_string())
+    }
+}
+
+impl Daemon {
+    /// Does what is asked, and answers at once or when it is known.
+    pub(crate) fn zone_request(&mut self, asker: Asker, request: ZoneRequest) {
+        let answer = match request {
+            ZoneRequest::Create(spec) => match self.create(asker, *spec) {
+                Ok(Some(reply)) => Ok(reply),
+                // storaged is asked first.
+                Ok(None) => return,
+                Err(refusal) => Err(refusal),
+            },
+            ZoneRequest::Exec { name, command, environment, terminal } => {
+                return self.execute(asker, &name, command, environment, terminal);
+            }
+            ZoneRequest::Log(name) => return self.log(asker, &name),
+            other => self.plain_request(other),
+        };
+        self.answer_zone(asker, answer, &[]);
+    }
+
+    fn plain_request(&mut self, request: ZoneRequest) -> Answer {
+        let now_ms = self.now_ms();
+        match request {
+            ZoneRequest::List { after } => Ok(ZoneReply::Zones(self.page(after.as_ref(), now_ms))),
+            ZoneRequest::Get(name) => self.zone_view(&name),
+            ZoneRequest::Start(name) => self.change(&name, Event::Start),
+            ZoneRequest::Stop { name, timeout_s } => {
+                let within_ms = u64::from(timeout_s.min(STOP_S_MAX)) * 1000;
+                self.change(&name, Event::Stop { within_ms })
+            }
+            ZoneRequest::Pause(name) => self.change(&name, Event::Pause),
+            ZoneRequest::Resume(name) => self.change(&name, Event::Resume),
+            ZoneRequest::Delete(name) => {
+                self.zone(&name)?;
+                self.zone_event(&name, Event::Delete)?;
+                Ok(ZoneReply::Done)
+            }
+            ZoneRequest::Update { name, change } => self.update(&name, &change),
+            ZoneRequest::Limits(name) => Ok(ZoneReply::Limits(self.zone(&name)?.limits())),
+            ZoneRequest::Stats(name) => Ok(ZoneReply::Stats(Box::new(self.zone(&name)?.stats()))),
+            ZoneRequest::Why(name) => Ok(ZoneReply::Why(self.zone(&name)?.why(now_ms))),
+            ZoneRequest::Publish(name) => {
+                self.zone(&name)?;
+                Err(refusal("NotOffered", "this zoned does not publish /out"))
+            }
+            ZoneRequest::Images | ZoneRequest::ImportImage { .. } | ZoneRequest::RemoveImage(_) => {
+                Err(refusal("NotOffered", "this zoned does not import images"))
+            }
+            ZoneRequest::Create(_)
+            | ZoneRequest::Exec { .. }
+            | ZoneRequest::Log(_)
+            | ZoneRequest::Watch { .. } => {
+                Err(refusal("Internal", "the request came to the wrong place"))
+            }
+        }
+    }
+
+    /// Sends an answer with descriptors beside it.
+    pub(crate) fn answer_zone(&mut self, asker: Asker, answer: Answer, fds: &[BorrowedFd<'_>]) {
+        let message = match answer {
+            Ok(reply) => encode(Kind::Reply, asker.request, &Reply::Zone(reply), fds.len()),
+            Err(refusal) => encode(Kind::Refusal, asker.request, &refusal, 0),
+        };
+        match message {
+            Ok(message) => self.clients.send(asker.peer, &message, fds),
+            Err(error) => eprintln!("zoned: an answer is lost: {}", chain(&error)),
+        }
+    }
+
+    fn zone(&self, name: &ZoneName) -> Result<&Zone, Refusal> {
+        self.standing.zones.get(name).ok_or_else(|| no_such(name))
+    }
+
+    fn zone_view(&self, name: &ZoneName) -> Answer {
+        Ok(ZoneReply::Zone(Box::new(self.zone(name)?.view(self.now_ms()))))
+    }
+
+    fn page(&self, after: Option<&ZoneName>, now_ms: u64) -> Vec<wire::standing::ZoneSummary> {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let zones = self.standing.zones.range::<ZoneName, _>((from, Bound::Unbounded));
+        zones.take(PAGE_MAX).map(|(_, zone)| zone.summary(now_ms)).collect()
+    }
+
+    fn change(&mut self, name: &ZoneName, event: Event) -> Answer {
+        self.zone(name)?;
+        self.zone_event(name, event)?;
+        self.zone_view(name)
+    }
+
+    /// Checks a specification; a zone is on record once storaged has named its account.
+    fn create(&mut self, asker: Asker, spec: ZoneSpec) -> Result<Option<ZoneReply>, Refusal> {
+        spec.check().map_err(|error| refusal("InvalidSpec", error.to_string()))?;
+        self.check_new(&spec)?;
+        if let Some(account) = self.standing.accounts.get(&spec.login) {
+            let account = *account;
+            return self.record_new(account, spec).map(Some);
+        }
+        if !self.link.has_room() {
+            let message = "storaged, which knows the accounts, is not there: try again";
+            return Err(refusal("Unavailable", message));
+        }
+        let question = Question::Account { login: spec.login.clone() };
+        let asked = Asked::Account { asker, spec: Box::new(spec) };
+        if let Err((error, _)) = self.link.ask(&question, asked) {
+            let why = chain(&error);
+            self.lose_link(&why);
+            return Err(refusal("Unavailable", why));
+        }
+        Ok(None)
+    }
+
+    /// Whether a zone of this kind can be here at all.
+    fn check_new(&mut self, spec: &ZoneSpec) -> Result<(), Refusal> {
+        if self.standing.zones.contains_key(&spec.name) {
+            return Err(refusal("ZoneExists", format!("there is a zone {} already", spec.name)));
+        }
+        if self.standing.free_number().is_none() {
+            return Err(refusal("TooMany", "the node has as many zones as it can have"));
+        }
+        if !spec.mounts.is_empty() {
+            return Err(refusal("NotOffered", "this zoned shows no prefixes of the store"));
+        }
+        if spec.network.is_some() {
+            return Err(refusal("NotOffered", "this zoned has no networks"));
+        }
+        match self.images.get(&spec.image) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refusal("NoSuchImage", chain(&error))),
+        }
+    }
+
+    fn record_new(&mut self, account: u32, spec: ZoneSpec) -> Answer {
+        // Another one may have been first while storaged was asked.
+        self.check_new(&spec)?;
+        let Some(number) = self.standing.free_number() else {
+            return Err(refusal("TooMany", "the node has as many zones as it can have"));
+        };
+        let name = spec.name.clone();
+        let record = Record::new(number, account, unix_ms(), spec);
+        self.standing.records.write(&record).map_err(|error| internal(&error))?;
+        let life = Life::recorded(record.desired, self.now_ms());
+        self.standing.add(Zone::new(record, life));
+        self.zone_event(&name, Event::Begin)?;
+        self.zone_view(&name)
+    }
+
+    /// storaged has named an account, or not.
+    pub(crate) fn account_known(
+        &mut self,
+        asker: Asker,
+        spec: ZoneSpec,
+        account: Result<u32, Refusal>,
+    ) {
+        let answer = account.and_then(|account| {
+            self.standing.accounts.insert(spec.login.clone(), account);
+            self.record_new(account, spec)
+        });
+        self.answer_zone(asker, answer, &[]);
+    }
+
+    fn update(&mut self, name: &ZoneName, change: &CarveChange) -> Answer {
+        let zone = self.standing.zones.get_mut(name).ok_or_else(|| no_such(name))?;
+        let invalid = |error: wire::carve::CarveError| refusal("InvalidSpec", error.to_string());
+        let before = zone.record.clone();
+        let carve = before.spec.carve.changed(change);
+        carve.check().map_err(invalid)?;
+        if before.spec.network.is_none()
+            && (change.out_bytes.is_some() || change.in_bytes.is_some())
+        {
+            return Err(refusal("InvalidSpec", "the zone has no network whose rates could change"));
+        }
+        let network = before.spec.network.as_ref().map(|network| network.changed(change));
+        network.iter().try_for_each(wire::carve::Network::check).map_err(invalid)?;
+        if let Some(body) = &mut zone.body {
+            body.cgroup.apply(&carve).map_err(|error| internal(&error))?;
+        }
+        (zone.record.spec.carve, zone.record.spec.network) = (carve, network);
+        if let Err(error) = self.standing.records.write(&zone.record) {
+            let undone = zone.body.as_mut().map(|body| body.cgroup.apply(&before.spec.carve));
+            zone.record = before;
+            if let Some(Err(error)) = undone {
+                eprintln!("zoned: zone {name} keeps limits that are not on record: {error}");
+            }
+            return Err(internal(&error));
+        }
+        let zone = self.zone(name)?;
+        self.limit_disk(zone)
+            .map_err(|error| refusal("Internal", format!("its quota: {error}")))?;
+        let limits = zone.limits();
+        let what = What::Updated { limits: limits.clone() };
+        self.events.tell(Subject::Zone(name.clone()), what);
+        Ok(ZoneReply::Limits(limits))
+    }
+
+    fn execute(
+        &mut self,
+        asker: Asker,
+        name: &ZoneName,
+        command: Vec<String>,
+        environment: Vec<(String, String)>,
+        terminal: Option<WindowSize>,
+    ) {
+        match self.begin_session(asker, name, command, environment, terminal) {
+            Ok((session, ends)) => {
+                let fds: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
+                self.answer_zone(asker, Ok(ZoneReply::Session { session }), &fds);
+            }
+            Err(refusal) => self.answer_zone(asker, Err(refusal), &[]),
+        }
+    }
+
+    fn begin_session(
+        &mut self,
+        asker: Asker,
+        name: &ZoneName,
+        command: Vec<String>,
+        environment: Vec<(String, String)>,
+        terminal: Option<WindowSize>,
+    ) -> Result<(u64, Vec<OwnedFd>), Refusal> {
+        check_command(&command, &environment)
+            .map_err(|error| refusal("InvalidCommand", error.to_string()))?;
+        let zone = self.standing.zones.get_mut(name).ok_or_else(|| no_such(name))?;
+        let state = zone.life.shown();
+        if state != ZoneState::Running {
+            let message = format!("the zone is {}: only a running one can run more", state.word());
+            return Err(refusal("WrongState", message));
+        }
+        if zone.sessions.len() >= SESSIONS_MAX {
+            let message = format!("{SESSIONS_MAX} sessions run in the zone: end one first");
+            return Err(refusal("TooMany", message));
+        }
+        let ends = match terminal {
+            Some(size) => exec::terminal(zone, size),
+            None => exec::pipes(),
+        };
+        let ends = ends.map_err(|error| refusal("Internal", format!("no terminal: {error}")))?;
+        let session = self.standing.next_session;
+        self.standing.next_session += 1;
+        zone.sessions.insert(session, Some(asker.peer));
+        let terminal = terminal.is_some();
+        let execution = Execution { session, command, environment, terminal };
+        let fds: Vec<BorrowedFd<'_>> = ends.zone.iter().map(AsFd::as_fd).collect();
+        self.events.tell(Subject::Zone(name.clone()), What::SessionBegan { session });
+        self.order(name, &Order::Exec(Box::new(execution)), &fds);
+        Ok((session, ends.person))
+    }
+
+    fn log(&mut self, asker: Asker, name: &ZoneName) {
+        match self.open_log(name) {
+            Ok(files) => {
+                let fds: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+                let count = u32::try_from(fds.len()).unwrap_or(u32::MAX);
+                self.answer_zone(asker, Ok(ZoneReply::Log { files: count }), &fds);
+            }
+            Err(refusal) => self.answer_zone(asker, Err(refusal), &[]),
+        }
+    }
+
+    fn open_log(&self, name: &ZoneName) -> Result<Vec<OwnedFd>, Refusal> {
+        self.zone(name)?;
+        let place = self.standing.records.place(name);
+        let failed = |error: std::io::Error| refusal("Internal", format!("its log: {error}"));
+        let mut files = Vec::new();
+        for log in super::act::LOGS {
+            let mut how = File::options();
+            how.read(true).custom_flags(libc::O_NOFOLLOW);
+            match how.open(place.join(log)) {
+                Ok(file) => files.push(file),
+                // It was never made: the zone has said nothing.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        if let [first, second] = &files[..] {
+            let sizes =
+                [first.metadata().map_err(failed)?.len(), second.metadata().map_err(failed)?.len()];
+            files.rotate_left(crate::inside::log::older(sizes));
+        }
+        Ok(files.into_iter().map(OwnedFd::from).collect())
+    }
+}

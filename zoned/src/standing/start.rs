@@ -1,0 +1,167 @@
+//! Starting a standing zone: what [`crate::zone`] does for a task's.
+
+use super::act::{LOGS, OUT};
+use super::life::Event;
+use super::{Body, Zone, store};
+use crate::carve::{CgroupError, Place};
+use crate::chain;
+use crate::daemon::Daemon;
+use crate::failpoint;
+use crate::images::ImageError;
+use crate::slot::{Slot, SlotError};
+use crate::zone::{SEARCH_PATH, StartError};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use sys::clone::{kill, reap};
+use sys::mountfd::{self, Restrictions};
+use thiserror::Error;
+use wire::frame::{Kind, encode};
+use wire::standing::ZoneName;
+use wire::zone::{OUTPUT, Order, Plan, StandingPlan};
+
+/// Files that a zone may hold for each MiB of its scratch space; an inode takes about 1 KiB.
+const FILES_PER_MIB: u64 = 128;
+const MIB: u64 = 1 << 20;
+
+/// Why a zone was not started.
+#[derive(Debug, Error)]
+enum NotStarted {
+    #[error("its image cannot be used")]
+    Image(#[from] ImageError),
+    #[error("its namespaces cannot be made")]
+    Slot(#[from] SlotError),
+    #[error("its cgroup cannot be made")]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot {act}")]
+    Call { act: &'static str, source: io::Error },
+    #[error("it does not fit a message")]
+    Frame(#[from] wire::frame::FrameError),
+    #[error("its first process takes no orders")]
+    Send(#[from] sys::seqpacket::SendError),
+}
+
+fn call<T>(act: &'static str, result: io::Result<T>) -> Result<T, NotStarted> {
+    result.map_err(|source| NotStarted::Call { act, source })
+}
+
+impl Daemon {
+    /// Starts a zone; that its command runs is told by its first process.
+    pub(super) fn start_zone(&mut self, name: &ZoneName) -> Option<Event> {
+        let zone = self.standing.zones.get_mut(name)?;
+        (zone.restarts, zone.last_outcome) = (0, None);
+        let number = zone.record.number;
+        match self.try_start(name) {
+            Ok(body) => {
+                let zone = self.standing.zones.get_mut(name)?;
+                zone.body = Some(body);
+                self.counts.started += 1;
+                failpoint::hit("told");
+                None
+            }
+            Err(error) => {
+                store::forget(number);
+                Some(Event::NotStarted(chain(&error)))
+            }
+        }
+    }
+
+    fn try_start(&mut self, name: &ZoneName) -> Result<Body, NotStarted> {
+        let zone = &self.standing.zones[name];
+        let spec = zone.record.spec.clone();
+        let (number, account) = (zone.record.number, zone.record.account);
+        let image = self.images.get(&spec.image)?;
+        let place = self.standing.records.place(name);
+        let logs = call("open its log", open_logs(&place))?;
+        let mut mounts: Vec<(String, OwnedFd)> = Vec::new();
+        if spec.output.is_some() {
+            let out = call("mount its /out", mount_out(&place.join(OUT)))?;
+            mounts.push((OUTPUT.to_owned(), out));
+        }
+        let slot = self.standing.take_slot(number)?;
+        let paths = mounts.iter().map(|(path, _)| path.clone()).collect();
+        let order =
+            Order::Stand(Box::new(self.plan(&self.standing.zones[name], &slot, &image, paths)));
+        let mut beside: Vec<BorrowedFd<'_>> = vec![slot.users.as_fd(), slot.network.as_fd()];
+        beside.extend(logs.iter().map(AsFd::as_fd));
+        beside.extend(mounts.iter().map(|(_, mount)| mount.as_fd()));
+        let message = encode(Kind::Push, 0, &order, beside.len())?;
+        let cgroup = self.cgroups.make(account, Place::Standing(name), &spec.carve)?;
+        failpoint::hit("cgroup-made");
+        let (control, pidfd) = match self.launcher.spawn(&cgroup) {
+            Ok(started) => started,
+            Err(error) => {
+                cgroup.remove()?;
+                return Err(error.into());
+            }
+        };
+        failpoint::hit("first-process");
+        // Kept before it has work: a zone that does something is one that can be found again.
+        let kept = store::keep(number, pidfd.as_fd(), control.as_fd());
+        let told = call("have init keep its descriptors", kept)
+            .and_then(|()| Ok(control.send(&message, &beside)?));
+        if let Err(error) = told {
+            call("kill its first process", kill(pidfd.as_fd(), libc::SIGKILL))?;
+            call("reap its first process", reap(pidfd.as_fd()))?;
+            cgroup.remove()?;
+            return Err(error);
+        }
+        Ok(Body { cgroup, control, listening: true, pidfd, slot: Some(slot), gone: false })
+    }
+
+    fn plan(&self, zone: &Zone, slot: &Slot, image: &Path, mounts: Vec<String>) -> StandingPlan {
+        let spec = &zone.record.spec;
+        let scratch_mib = u64::from(spec.carve.scratch_mib);
+        let root = Plan {
+            host_name: spec.name.to_string(),
+            image: image.to_string_lossy().into_owned(),
+            stage: self.launcher.stage().to_string_lossy().into_owned(),
+            user: slot.user(),
+            scratch_bytes: scratch_mib * MIB,
+            scratch_files: scratch_mib * FILES_PER_MIB,
+            input: None,
+            assets: Vec::new(),
+        };
+        StandingPlan {
+            root,
+            mounts,
+            command: spec.command.clone(),
+            restart: spec.restart,
+            environment: environment(&spec.environment),
+            directory: "/".to_owned(),
+            user: (0, 0),
+        }
+    }
+}
+
+/// What every program of a zone finds, and what the specification says.
+fn environment(own: &[(String, String)]) -> Vec<(String, String)> {
+    let mut all = vec![
+        ("PATH".to_owned(), SEARCH_PATH.to_owned()),
+        ("HOME".to_owned(), "/root".to_owned()),
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+    ];
+    for (name, value) in own {
+        all.retain(|(known, _)| known != name);
+        all.push((name.clone(), value.clone()));
+    }
+    all
+}
+
+fn open_logs(place: &Path) -> io::Result<[OwnedFd; 2]> {
+    let open = |name: &str| {
+        File::options().append(true).custom_flags(libc::O_NOFOLLOW).open(place.join(name))
+    };
+    Ok([open(LOGS[0])?.into(), open(LOGS[1])?.into()])
+}
+
+/// The zone's own directory on the data disk: no programs, no devices.
+fn mount_out(out: &Path) -> io::Result<OwnedFd> {
+    let mount = mountfd::copy(File::open(out)?.as_fd(), c"")?;
+    mountfd::restrict(mount.as_fd(), Restrictions::DATA)?;
+    Ok(mount)
+}
