@@ -368,8 +368,7 @@ impl Daemon {
         self.lose_link("zoned was told to stop");
         self.close_standing();
         let deadline = Instant::now() + Duration::from_millis(STOP_MS_MAX);
-        let some =
-            |d: &Self| !d.zones.is_empty() || !d.warm.is_empty() || d.standing.runs();
+        let some = |d: &Self| !d.zones.is_empty() || !d.warm.is_empty() || d.standing.runs();
         while some(&self) && Instant::now() < deadline {
             self.tidy_standing();
             for source in self.wait()? {

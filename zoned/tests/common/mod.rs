@@ -75,6 +75,7 @@ fn can_make_zones() -> Result<(), String> {
     mountfd::map_owners(copy.as_fd(), users.as_fd(), Restrictions::READ_ONLY).map_err(text)
 }
 
+/// Where cgroup v2 is mounted.
 pub fn cgroup_root() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;

@@ -1,0 +1,460 @@
+//! A machine of its own for each test: zoned, an init that keeps its descriptors and starts it again, a
+//! storaged that knows one account, and a client.
+
+use crate::common::{alone, eventually};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use sys::mountfd::{self, Filesystem, Restrictions};
+use sys::process::{Exit, Limit, Program};
+use sys::seqpacket::{Listener, Socket};
+use wire::frame::{Frame, Kind, Refusal, encode};
+use wire::standing::{
+    Event, WindowSize, ZoneName, ZonePush, ZoneReply, ZoneRequest, ZoneState, ZoneView,
+};
+use wire::zone::{Outcome, Reply, Request};
+
+const PLACE: &str = "/media";
+/// The account of all zones here.
+pub const ACCOUNT: u32 = 7;
+
+pub fn name(text: &str) -> ZoneName {
+    ZoneName::try_from(text.to_owned()).unwrap()
+}
+
+/// A connection to zoned.
+pub struct Client {
+    socket: Socket,
+    next: u64,
+    /// Pushes that came between answers.
+    pub pushed: Vec<ZonePush>,
+}
+
+impl Client {
+    pub fn ask(&mut self, request: ZoneRequest) -> Result<(ZoneReply, Vec<OwnedFd>), Refusal> {
+        self.next += 1;
+        let message = encode(Kind::Request, self.next, &Request::Zone(request), 0).unwrap();
+        self.socket.send(&message, &[]).unwrap();
+        loop {
+            let (kind, id, body, fds) = self.receive();
+            match kind {
+                Kind::Push => self.pushed.push(serde_json::from_slice(&body).unwrap()),
+                Kind::Reply => {
+                    assert_eq!(id, self.next);
+                    let Reply::Zone(reply) = serde_json::from_slice(&body).unwrap() else {
+                        panic!("an answer to something else")
+                    };
+                    return Ok((reply, fds));
+                }
+                Kind::Refusal => return Err(serde_json::from_slice(&body).unwrap()),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    fn receive(&self) -> (Kind, u64, Vec<u8>, Vec<OwnedFd>) {
+        let mut message = Vec::new();
+        let fds = self.socket.recv(&mut message).unwrap().expect("zoned is there");
+        let frame = Frame::parse(&message, fds.len()).unwrap();
+        let (kind, id) = (frame.kind, frame.id);
+        (kind, id, message[wire::frame::HEADER_BYTES..].to_vec(), fds)
+    }
+
+    pub fn zone(&mut self, request: ZoneRequest) -> ZoneView {
+        match self.ask(request).unwrap().0 {
+            ZoneReply::Zone(view) => *view,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    pub fn state(&mut self, zone: &str) -> ZoneState {
+        self.zone(ZoneRequest::Get(name(zone))).summary.state
+    }
+
+    /// Waits for a zone to be in a state.
+    pub fn reach(&mut self, zone: &str, state: ZoneState) {
+        eventually(&format!("{zone} is {}", state.word()), || self.state(zone) == state);
+    }
+
+    /// As [`Self::ask`], of a zoned that may be killed meanwhile.
+    pub fn try_ask(&mut self, request: ZoneRequest) -> Result<(), ()> {
+        self.try_get(request).map(drop)
+    }
+
+    fn try_get(&mut self, request: ZoneRequest) -> Result<ZoneReply, ()> {
+        self.next += 1;
+        let message = encode(Kind::Request, self.next, &Request::Zone(request), 0).unwrap();
+        self.socket.send(&message, &[]).map_err(drop)?;
+        let mut message = Vec::new();
+        let fds = self.socket.recv(&mut message).map_err(drop)?.ok_or(())?;
+        match Frame::parse(&message, fds.len()).unwrap().body() {
+            Ok(Reply::Zone(reply)) => Ok(reply),
+            _ => Err(()),
+        }
+    }
+
+    pub fn try_state(&mut self, zone: &str) -> Option<ZoneState> {
+        match self.try_get(ZoneRequest::Get(name(zone))) {
+            Ok(ZoneReply::Zone(view)) => Some(view.summary.state),
+            _ => None,
+        }
+    }
+
+    pub fn try_reach(&mut self, zone: &str, state: ZoneState) -> Result<(), ()> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let now = self.try_state(zone).ok_or(())?;
+            if now == state {
+                return Ok(());
+            }
+            assert!(Instant::now() < deadline, "{zone} is {now:?} and not {state:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn create(&mut self, text: &str) -> ZoneView {
+        let spec = serde_json::from_str(text).unwrap();
+        self.zone(ZoneRequest::Create(Box::new(spec)))
+    }
+
+    /// Creates a zone with this command and waits until it runs.
+    pub fn run(&mut self, zone: &str, script: &str) {
+        let command = if script.is_empty() { vec![] } else { vec!["bash", "-c", script] };
+        let spec = serde_json::json!({
+            "name": zone, "login": "ann", "image": "base", "command": command,
+        });
+        self.create(&spec.to_string());
+        self.reach(zone, ZoneState::Running);
+    }
+
+    pub fn begin(
+        &mut self,
+        zone: &str,
+        script: &str,
+        terminal: Option<WindowSize>,
+    ) -> (u64, Vec<File>) {
+        let words = ["bash", "-c", script].map(str::to_owned);
+        let command = if script.is_empty() { vec![] } else { words.to_vec() };
+        let request =
+            ZoneRequest::Exec { name: name(zone), command, environment: vec![], terminal };
+        let (reply, fds) = self.ask(request).unwrap();
+        let ZoneReply::Session { session } = reply else { panic!("unexpected {reply:?}") };
+        (session, fds.into_iter().map(File::from).collect())
+    }
+
+    pub fn outcome(&mut self, session: u64) -> Outcome {
+        loop {
+            let over = |push: &ZonePush| matches!(push, ZonePush::SessionOver { session: s, .. } if *s == session);
+            if let Some(at) = self.pushed.iter().position(over) {
+                let ZonePush::SessionOver { outcome, .. } = self.pushed.remove(at) else {
+                    panic!()
+                };
+                return outcome;
+            }
+            let (kind, _, body, _) = self.receive();
+            assert_eq!(kind, Kind::Push);
+            self.pushed.push(serde_json::from_slice(&body).unwrap());
+        }
+    }
+
+    /// Runs a script in a zone; gives how it ended and what it wrote to stdout and stderr.
+    pub fn exec(&mut self, zone: &str, script: &str) -> (Outcome, String) {
+        let (session, files) = self.begin(zone, script, None);
+        let [stdin, mut stdout, mut stderr] = <[File; 3]>::try_from(files).unwrap();
+        drop(stdin);
+        let (mut text, mut errors) = (String::new(), String::new());
+        stdout.read_to_string(&mut text).unwrap();
+        stderr.read_to_string(&mut errors).unwrap();
+        (self.outcome(session), text + &errors)
+    }
+
+    pub fn log(&mut self, zone: &str) -> String {
+        let (_, fds) = self.ask(ZoneRequest::Log(name(zone))).unwrap();
+        let mut bytes = Vec::new();
+        for fd in fds {
+            File::from(fd).read_to_end(&mut bytes).unwrap();
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub fn events(&mut self, after: u64) -> Vec<Event> {
+        self.ask(ZoneRequest::Watch { after }).unwrap();
+        let mut events = Vec::new();
+        while let Some(at) = self.pushed.iter().position(|p| matches!(p, ZonePush::Events(_))) {
+            let ZonePush::Events(batch) = self.pushed.remove(at) else { panic!() };
+            events.extend(batch);
+        }
+        if events.is_empty() {
+            let (_, _, body, _) = self.receive();
+            let ZonePush::Events(batch) = serde_json::from_slice(&body).unwrap() else { panic!() };
+            events.extend(batch);
+        }
+        events
+    }
+}
+
+/// The machine.
+pub struct Machine {
+    place: PathBuf,
+    pub cgroup: PathBuf,
+    ear: Socket,
+    kept: Vec<(String, OwnedFd)>,
+    zoned: Option<i32>,
+}
+
+impl Machine {
+    /// A machine that has just booted, its zoned started.
+    pub fn boot() -> Self {
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let place = PathBuf::from(PLACE);
+        let tmpfs = Filesystem::new(c"tmpfs").unwrap();
+        tmpfs.set(c"mode", c"0755").unwrap();
+        let tmpfs = tmpfs.mount(Restrictions::NONE).unwrap();
+        mountfd::place(tmpfs.as_fd(), File::open("/").unwrap().as_fd(), c"/media").unwrap();
+        for folder in ["images", "run", "data"] {
+            fs::create_dir(place.join(folder)).unwrap();
+        }
+        symlink("/", place.join("images/base")).unwrap();
+        let root = crate::common::cgroup_root().unwrap();
+        let cgroup = root.join(format!("zoned-standing-{}", std::process::id()));
+        fs::create_dir(&cgroup).unwrap();
+        let listener = Listener::bind(&place.join("storaged.sock"), 0o600).unwrap();
+        std::thread::spawn(move || storaged(&listener));
+        let access = sys::socket::Access { user: 0, group: 0, mode: 0o600 };
+        let ear = sys::socket::ear(&place.join("notify"), access).unwrap();
+        ear.set_nonblocking().unwrap();
+        let mut machine = Self { place, cgroup, ear, kept: Vec::new(), zoned: None };
+        machine.start(None);
+        machine
+    }
+
+    /// Starts zoned, with what is kept for it, to be killed at a place.
+    pub fn start(&mut self, failpoint: Option<&str>) {
+        assert_eq!(self.zoned, None);
+        let path = |name: &str| self.place.join(name).display().to_string();
+        let command = [
+            env!("CARGO_BIN_EXE_zoned"),
+            "--storaged",
+            &path("storaged.sock"),
+            "--wire",
+            &path("zoned.sock"),
+            "--run",
+            &path("run"),
+            "--images",
+            &path("images"),
+            "--data",
+            &path("data"),
+            "--cgroup",
+            &self.cgroup.display().to_string(),
+            "--zone-init",
+            env!("CARGO_BIN_EXE_zone-init"),
+        ]
+        .map(str::to_owned);
+        let mut environment = vec![("NOTIFY_SOCKET".to_owned(), path("notify"))];
+        environment.push(("RUST_BACKTRACE".to_owned(), "1".to_owned()));
+        if let Some(failpoint) = failpoint {
+            environment.push(("ZONED_FAILPOINT".to_owned(), failpoint.to_owned()));
+        }
+        let descriptors: Vec<(String, BorrowedFd<'_>)> =
+            self.kept.iter().map(|(name, fd)| (name.clone(), fd.as_fd())).collect();
+        let (null, error) = (File::open("/dev/null").unwrap(), std::io::stderr());
+        let own = self.cgroup.parent().unwrap();
+        let child = sys::process::spawn(&Program {
+            command: &command,
+            environment: &environment,
+            cgroup: File::open(own).unwrap().as_fd(),
+            stdin: null.as_fd(),
+            output: error.as_fd(),
+            descriptors: &descriptors,
+            user: 0,
+            group: 0,
+            groups: &[],
+            capabilities: None,
+            no_new_privs: false,
+            oom_score_adj: 0,
+            limits: &[Limit::OpenFiles(4096)],
+        });
+        self.zoned = Some(child.unwrap().pid());
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.zoned.expect("zoned runs")
+    }
+
+    /// Hears what zoned says and keeps what it wants kept; reaps. Gives how zoned ended, if it did.
+    pub fn look_after(&mut self) -> Option<Exit> {
+        let mut bytes = Vec::new();
+        let mut hear = |kept: &mut Vec<(String, OwnedFd)>| {
+            while let Ok(Some(fds)) = self.ear.recv(&mut bytes) {
+                let text = String::from_utf8(bytes.clone()).unwrap();
+                let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
+                if text.contains("FDSTOREREMOVE=1") {
+                    kept.retain(|(known, _)| Some(known.as_str()) != name);
+                } else if text.contains("FDSTORE=1") {
+                    kept.extend(fds.into_iter().map(|fd| (name.unwrap().to_owned(), fd)));
+                }
+            }
+        };
+        hear(&mut self.kept);
+        while let Some((pid, exit)) = sys::process::reap().unwrap() {
+            if Some(pid) == self.zoned {
+                // What it said last came before its end.
+                hear(&mut self.kept);
+                self.zoned = None;
+                return Some(exit);
+            }
+        }
+        None
+    }
+
+    /// Waits for zoned to end.
+    pub fn ended(&mut self) -> Exit {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(exit) = self.look_after() {
+                return exit;
+            }
+            assert!(Instant::now() < deadline, "zoned does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Kills zoned as the kernel would; init keeps what it keeps.
+    pub fn crash(&mut self) {
+        self.signal(nix::sys::signal::Signal::SIGKILL);
+        assert_eq!(self.ended(), Exit::Signal(libc::SIGKILL));
+    }
+
+    /// Cuts the power: nothing is left but the disk.
+    pub fn cut_power(&mut self) {
+        self.crash();
+        self.kept.clear();
+        eventually("all processes are gone", || {
+            self.look_after();
+            self.processes() == 0
+        });
+        fs::remove_dir_all(self.place.join("run")).unwrap_or_else(|_| self.clear_run());
+        for account in fs::read_dir(&self.cgroup).unwrap().flatten().filter(|e| e.path().is_dir()) {
+            for zone in
+                fs::read_dir(account.path()).unwrap().flatten().filter(|e| e.path().is_dir())
+            {
+                fs::remove_dir(zone.path()).unwrap();
+            }
+            fs::remove_dir(account.path()).unwrap();
+        }
+    }
+
+    /// Images stay mounted below the run directory until zoned looks; its files go.
+    fn clear_run(&self) {
+        for file in ["started", "events"] {
+            fs::remove_file(self.place.join("run").join(file)).unwrap();
+        }
+    }
+
+    pub fn client(&mut self) -> Client {
+        let path = self.place.join("zoned.sock");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            self.look_after();
+            match Socket::connect(&path) {
+                Ok(socket) => return Client { socket, next: 0, pushed: Vec::new() },
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Processes in all zones.
+    pub fn processes(&self) -> usize {
+        fn count(folder: &Path) -> usize {
+            let own = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            let inner = fs::read_dir(folder).into_iter().flatten().flatten();
+            let inner: usize = inner.filter(|e| e.path().is_dir()).map(|e| count(&e.path())).sum();
+            own.lines().count() + inner
+        }
+        count(&self.cgroup)
+    }
+
+    /// Cgroups of zones.
+    pub fn zones(&self) -> Vec<String> {
+        let folders = |path: &Path| -> Vec<PathBuf> {
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|e| e.path()).filter(|p| p.is_dir()).collect()
+        };
+        let all = folders(&self.cgroup).into_iter().flat_map(|account| folders(&account));
+        all.map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
+    pub fn kept(&mut self) -> Vec<String> {
+        self.look_after();
+        self.kept.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    pub fn records(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.place.join("data/zones")).unwrap().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.zoned.is_some() {
+            self.signal(nix::sys::signal::Signal::SIGTERM);
+            let exit = self.ended();
+            if !std::thread::panicking() {
+                assert_eq!(exit, Exit::Code(0));
+            }
+        }
+        self.kept.clear();
+        for _ in 0..200 {
+            self.look_after();
+            if fs::remove_dir(&self.cgroup).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(std::thread::panicking(), "zoned leaves {:?} behind", self.zones());
+    }
+}
+
+/// Knows one account, and nothing to run.
+fn storaged(listener: &Listener) {
+    while let Ok(Some(zoned)) = listener.accept() {
+        let mut message = Vec::new();
+        while let Ok(Some(fds)) = zoned.recv(&mut message) {
+            let frame = Frame::parse(&message, fds.len()).unwrap();
+            if frame.kind != Kind::Request {
+                continue;
+            }
+            let answer = match frame.body().unwrap() {
+                wire::task::Request::Account { login } if login == "ann" => {
+                    encode(Kind::Reply, frame.id, &wire::task::Reply::Account { id: ACCOUNT }, 0)
+                }
+                other => {
+                    let refusal =
+                        Refusal { code: "NoSuchAccount".to_owned(), message: format!("{other:?}") };
+                    encode(Kind::Refusal, frame.id, &refusal, 0)
+                }
+            };
+            if zoned.send(&answer.unwrap(), &[]).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Runs a test on a machine of its own.
+pub fn on_a_machine(test: &str, run: impl FnOnce(&mut Machine)) {
+    alone(test, || run(&mut Machine::boot()));
+}

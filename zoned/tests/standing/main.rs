@@ -1,0 +1,10 @@
+//! Standing zones on this host: real zones, a small init, a storaged of a few lines.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests of tasks")]
+mod common;
+mod crash;
+mod inside;
+mod life;
+mod machine;
