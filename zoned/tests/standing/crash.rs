@@ -32,7 +32,8 @@ fn a_zone_lives_on_while_zoned_is_away() {
         assert_eq!((outcome, text.as_str()), (Outcome::Exited { code: 0 }, "mine\n"));
         // Nobody waits for the session any more.
         eventually("the session is over", || {
-            !client.exec("web", "grep -l 1000 /proc/[0-9]*/cmdline").1.contains("/proc")
+            // Words of a command line end with a zero byte; this one's own are longer.
+            !client.exec("web", "grep -lz '^1000$' /proc/[0-9]*/cmdline").1.contains("/proc")
         });
         drop(files);
         client.zone(ZoneRequest::Stop { name: name("web"), timeout_s: 20 });
@@ -166,8 +167,8 @@ fn case_65_killed_at_any_step_it_leaves_no_orphan() {
     on_a_machine("crash::case_65_killed_at_any_step_it_leaves_no_orphan", |machine| {
         for place in zoned::failpoint::ALL {
             for times in 1..=2 {
-                // A zone's record is removed once in its life.
-                if times == 2 && ["record-removed", "files-made"].contains(&place) {
+                // They are passed once in this life.
+                if times == 2 && ["record-removed", "files-made", "acknowledged"].contains(&place) {
                     continue;
                 }
                 eprintln!("case 65: killed at {place}, time {times}");

@@ -4,6 +4,7 @@ use crate::common::eventually;
 use crate::machine::{Machine, name, on_a_machine};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use wire::carve::CarveChange;
 use wire::standing::{Subject, What, WindowSize, ZoneReply, ZoneRequest, ZoneState};
@@ -73,13 +74,15 @@ fn a_terminal_has_a_size_a_shell_and_an_interrupt() {
         let (session, mut files) = client.begin("web", "", Some(size));
         let mut terminal = files.remove(0);
         assert!(files.is_empty());
-        terminal.write_all(b"tty; stty size; trap 'echo winch' WINCH; sleep 100\n").unwrap();
+        terminal.write_all(b"tty; stty size\n").unwrap();
         let seen = read_until(&mut terminal, "33 77\r\n");
         assert!(seen.contains("/dev/pts/0"), "{seen}");
-        std::thread::sleep(Duration::from_millis(200));
-        sys::pty::set_size(std::os::fd::AsFd::as_fd(&terminal), 40, 100).unwrap();
+        let script = "bash -c 'trap \"echo w-inch\" WINCH; echo o-n; while :; do sleep 0.1; done'\n";
+        terminal.write_all(script.as_bytes()).unwrap();
+        read_until(&mut terminal, "\no-n\r\n");
+        sys::pty::set_size(terminal.as_fd(), 40, 100).unwrap();
+        read_until(&mut terminal, "\nw-inch\r\n");
         terminal.write_all(b"\x03").unwrap();
-        read_until(&mut terminal, "winch");
         terminal.write_all(b"stty size; exit 5\n").unwrap();
         read_until(&mut terminal, "40 100\r\n");
         assert_eq!(client.outcome(session), Outcome::Exited { code: 5 });
@@ -92,6 +95,8 @@ fn read_until(from: &mut File, what: &str) -> String {
     let mut buffer = [0; 1024];
     while !seen.contains(what) {
         assert!(Instant::now() < deadline, "no {what:?} in {seen:?}");
+        let ready = sys::wait::wait(&[(from.as_fd(), sys::wait::For::Input)], Some(10_000));
+        assert!(ready.unwrap()[0], "no {what:?} in {seen:?}");
         let got = from.read(&mut buffer).unwrap_or_else(|error| panic!("{error}: {seen:?}"));
         seen.push_str(&String::from_utf8_lossy(&buffer[..got]));
     }
@@ -223,7 +228,9 @@ fn limits_change_while_a_zone_runs_and_are_on_record() {
 fn what_happens_is_told_in_order() {
     on_a_machine("life::what_happens_is_told_in_order", |machine| {
         let mut client = machine.client();
-        client.run("web", "exit 0");
+        client.create(
+            r#"{"name":"web","login":"ann","image":"base","command":["bash","-c","exit 0"]}"#,
+        );
         client.reach("web", ZoneState::Installed);
         let mut watcher = machine.client();
         let events = watcher.events(0);

@@ -336,11 +336,15 @@ impl Machine {
     pub fn cut_power(&mut self) {
         self.crash();
         self.kept.clear();
+        fs::write(self.cgroup.join("cgroup.kill"), "1").unwrap();
         eventually("all processes are gone", || {
             self.look_after();
             self.processes() == 0
         });
-        fs::remove_dir_all(self.place.join("run")).unwrap_or_else(|_| self.clear_run());
+        // Images stay mounted below the run directory until zoned looks; its files go.
+        for file in ["started", "events"] {
+            fs::remove_file(self.place.join("run").join(file)).unwrap();
+        }
         for account in fs::read_dir(&self.cgroup).unwrap().flatten().filter(|e| e.path().is_dir()) {
             for zone in
                 fs::read_dir(account.path()).unwrap().flatten().filter(|e| e.path().is_dir())
@@ -348,13 +352,6 @@ impl Machine {
                 fs::remove_dir(zone.path()).unwrap();
             }
             fs::remove_dir(account.path()).unwrap();
-        }
-    }
-
-    /// Images stay mounted below the run directory until zoned looks; its files go.
-    fn clear_run(&self) {
-        for file in ["started", "events"] {
-            fs::remove_file(self.place.join("run").join(file)).unwrap();
         }
     }
 
