@@ -77,7 +77,8 @@ fn a_terminal_has_a_size_a_shell_and_an_interrupt() {
         terminal.write_all(b"tty; stty size\n").unwrap();
         let seen = read_until(&mut terminal, "33 77\r\n");
         assert!(seen.contains("/dev/pts/0"), "{seen}");
-        let script = "bash -c 'trap \"echo w-inch\" WINCH; echo o-n; while :; do sleep 0.1; done'\n";
+        let script =
+            "bash -c 'trap \"echo w-inch\" WINCH; echo o-n; while :; do sleep 0.1; done'\n";
         terminal.write_all(script.as_bytes()).unwrap();
         read_until(&mut terminal, "\no-n\r\n");
         sys::pty::set_size(terminal.as_fd(), 40, 100).unwrap();
