@@ -26,6 +26,7 @@ pub mod manifest;
 pub mod manta;
 pub mod metrics;
 pub mod prefetch;
+pub mod publish;
 pub mod s3;
 pub mod scrub;
 pub mod snapshot;

@@ -17,6 +17,7 @@
 //! ```
 
 use crate::job::{JobId, PhaseKind};
+use crate::standing::Published;
 use serde::{Deserialize, Serialize};
 
 /// The most requests zoned may have unanswered on one connection: the window of the wire.
@@ -161,6 +162,14 @@ pub enum Request {
         /// Its name: `/login/stor/…`, that account's.
         path: String,
     },
+    /// Make objects of the files below a directory. Beside it: that directory, read-only, its files' owner
+    /// shown as storaged's own user. Those that became objects unchanged before are left out.
+    Publish {
+        /// The account whose zone wrote them.
+        login: String,
+        /// What their names are put behind: `/login/stor/…`, that account's.
+        output: String,
+    },
 }
 
 /// What storaged answers.
@@ -226,6 +235,8 @@ pub enum Reply {
     },
     /// It is not there any more.
     Removed,
+    /// What became of the files.
+    Published(Published),
 }
 
 /// What became of an ended attempt.

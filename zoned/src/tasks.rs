@@ -332,5 +332,6 @@ const fn name(reply: &Reply) -> &'static str {
         Reply::Staged { .. } => "Staged",
         Reply::Committed { .. } => "Committed",
         Reply::Removed => "Removed",
+        Reply::Published(_) => "Published",
     }
 }

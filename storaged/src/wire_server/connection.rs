@@ -1,7 +1,7 @@
 //! One peer: who it is, what it has open, and what waits to be sent to it.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use sys::seqpacket::{Credentials, RecvError, SendError, Socket};
 use thiserror::Error;
@@ -123,9 +123,9 @@ impl Connection {
     }
 
     /// Receives a message, if one is there.
-    pub fn recv(&self, message: &mut Vec<u8>) -> Result<Option<usize>, Dropped> {
+    pub fn recv(&self, message: &mut Vec<u8>) -> Result<Option<Vec<OwnedFd>>, Dropped> {
         match self.socket.recv(message) {
-            Ok(Some(fds)) => Ok(Some(fds.len())),
+            Ok(Some(fds)) => Ok(Some(fds)),
             Ok(None) => Err(Dropped::Closed),
             Err(RecvError::Empty) => Ok(None),
             Err(error) => Err(error.into()),

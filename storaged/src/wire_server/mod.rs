@@ -35,6 +35,8 @@ use thiserror::Error;
 
 /// Threads that serve requests: each may wait for a sync of the disk, and those are shared.
 const WORKERS: usize = 8;
+/// Threads that serve what takes long: manifests, publications.
+const LONG_WORKERS: usize = 2;
 /// The socket's mode: who may connect is decided by user, see [`connection`].
 const SOCKET_MODE: u32 = 0o666;
 
@@ -103,7 +105,7 @@ impl WireServer {
             staged: staged::Staged::default(),
         });
         let (work, done, mut threads) =
-            work::start(&office, &bell, WORKERS).map_err(io("serve"))?;
+            work::start(&office, &bell, (WORKERS, LONG_WORKERS)).map_err(io("serve"))?;
         let server = poll::Server::new(listener, heard, office, work, done);
         let thread = std::thread::Builder::new().name("wire".into()).spawn(move || server.run());
         threads.push(thread.map_err(io("serve"))?);

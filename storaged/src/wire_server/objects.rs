@@ -3,10 +3,11 @@
 use super::work::{Answer, Office, refusal};
 use crate::jobs::name::Name;
 use crate::manifest::{self, ManifestError};
+use crate::publish::{Target, publish};
 use crate::s3::chain;
 use crate::store::{AccountId, IndexError, OpenBlobError, account, object};
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use wire::task::{MANIFESTS_MAX, ManifestId, Reply};
 
 /// Why an account's zone does not get what it asks for.
@@ -109,6 +110,21 @@ impl Office {
         }
         store.look_for_unlinks();
         failed.map_or_else(|| Reply::Released.into(), |message| refusal("Internal", message))
+    }
+
+    pub(super) fn publish(&self, login: &str, output: &str, beside: Option<OwnedFd>) -> Answer {
+        let (account, name) = match self.own(login, output) {
+            Ok(found) => found,
+            Err(denied) => return denied.into(),
+        };
+        let Some(directory) = beside else {
+            return refusal("InvalidArgument", "no directory came beside it".to_owned());
+        };
+        let target = Target { account, area: name.area, path: name.path };
+        match publish(self.jobs.store(), &target, directory) {
+            Ok(published) => Reply::Published(published).into(),
+            Err(error) => refusal("Unavailable", format!("cannot read what is published: {error}")),
+        }
     }
 
     pub(super) fn open(&self, login: &str, text: &str) -> Answer {

@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, Sender};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use sys::seqpacket::{Listener, Socket};
@@ -28,6 +28,7 @@ pub struct Server {
     heard: UnixStream,
     office: Arc<Office>,
     work: Sender<Work>,
+    long_work: Sender<Work>,
     done: Receiver<Done>,
     own_uid: u32,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -42,7 +43,7 @@ impl Server {
         listener: Listener,
         heard: UnixStream,
         office: Arc<Office>,
-        work: Sender<Work>,
+        (work, long_work): (Sender<Work>, Sender<Work>),
         done: Receiver<Done>,
     ) -> Self {
         Self {
@@ -50,6 +51,7 @@ impl Server {
             heard,
             office,
             work,
+            long_work,
             done,
             own_uid: nix::unistd::geteuid().as_raw(),
             connections: BTreeMap::new(),
@@ -201,7 +203,8 @@ impl Server {
     }
 
     fn hand(&self, work: Work) {
-        self.work.send(work).expect("the workers end after this thread");
+        let queue = if work.is_long() { &self.long_work } else { &self.work };
+        queue.send(work).expect("the workers end after this thread");
     }
 
     fn read(&mut self, id: ConnectionId) -> Result<(), Dropped> {
@@ -213,21 +216,31 @@ impl Server {
         Ok(())
     }
 
-    fn take(&mut self, id: ConnectionId, message: &[u8], fds: usize) -> Result<(), Dropped> {
-        let frame = Frame::parse(message, fds)?;
-        if fds > 0 {
-            return Err(Dropped::Descriptors(fds));
+    fn take(
+        &mut self,
+        id: ConnectionId,
+        message: &[u8],
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<(), Dropped> {
+        let frame = Frame::parse(message, fds.len())?;
+        if frame.kind != Kind::Request && !fds.is_empty() {
+            return Err(Dropped::Descriptors(fds.len()));
         }
         match frame.kind {
             Kind::Hello => self.hello(id, frame.body::<Hello>()?.peer),
             Kind::Request => {
                 let request: Request = frame.body()?;
+                let wanted = usize::from(matches!(request, Request::Publish { .. }));
+                if fds.len() != wanted {
+                    return Err(Dropped::Descriptors(fds.len()));
+                }
+                let beside = fds.pop();
                 let connection = self.connection(id)?;
                 if !connection.is_zoned() && request != Request::Status {
                     return Err(Dropped::NotZoned);
                 }
                 connection.opened()?;
-                self.hand(Work::Serve { connection: id, id: frame.id, request });
+                self.hand(Work::Serve { connection: id, id: frame.id, request, beside });
                 Ok(())
             }
             Kind::Reply | Kind::Refusal | Kind::Push => Err(Dropped::Kind(frame.kind)),

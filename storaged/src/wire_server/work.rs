@@ -16,7 +16,7 @@ use crate::store::{ContentRef, ObjectRecord, OpenBlobError, SealError, Staging, 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub enum Work {
         id: u64,
         /// What it is.
         request: Request,
+        /// What came beside it.
+        beside: Option<OwnedFd>,
     },
     /// Attempts whose zoned is gone.
     CutOff(BTreeMap<AttemptId, Attempt>),
@@ -72,16 +74,36 @@ pub struct Office {
     pub staged: Staged,
 }
 
-type Started = (Sender<Work>, Receiver<Done>, Vec<JoinHandle<()>>);
+impl Work {
+    /// Whether it may take minutes: what does has workers of its own, so that tasks need not wait for it.
+    pub const fn is_long(&self) -> bool {
+        match self {
+            Self::Serve { request, .. } => {
+                matches!(request, Request::Manifest { .. } | Request::Publish { .. })
+            }
+            Self::CutOff(_) => false,
+        }
+    }
+}
 
-/// Starts `count` workers. Both queues are bounded by the windows of the connections.
-pub fn start(office: &Arc<Office>, bell: &Bell, count: usize) -> io::Result<Started> {
+/// The queues, of short and of long work, the answers, the threads.
+type Started = ((Sender<Work>, Sender<Work>), Receiver<Done>, Vec<JoinHandle<()>>);
+
+/// Starts `count` workers, and `long` more for what takes long. The queues are bounded by the windows of the
+/// connections.
+pub fn start(
+    office: &Arc<Office>,
+    bell: &Bell,
+    (count, long): (usize, usize),
+) -> io::Result<Started> {
     let (work, to_do) = unbounded::<Work>();
+    let (long_work, long_to_do) = unbounded::<Work>();
     let (answers, done) = unbounded();
     let mut threads = Vec::new();
-    for number in 0..count {
+    for number in 0..count + long {
         let (office, bell) = (Arc::clone(office), bell.clone());
-        let (to_do, answers) = (to_do.clone(), answers.clone());
+        let to_do = if number < count { to_do.clone() } else { long_to_do.clone() };
+        let answers = answers.clone();
         let name = format!("wire-{number}");
         threads.push(std::thread::Builder::new().name(name).spawn(move || {
             for work in to_do {
@@ -93,7 +115,7 @@ pub fn start(office: &Arc<Office>, bell: &Bell, count: usize) -> io::Result<Star
             }
         })?);
     }
-    Ok((work, done, threads))
+    Ok(((work, long_work), done, threads))
 }
 
 /// An answer before it is bytes.
@@ -128,12 +150,12 @@ pub(super) fn refusal(code: &str, message: String) -> Answer {
 impl Office {
     fn work(&self, work: Work) -> Option<Done> {
         match work {
-            Work::Serve { connection, id, request } => {
+            Work::Serve { connection, id, request, beside } => {
                 let claimed = match &request {
                     Request::Claim { job, .. } => Some(*job),
                     _ => None,
                 };
-                let answer = self.serve(connection, request);
+                let answer = self.serve(connection, request, beside);
                 let got_one = matches!(answer.reply, Ok(Reply::Claimed(_)));
                 let tell_again = claimed.filter(|_| !got_one);
                 Some(Done { connection, message: answer.message(id), tell_again })
@@ -145,7 +167,7 @@ impl Office {
         }
     }
 
-    fn serve(&self, connection: ConnectionId, request: Request) -> Answer {
+    fn serve(&self, connection: ConnectionId, request: Request, beside: Option<OwnedFd>) -> Answer {
         match request {
             Request::Status => Reply::Status(self.jobs.store().status()).into(),
             Request::Claim { job, phase, project } => self.claim(connection, job, phase, project),
@@ -164,6 +186,7 @@ impl Office {
             }
             Request::Discard { staged } => self.discard(connection, staged),
             Request::Remove { login, path } => self.remove(&login, &path),
+            Request::Publish { login, output } => self.publish(&login, &output, beside),
         }
     }
 
