@@ -4,8 +4,8 @@
 //!   transact ─▶ queue ─▶ run each closure over what the batch changed so far
 //!                         ─▶ one record in the journal, one fdatasync ─▶ index ─▶ new view ─▶ answers
 //! ```
-//! While one batch is being synced the next one gathers in the queue: the busier, the larger the batches.
-//! A closure that fails leaves nothing; a batch that the journal refuses leaves nothing; a batch whose sync
+//! While one batch is being synced the transactions of the next one run over it: the busier, the larger the
+//! batches. A closure that fails leaves nothing; a batch that the journal refuses leaves nothing; a batch whose sync
 //! fails makes the store read-only ([`Latch`]), since nobody knows what of it is on disk.
 
 mod batch;
