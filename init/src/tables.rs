@@ -125,9 +125,18 @@ pub struct Cgroup {
 /// From the top down, so that each finds its parent.
 pub const CGROUPS: [Cgroup; 4] = [
     Cgroup { path: "init", is_parent: false, settings: &[("memory.min", "16M")] },
-    Cgroup { path: "system", is_parent: true, settings: &[("memory.min", "48M")] },
+    Cgroup {
+        path: "system",
+        is_parent: true,
+        settings: &[("memory.min", "48M"), ("cpu.weight", "300")],
+    },
     // The pages of objects that zones share are charged here: protected, and never squeezed.
-    Cgroup { path: "store", is_parent: true, settings: &[("memory.min", "128M")] },
+    // Three parts of processor and disk to the one of all zones, when both want all they can get.
+    Cgroup {
+        path: "store",
+        is_parent: true,
+        settings: &[("memory.min", "128M"), ("cpu.weight", "300"), ("io.weight", "300")],
+    },
     // zoned divides it; the number of processes is bounded here, so that the node's own can always start.
     Cgroup { path: "zones", is_parent: true, settings: &[("pids.max", "32768")] },
 ];

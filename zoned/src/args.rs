@@ -25,6 +25,15 @@ pub struct Args {
     /// The cgroup that zones are made in
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup/zones")]
     pub cgroup: PathBuf,
+    /// Memory that the zones of one account may use in all, in MiB [default: three quarters of what all may]
+    #[arg(long, value_name = "MIB")]
+    pub account_memory_mib: Option<u64>,
+    /// Thousandths of a processor that they may use in all [default: no cap, a fair share]
+    #[arg(long, value_name = "MILLI", value_parser = clap::value_parser!(u32).range(10..))]
+    pub account_cpu_milli: Option<u32>,
+    /// Processes that they may have in all [default: half of what all may]
+    #[arg(long, value_name = "N")]
+    pub account_pids: Option<u32>,
     /// The store's cgroup: while it suffers, new zones wait
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup/store")]
     pub store_cgroup: PathBuf,

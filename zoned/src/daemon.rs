@@ -200,9 +200,10 @@ impl Daemon {
         let launcher = Launcher::new(&args.zone_init, &args.run.join("stage"));
         let launcher = call(&format!("use {}", args.zone_init.display()), launcher)?;
         let data = call(&format!("open {}", args.data.display()), File::open(&args.data))?;
-        divide(&mut cgroups, &data)?;
+        let undivided = divide(&mut cgroups, &data, args)?;
         let limits = limits(args, &cgroups)?;
         let mut degraded = cgroups.degraded();
+        degraded.extend(undivided);
         let admission = Admission::new(&args.store_cgroup, &args.cgroup);
         degraded.extend(admission.degraded());
         let quota = match quota::project(data.as_fd(), crate::slot::PROJECT_BASE) {
@@ -416,22 +417,20 @@ fn limits(args: &Args, cgroups: &Tree) -> Result<Limits, DaemonError> {
     Ok(Limits { zones, memory_mib })
 }
 
-/// Says what all zones, and what each account, may use of this node.
-fn divide(cgroups: &mut Tree, data: &File) -> Result<(), DaemonError> {
-    let disk = carve::disk_of(data);
-    if disk.is_none() {
-        eprintln!("zoned: the data is on no disk of its own: zones have no rates of it");
-    }
-    cgroups.set_disk(disk);
+/// Says what all zones, and what each account, may use of this node; gives what cannot be said, in words.
+fn divide(cgroups: &mut Tree, data: &File, args: &Args) -> Result<Option<String>, DaemonError> {
+    let degraded = cgroups.set_disk(carve::disk_of(data));
     let memory_mib = match cgroups.memory_mib_max() {
         Some(told) => told,
         None => zones_memory_mib()?,
     };
     cgroups.limit_memory(memory_mib)?;
-    let pids = cgroups.pids_max().map(|most| most / 2);
-    let memory_mib = Some((memory_mib * ACCOUNT_SHARE.0 / ACCOUNT_SHARE.1).max(1));
-    cgroups.set_standard(AccountCarve { memory_mib, pids, ..AccountCarve::default() });
-    Ok(())
+    let pids = args.account_pids.or_else(|| cgroups.pids_max().map(|most| most / 2));
+    let share = (memory_mib * ACCOUNT_SHARE.0 / ACCOUNT_SHARE.1).max(1);
+    let memory_mib = Some(args.account_memory_mib.unwrap_or(share));
+    let cpu_milli = args.account_cpu_milli;
+    cgroups.set_standard(AccountCarve { memory_mib, pids, cpu_milli, ..AccountCarve::default() });
+    Ok(degraded)
 }
 
 /// The memory that zones may use in all where nobody says otherwise, in MiB.

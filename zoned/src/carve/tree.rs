@@ -2,7 +2,7 @@
 
 use super::group::{self, Cgroup, Files, Host, write};
 use super::plan::{self, AccountCarve, Controller, Controllers, Disk};
-use super::{CgroupError, failed};
+use super::{CgroupError, failed, read};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
@@ -19,6 +19,10 @@ const KILL_MS_MAX: u64 = 5_000;
 const IDLE_MS: u64 = 10_000;
 /// How often that is looked at.
 const TIDY_MS: u64 = 1_000;
+/// Removed cgroups that may live on: each takes some 100 KiB of the kernel's memory.
+const DYING_MAX: u64 = 256;
+/// What is reclaimed at a time when there are more: a few milliseconds' work.
+const RECLAIM: &str = "8M";
 const MIB: u64 = 1 << 20;
 
 /// Whose cgroup it is.
@@ -85,9 +89,33 @@ impl Tree {
         Ok(tree)
     }
 
-    /// From now on rates of the disk are rates of this one.
-    pub const fn set_disk(&mut self, disk: Option<Disk>) {
+    /// From now on rates of the disk are rates of this one, and it is shared out by `io.weight`; says what
+    /// of that cannot be.
+    pub fn set_disk(&mut self, disk: Option<Disk>) -> Option<String> {
         self.host.disk = disk;
+        if !self.host.controllers.has(Controller::Io) {
+            return None;
+        }
+        let Some(disk) = disk else {
+            return Some("the data is on no single disk: zones have no rates of it".to_owned());
+        };
+        let shared = self.share(disk);
+        shared.err().map(|why| format!("disk {disk} is not shared out by weight: {why}"))
+    }
+
+    /// Has iocost share the disk out, which takes a word in the root of all cgroups. Its own model of the
+    /// disk does: it learns how fast the disk is, and holds nobody back while the disk is not busy.
+    fn share(&self, disk: Disk) -> Result<(), String> {
+        let root = self.path.parent().ok_or("the cgroup of all zones is the root")?;
+        let path = root.join("io.cost.qos");
+        let wanted = format!("{disk} enable=1");
+        write(root, "io.cost.qos", &wanted).map_err(|error| crate::chain(&error))?;
+        let text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
+        if text.lines().any(|line| line.starts_with(&wanted)) {
+            Ok(())
+        } else {
+            Err(format!("{} is {text:?} after {wanted:?} was written to it", path.display()))
+        }
     }
 
     /// What each account may use that is given nothing else by [`Self::set_account`]; for accounts that
@@ -186,6 +214,31 @@ impl Tree {
         self.accounts.get(&account).map(|known| known.files.limits())
     }
 
+    /// Has a little of what zones left behind reclaimed if there is much of it: a removed cgroup lives on in
+    /// the kernel for as long as a page in memory is charged to it.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    fn sweep(&self) -> Result<(), CgroupError> {
+        if !self.host.controllers.has(Controller::Memory) {
+            return Ok(());
+        }
+        let path = self.path.join("cgroup.stat");
+        let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
+        if read::keyed(&text, "nr_dying_descendants") < DYING_MAX {
+            return Ok(());
+        }
+        match write(&self.path, "memory.reclaim", RECLAIM) {
+            // There was not so much to be had (EAGAIN), or the kernel is older than 5.19.
+            Err(CgroupError::File { source, .. })
+                if matches!(source.kind(), ErrorKind::WouldBlock | ErrorKind::NotFound) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// Removes cgroups of accounts that have had no zone for a while; true while there are some left.
     ///
     /// # Errors
@@ -195,6 +248,7 @@ impl Tree {
             return Ok(!self.accounts.is_empty());
         }
         self.tidied = now;
+        self.sweep()?;
         let idle = |account: &Account| {
             now.saturating_duration_since(account.asked) >= Duration::from_millis(IDLE_MS)
         };

@@ -54,9 +54,12 @@ pub fn limits(a: &Appliance) -> Result<()> {
     ensure!(of_zone("memory.oom.group")? == "1", "memory.oom.group");
     ensure!(number(&a.agent, &zone, "pids.max")? == 512, "pids.max");
     // Files that are there show that the controllers are.
-    for name in ["cpu.weight", "cpu.max", "cpuset.cpus", "io.max", "memory.low"] {
+    for name in ["cpu.weight", "cpu.max", "cpuset.cpus", "io.weight", "io.max", "memory.low"] {
         println!("  {name}: {:?}", of_zone(name)?);
     }
+    let shared = file(&a.agent, "", "io.cost.qos")?;
+    println!("  io.cost.qos: {shared:?}");
+    ensure!(shared.contains("enable=1"), "the disk is not shared out by weight");
     let all = number(&a.agent, "/zones", "memory.max")?;
     let most = number(&a.agent, account, "memory.max")?;
     println!("  all zones have {} MiB, an account {} MiB", all / MIB, most / MIB);
@@ -67,8 +70,8 @@ pub fn limits(a: &Appliance) -> Result<()> {
     Ok(())
 }
 
-/// More than a part of the cache that one object may have, on a node with 1 GiB.
-const SCAN_BYTES: u64 = 48 * MIB;
+/// More than the part of the cache that one object may have, on a node with 2 GiB: 62 MiB.
+const SCAN_BYTES: u64 = 80 * MIB;
 /// What of it may be the store's: what is read ahead of a large object, twice.
 const STORE_BYTES_MAX: u64 = 16 * MIB;
 
