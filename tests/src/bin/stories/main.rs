@@ -5,6 +5,7 @@
 //! how many failed.
 #![forbid(unsafe_code)]
 
+mod attacks;
 mod bad_tasks;
 mod carve;
 mod clients;
@@ -37,6 +38,7 @@ fn main() -> Result<ExitCode> {
     clients::tell(&mut teller);
     daily::tell(&mut teller, &artefacts);
     odd::tell(&mut teller, &artefacts);
+    attacks::tell(&mut teller, &artefacts);
     powercut::tell(&mut teller, &artefacts);
     teller.tell("the image that was tested is the image that is shipped", || {
         println!("  initramfs sha256 {}", artefacts.shipped()?);
