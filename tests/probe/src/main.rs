@@ -1,7 +1,7 @@
 //! Tries attacks and says what came of each; decides nothing. See the library for what it says.
 //!
-//! `probe CASE…` tries them one after the other. `probe hog CASE` tries one that it should not survive: the
-//! line is written before. `PROBE_OBJECT` names the object that the zone shows, else `MANTA_INPUT_FILE` does.
+//! `probe CASE…` tries them one after the other. `probe hog CASE` tries one that it may not survive: the line
+//! is written before. `PROBE_OBJECT` names the object that the zone shows, else `MANTA_INPUT_FILE` does.
 #![forbid(unsafe_code)]
 
 mod calls;
@@ -16,7 +16,7 @@ use probe::Line;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// What this program exits with when it has survived a hog.
+/// What this program exits with when it has survived a hog that it should not have.
 const SURVIVED: u8 = 77;
 
 fn main() -> ExitCode {
@@ -30,7 +30,11 @@ fn main() -> ExitCode {
             // Both: the one of a task that fails is kept as an object, the other is not.
             eprintln!("{line}");
             say(&line);
-            if hogs::run(number) { ExitCode::from(SURVIVED) } else { usage() }
+            match hogs::run(number) {
+                Some(true) => ExitCode::SUCCESS,
+                Some(false) => ExitCode::from(SURVIVED),
+                None => usage(),
+            }
         }
         [] => usage(),
         ref cases => {

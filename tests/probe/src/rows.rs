@@ -360,8 +360,8 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         number: 61,
-        task: "roots=/,/objects/*|/,/store/objects/*
-               kinds=overlay:zone,proc:none,tmpfs:none,tmpfs:zone
+        task: "roots=/,/objects/*|/,/shm,/store/objects/*
+               kinds=overlay:zone,proc:none,tmpfs:none,tmpfs:zone|ext4:/dev/vda,overlay:zone,proc:none,tmpfs:zone
                layers=lower,upperdir=upper,workdir=work,uuid=on cgroup=0::/ host=z-* maps=0
                /proc/sys/kernel/random/boot_id=ENOENT /proc/cmdline=ENOENT
                /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT /run/mobula=ENOENT",

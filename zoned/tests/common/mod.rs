@@ -188,15 +188,27 @@ impl Node {
             .sum()
     }
 
+    /// Makes an image that is a directory with a shell in it, to be altered.
+    pub fn folder_image(&self, name: &str) -> PathBuf {
+        let tree = self.place.join("images").join(name);
+        fill_tree(&tree);
+        tree
+    }
+
+    /// zoned's process.
+    pub fn zoned(&self) -> u32 {
+        self.zoned.id()
+    }
+
+    /// Where zoned listens.
+    pub fn socket(&self) -> PathBuf {
+        self.place.join("zoned.sock")
+    }
+
     /// Makes an EROFS image with a shell in it; false where that can't be done.
     pub fn pack_image(&self, name: &str) -> bool {
         let tree = self.place.join("tree");
-        let script = "set -e; mkdir -p bin lib lib64 root; cp /bin/bash bin/; \
-                      cp /lib64/ld-linux-x86-64.so.2 lib64/; \
-                      cp $(ldd /bin/bash | grep -o '/lib[^ ]*') lib/";
-        fs::create_dir(&tree).unwrap();
-        let made = Command::new("bash").args(["-c", script]).current_dir(&tree).status();
-        assert!(made.unwrap().success());
+        fill_tree(&tree);
         // On the host's disk: EROFS is not mounted from a file on tmpfs.
         let disk = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let packed = Command::new("mkfs.erofs").arg("-T0").arg(disk.path()).arg(&tree).output();
@@ -408,6 +420,16 @@ pub fn runnable(task: &Task) -> Runnable {
     let Task { job, phase, account, memory_mib, disk_gib, .. } = *task;
     let image = task.image.clone();
     Runnable { job, phase, account, ready: 1, memory_mib, disk_gib, image }
+}
+
+/// A root with a shell and a few programs in it, and their libraries.
+fn fill_tree(tree: &Path) {
+    let script = "set -e; mkdir -p bin lib lib64 root; cp /bin/bash /bin/cat bin/; \
+                  cp /lib64/ld-linux-x86-64.so.2 lib64/; \
+                  cp $(ldd /bin/bash /bin/cat | grep -o '/lib[^ ]*' | sort -u) lib/";
+    fs::create_dir(tree).unwrap();
+    let made = Command::new("bash").args(["-c", script]).current_dir(tree).status();
+    assert!(made.unwrap().success());
 }
 
 fn root() -> File {

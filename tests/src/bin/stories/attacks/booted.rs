@@ -62,7 +62,7 @@ impl Booted {
         let mut spec = map(&line);
         spec.phases[0].assets = vec![name(BUCKET, "probe")];
         spec.phases[0].memory = Some(memory_mib.try_into().context("memory")?);
-        spec.phases[0].disk = Some(1);
+        spec.phases[0].disk = Some(2);
         Ok(spec)
     }
 

@@ -79,6 +79,9 @@ pub fn not_felt(b: &Booted) -> Result<()> {
 /// More output than its quota is refused, whichever way it is asked for.
 pub fn output(b: &Booted) -> Result<()> {
     let ran = b.run("probe 12", ZONE_MIB)?;
-    let text = if ran.error.is_some() { ran.stderr } else { ran.stdout };
-    judged(&text, &[12], Place::Task)
+    let text = if ran.error.is_some() { &ran.stderr } else { &ran.stdout };
+    judged(text, &[12], Place::Task).with_context(|| {
+        let start: String = text.chars().take(400).collect();
+        format!("{:?}, {} bytes: {start:?}", ran.error, text.len())
+    })
 }
