@@ -5,6 +5,7 @@
 //! zone with it. When zoned goes away this process ends at once, and the kernel kills the rest.
 
 pub mod build;
+mod damage;
 pub mod feeder;
 pub mod log;
 pub mod privileges;

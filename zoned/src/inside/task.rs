@@ -13,6 +13,7 @@
 //! Whoever makes the tasks sees to it that they are of one job and phase: `init` runs once for all of them,
 //! and what one leaves in the zone's files the next one finds, as Manta has it.
 
+use super::damage::blame;
 use super::feeder::Feeder;
 use super::{InsideError, call, empty_zone, receive, tell, unexpected};
 use nix::errno::Errno;
@@ -40,6 +41,8 @@ struct Task<'a> {
     signals: &'a SignalFd,
     stage: Stage,
     feeder: Option<Feeder>,
+    /// A map's object.
+    input: Option<File>,
 }
 
 /// How far it is, and what the next step needs.
@@ -105,12 +108,13 @@ impl<'a> Task<'a> {
     ) -> Result<Self, InsideError> {
         let (order, fds) = receive(control)?;
         let Order::Run(command) = order else { return Err(unexpected(&order, "Run")) };
+        let input = again(stdin.as_ref())?;
         let exec = Exec::new(&command, stdin, fds)?;
         let (stage, feeder) = match &command.init {
             Some(line) => (exec.after_init(line)?, None),
             None => exec.start()?,
         };
-        Ok(Self { control, signals, stage, feeder })
+        Ok(Self { control, signals, stage, feeder, input })
     }
 
     /// Starts `exec` in a zone where `init` has run.
@@ -121,15 +125,16 @@ impl<'a> Task<'a> {
         mut fds: Vec<OwnedFd>,
     ) -> Result<Self, InsideError> {
         let stdin = (fds.len() > 2).then(|| fds.remove(0));
+        let input = again(stdin.as_ref())?;
         let (stage, feeder) = Exec::new(command, stdin, fds)?.start()?;
-        Ok(Self { control, signals, stage, feeder })
+        Ok(Self { control, signals, stage, feeder, input })
     }
 
     /// Sees it through.
     fn run(mut self) -> Result<Outcome, InsideError> {
         loop {
             if let Some(outcome) = self.reap()? {
-                return Ok(outcome);
+                return Ok(blame(outcome, self.input.as_ref()));
             }
             if self.feeder.as_mut().is_some_and(Feeder::wants_more) {
                 tell(self.control, &Report::MoreInputs)?;
@@ -210,6 +215,12 @@ impl<'a> Task<'a> {
         }
         Ok(())
     }
+}
+
+/// The object once more, to be read when the task fails over it.
+fn again(stdin: Option<&OwnedFd>) -> Result<Option<File>, InsideError> {
+    let copy = stdin.map(|object| object.try_clone().map(File::from)).transpose();
+    call("keep the object open", copy)
 }
 
 fn failure(how: &Outcome) -> String {

@@ -7,7 +7,6 @@ use crate::jobs::{JOB_TIME, map, name};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 use tests::agent::wait_for;
-use tests::appliance::Artefacts;
 
 const TASKS: usize = 6;
 /// How often zoned is killed, each time a little later in the life of its zones.
@@ -24,7 +23,7 @@ pub fn garbage(b: &Booted) -> Result<()> {
     Ok(())
 }
 
-fn inputs(b: &Booted, prefix: &str, count: usize) -> Result<Vec<String>> {
+pub fn inputs(b: &Booted, prefix: &str, count: usize) -> Result<Vec<String>> {
     let keys = (0..count).map(|number| format!("{prefix}/{number}"));
     keys.map(|key| {
         b.appliance.s3.put(BUCKET, &key, b"x\n")?;
@@ -77,9 +76,4 @@ pub fn leaks(b: &Booted) -> Result<()> {
     b.healthy()?;
     held(70, &format!("{ZONES} zones came and went"));
     Ok(())
-}
-
-/// Cuts the power while zones run, damages an object, and boots again.
-pub fn power_cut(_artefacts: &Artefacts, _booted: Booted) -> Result<()> {
-    anyhow::bail!("not told yet")
 }

@@ -9,6 +9,7 @@ mod control;
 mod health;
 mod hogs;
 mod names;
+mod power;
 mod tasks;
 
 use crate::teller::Teller;
@@ -91,7 +92,7 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
             println!("  the console ends with:\n{}", booted.appliance.machine.tail());
         }
     }
-    teller.tell(AGAIN, || control::power_cut(artefacts, booted));
+    teller.tell(AGAIN, || power::cut(artefacts, booted));
     teller.tell(ALL, || {
         let missing: Vec<_> = TOLD.with_borrow(|told| {
             let numbers = (1..).zip(NAMES).filter(|(number, _)| !told.contains(number));
