@@ -68,7 +68,7 @@ impl Health {
             "descriptors of storaged",
             self.descriptors[1],
             before.descriptors[1],
-            DESCRIPTORS_MORE,
+            FILES_MORE,
         );
         more("dying cgroups", self.dying, before.dying, DYING_MORE);
         let (now, then) = (self.unreclaimable_kib, before.unreclaimable_kib);
