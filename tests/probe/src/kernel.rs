@@ -1,5 +1,6 @@
 //! Attacks by way of processes: namespaces, tracing, signals, other tables of system calls.
 
+use crate::seen::OTHER_USER;
 use crate::tries::{again, ended, tried, tried_again, word};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -52,6 +53,7 @@ pub fn part(name: &str, rest: &[&str]) -> ExitCode {
                 Err(_) => return ExitCode::from(3),
             }
         }
+        "setuid" => nix::unistd::setuid(OTHER_USER.into()).is_ok(),
         "abort" => std::process::abort(),
         "sleep" => {
             std::thread::sleep(std::time::Duration::from_secs(20));

@@ -136,7 +136,12 @@ pub(crate) const ROWS: &[Row] = &[
                /dev/kmsg=ENOENT /dev/vda=ENOENT /dev/fuse=ENOENT /dev/kvm=ENOENT
                /dev/net/tun=ENOENT /dev/console=ENOENT
                dev=fd,full,null,random,shm,stderr,stdin,stdout,tty,urandom,zero",
-        standing: None,
+        standing: Some(
+            "block=EPERM char=EPERM whiteout=EPERM fifo=ok /dev/mem=ENOENT /dev/kmsg=ENOENT
+             /dev/vda=ENOENT /dev/fuse=ENOENT /dev/kvm=ENOENT /dev/net/tun=ENOENT
+             /dev/console=ENOENT
+             dev=fd,full,null,ptmx,pts,random,shm,stderr,stdin,stdout,tty,urandom,zero",
+        ),
         outside: "block=ok|EPERM char=ok|EPERM fifo=ok",
     },
     Row {
@@ -144,7 +149,11 @@ pub(crate) const ROWS: &[Row] = &[
         task: "CapInh=0000000000000000 CapPrm=0000000000000000 CapEff=0000000000000000
                CapBnd=0000000000000000 CapAmb=0000000000000000 NoNewPrivs=1 make=ok
                as-root=0,0,0000000000000000 as-other=EPERM",
-        standing: None,
+        standing: Some(
+            "CapInh=0000000000000000 CapPrm=00000000000000fb CapEff=00000000000000fb
+             CapBnd=00000000000000fb CapAmb=0000000000000000 NoNewPrivs=1 make=ok
+             as-root=0,0,00000000000000fb as-other=1000,1000,0000000000000000",
+        ),
         outside: "",
     },
     Row {
@@ -158,7 +167,11 @@ pub(crate) const ROWS: &[Row] = &[
         task: "root=ENOENT cwd=ENOENT exe=ENOENT environ=ENOENT maps=ENOENT mem=ENOENT
                status=ENOENT mountinfo=ENOENT fd=ENOENT task=ENOENT root/etc=ENOENT
                exe-write=ENOENT self-exe-write=EACCES|ETXTBSY",
-        standing: None,
+        standing: Some(
+            "root=EACCES cwd=EACCES exe=EACCES environ=EACCES maps=EACCES mem=EACCES
+             status=ok mountinfo=ok fd=EACCES task=ok root/etc=EACCES exe-write=EACCES
+             self-exe-write=EACCES|ETXTBSY",
+        ),
         outside: "status=ok mountinfo=ok fd=ok",
     },
     Row {
@@ -197,7 +210,11 @@ pub(crate) const ROWS: &[Row] = &[
         task: "setns(user)=EPERM setns(mnt)=EPERM setns(pid)=EPERM setns(net)=EPERM
                setns(ipc)=EPERM setns(uts)=EPERM setns(cgroup)=EPERM setns(time)=EPERM
                first's=ENOENT pidfd=ok",
-        standing: None,
+        standing: Some(
+            "setns(user)=EPERM setns(mnt)=EPERM setns(pid)=EPERM setns(net)=EPERM
+             setns(ipc)=EPERM setns(uts)=EPERM setns(cgroup)=EPERM setns(time)=EPERM
+             first's=EACCES pidfd=ok",
+        ),
         outside: "setns(mnt)=ok setns(net)=ok setns(uts)=ok",
     },
     Row {
@@ -205,7 +222,10 @@ pub(crate) const ROWS: &[Row] = &[
         task: "ptrace(1)=EPERM ptrace(parent)=EPERM ptrace(child)=EPERM
                process_vm_readv=EPERM process_vm_writev=EPERM pidfd_getfd=EPERM kcmp=EPERM
                mem=ENOENT processes=<3",
-        standing: None,
+        standing: Some(
+            "ptrace(1)=EPERM ptrace(parent)=EPERM ptrace(child)=EPERM process_vm_readv=EPERM
+             process_vm_writev=EPERM pidfd_getfd=EPERM kcmp=EPERM mem=EACCES processes=<3",
+        ),
         outside: "ptrace(child)=ok process_vm_readv=ok|EPERM pidfd_getfd=EBADF processes=>3",
     },
     Row {
@@ -213,7 +233,11 @@ pub(crate) const ROWS: &[Row] = &[
         task: "kill(nobody)=ESRCH kill(all,0)=ok|ESRCH setown(nobody)=ESRCH
                credentials(own)=ok credentials(pid)=EPERM credentials(uid)=EPERM
                kill(child)=SIGKILL",
-        standing: None,
+        standing: Some(
+            "kill(nobody)=ESRCH kill(all,0)=ok|ESRCH setown(nobody)=ESRCH
+             credentials(own)=ok credentials(pid)=EPERM credentials(uid)=ok
+             kill(child)=SIGKILL",
+        ),
         outside: "credentials(pid)=ok credentials(uid)=ok kill(all,0)=ok",
     },
     Row {
@@ -321,7 +345,11 @@ pub(crate) const ROWS: &[Row] = &[
         task: "TIOCSTI=ENOTTY TIOCLINUX=ENOTTY TIOCCONS=ENOTTY TIOCSETD=ENOTTY
                /dev/tty=ENXIO /dev/ptmx=ENOENT /dev/pts/ptmx=ENOENT /dev/tty0=ENOENT
                /dev/ttyS0=ENOENT /dev/vcs=ENOENT",
-        standing: None,
+        standing: Some(
+            "TIOCSTI=ENOTTY TIOCLINUX=ENOTTY TIOCCONS=ENOTTY TIOCSETD=ENOTTY
+             /dev/tty=ok|ENXIO /dev/ptmx=ok /dev/pts/ptmx=ok /dev/tty0=ENOENT
+             /dev/ttyS0=ENOENT /dev/vcs=ENOENT",
+        ),
         outside: "TIOCSTI=ENOTTY",
     },
     Row {
@@ -365,15 +393,24 @@ pub(crate) const ROWS: &[Row] = &[
                layers=lower,upperdir=upper,workdir=work,uuid=on cgroup=0::/ host=z-* maps=0
                /proc/sys/kernel/random/boot_id=ENOENT /proc/cmdline=ENOENT
                /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT /run/mobula=ENOENT",
-        standing: None,
+        standing: Some(
+            "roots=/,* kinds=devpts:none,* layers=lower,upperdir=upper,workdir=work,uuid=on
+             cgroup=0::/ host=* maps=0 /proc/sys/kernel/random/boot_id=ENOENT
+             /proc/cmdline=ENOENT /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT
+             /run/mobula=ENOENT",
+        ),
         outside: "",
     },
     Row {
         number: 62,
         task: "files=0 segment=ENOENT foreign-files=0 socket=ECONNREFUSED|EPERM
-               leave-segment=ok leave-socket=ok chown=EPERM setuid=EPERM
+               leave-segment=ok leave-socket=ok chown=EPERM setuid=refused
                capabilities=0000000000000000",
-        standing: None,
+        standing: Some(
+            "files=0 segment=ENOENT foreign-files=0 socket=ECONNREFUSED|EPERM
+             leave-segment=ok leave-socket=ok chown=ok setuid=ok
+             capabilities=00000000000000fb",
+        ),
         outside: "",
     },
     Row {

@@ -1,6 +1,7 @@
 //! Standing zones on this host: real zones, a small init, a storaged of a few lines.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod attacks;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of tasks")]
 mod common;
@@ -8,3 +9,5 @@ mod crash;
 mod inside;
 mod life;
 mod machine;
+#[path = "../common/program.rs"]
+mod program;
