@@ -1,5 +1,6 @@
 //! Attacks that whoever makes them is not meant to survive, or that go on until someone ends them.
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
@@ -29,6 +30,10 @@ pub fn run(case: u8) -> Option<bool> {
         13 | 18 | 21 => {
             flood(FLOOD_BYTES);
             return Some(true);
+        }
+        12 => {
+            let all = fallocate(std::io::stdout(), FallocateFlags::empty(), 0, 1 << 40);
+            return Some(all.is_err());
         }
         14 => {
             spin();

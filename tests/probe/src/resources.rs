@@ -254,7 +254,8 @@ pub fn output_quota(line: &mut Line) {
     tried(line, "fallocate-unseen", fallocate(&out, keep, 1 << 33, 1 << 40));
     let Ok(file) = out.as_fd().try_clone_to_owned().map(File::from) else { return };
     tried(line, "sparse", file.write_at(b"x", (1 << 62) - 1));
-    eprintln!("{line}");
+    // What was given before it was refused goes back, or the task ends for want of room.
+    tried(line, "emptied", file.set_len(0));
 }
 
 pub fn timers(line: &mut Line) {

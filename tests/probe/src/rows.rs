@@ -65,7 +65,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         number: 12,
         task: "fallocate-1TiB=EDQUOT|ENOSPC|EFBIG fallocate-unseen=EDQUOT|ENOSPC|EFBIG
-               sparse=EFBIG|EDQUOT|ENOSPC|EINVAL",
+               sparse=EFBIG|EDQUOT|ENOSPC|EINVAL
+               emptied=ok",
         standing: None,
         outside: "",
     },

@@ -64,12 +64,7 @@ impl Health {
         more("cgroups of zones", self.zones, before.zones, 0);
         more("mounts", self.mounts, before.mounts, 0);
         more("descriptors of zoned", self.descriptors[0], before.descriptors[0], DESCRIPTORS_MORE);
-        more(
-            "descriptors of storaged",
-            self.descriptors[1],
-            before.descriptors[1],
-            FILES_MORE,
-        );
+        more("descriptors of storaged", self.descriptors[1], before.descriptors[1], FILES_MORE);
         more("dying cgroups", self.dying, before.dying, DYING_MORE);
         let (now, then) = (self.unreclaimable_kib, before.unreclaimable_kib);
         more("KiB of the kernel's own", now, then, UNRECLAIMABLE_MORE_KIB);

@@ -76,12 +76,12 @@ pub fn not_felt(b: &Booted) -> Result<()> {
     Ok(())
 }
 
-/// More output than its quota is refused, whichever way it is asked for.
+/// More output than its quota is refused, whichever way it is asked for, and told if it was all taken.
 pub fn output(b: &Booted) -> Result<()> {
-    let ran = b.run("probe 12", ZONE_MIB)?;
-    let text = if ran.error.is_some() { &ran.stderr } else { &ran.stdout };
-    judged(text, &[12], Place::Task).with_context(|| {
-        let start: String = text.chars().take(400).collect();
-        format!("{:?}, {} bytes: {start:?}", ran.error, text.len())
-    })
+    judged(&b.output("probe 12", ZONE_MIB)?, &[12], Place::Task)?;
+    let ran = b.run("probe hog 12", ZONE_MIB)?;
+    let error = ran.error.context("a task with all of its disk taken has succeeded")?;
+    ensure!(error.message.contains("disk space"), "{error:?}");
+    held(12, &error.message);
+    Ok(())
 }

@@ -26,7 +26,7 @@ const ODD: [&str; 12] = [
 
 pub fn odd(b: &Booted) -> Result<()> {
     let a = &b.appliance;
-    let long = "n".repeat(1_000);
+    let long = "n".repeat(300);
     let mut inputs = Vec::new();
     for (number, key) in ODD.iter().copied().chain([long.as_str()]).enumerate() {
         let path = format!("/{BUCKET}/odd-{number}/{key}");
