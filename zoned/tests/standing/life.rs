@@ -80,9 +80,9 @@ fn a_terminal_has_a_size_a_shell_and_an_interrupt() {
         let script =
             "bash -c 'trap \"echo w-inch\" WINCH; echo o-n; while :; do sleep 0.1; done'\n";
         terminal.write_all(script.as_bytes()).unwrap();
-        read_until(&mut terminal, "\no-n\r\n");
+        read_until(&mut terminal, "o-n\r\n");
         sys::pty::set_size(terminal.as_fd(), 40, 100).unwrap();
-        read_until(&mut terminal, "\nw-inch\r\n");
+        read_until(&mut terminal, "w-inch\r\n");
         terminal.write_all(b"\x03").unwrap();
         terminal.write_all(b"stty size; exit 5\n").unwrap();
         read_until(&mut terminal, "40 100\r\n");
