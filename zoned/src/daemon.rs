@@ -14,7 +14,7 @@ use crate::network::Networks;
 use crate::running::Entry;
 use crate::scheduler::{Grant, Limits, Scheduler};
 use crate::slot::{Pool, Slot};
-use crate::standing::{self, Asker, RecordError, Standing};
+use crate::standing::{self, Beside, RecordError, Standing};
 use crate::status::{Clients, PeerId};
 use crate::warm::{Idle, Warm};
 use crate::zone::Launcher;
@@ -31,7 +31,6 @@ use std::time::{Duration, Instant};
 use sys::seqpacket::{Listener, SocketError};
 use sys::{activation, landlock, quota};
 use thiserror::Error;
-use wire::standing::ZoneSpec;
 use wire::task::AttemptId;
 use wire::zone::Counts;
 
@@ -103,8 +102,8 @@ pub(crate) enum Asked {
     Inputs { attempt: AttemptId },
     /// To keep lines of usage.
     Meter,
-    /// The account of a standing zone that is to be.
-    Account { asker: Asker, spec: Box<ZoneSpec> },
+    /// Something for a standing zone.
+    Standing(Beside),
     /// To settle an attempt; its slot, unless its zone has been kept.
     Ended { attempt: AttemptId, slot: Option<Slot> },
 }

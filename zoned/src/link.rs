@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use sys::seqpacket::{RecvError, SendError, Socket, SocketError};
+use sys::seqpacket::{Credentials, RecvError, SendError, Socket, SocketError};
 use thiserror::Error;
 use wire::frame::{Frame, FrameError, Kind, Refusal, encode};
 use wire::task::{Hello, Peer, Push, REQUESTS_MAX, Reply, Request};
@@ -131,13 +131,35 @@ impl<P> Link<P> {
     /// # Errors
     /// [`LinkError`]: the connection is to be dropped.
     pub fn ask(&mut self, request: &Request, beside: P) -> Result<(), (LinkError, P)> {
+        self.ask_with(request, beside, &[])
+    }
+
+    /// Who is at the other end, while it is up.
+    #[must_use]
+    pub fn peer(&self) -> Option<Credentials> {
+        match &self.state {
+            State::Up(socket) => socket.peer().ok(),
+            State::Down { .. } => None,
+        }
+    }
+
+    /// As [`Self::ask`], with descriptors beside the request.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_with(
+        &mut self,
+        request: &Request,
+        beside: P,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), (LinkError, P)> {
         let State::Up(socket) = &self.state else { return Err((LinkError::Closed, beside)) };
         let id = self.next_id;
-        let message = match encode(Kind::Request, id, request, 0) {
+        let message = match encode(Kind::Request, id, request, fds.len()) {
             Ok(message) => message,
             Err(error) => return Err((error.into(), beside)),
         };
-        match socket.send(&message, &[]) {
+        match socket.send(&message, fds) {
             Ok(()) => {
                 self.next_id += 1;
                 self.asked.insert(id, beside);

@@ -28,7 +28,7 @@ impl Daemon {
     fn used(&self, key: &Key) -> Option<Stats> {
         match key {
             Key::Task(attempt) => self.zones.get(attempt).map(crate::running::Entry::stats),
-            Key::Zone(_) => None,
+            Key::Zone(name) => self.standing_stats(name),
         }
     }
 

@@ -22,7 +22,10 @@ impl Daemon {
     /// Connects to storaged when that is due.
     pub(crate) fn connect(&mut self) {
         match self.link.connect_if_due(Instant::now()) {
-            Ok(true) => eprintln!("zoned: connected to storaged"),
+            Ok(true) => {
+                eprintln!("zoned: connected to storaged");
+                self.ask_manifests(None);
+            }
             Ok(false) => {}
             // Said when it was lost; at start, storaged may simply not be there yet.
             Err(LinkError::Connect(_)) => {}
@@ -134,8 +137,11 @@ impl Daemon {
             (Asked::Meter, Reply::Metered) => {
                 self.meter.delivered_lines();
             }
-            (Asked::Account { asker, spec }, Reply::Account { id }) => {
-                self.account_known(asker, *spec, Ok(id));
+            (Asked::Standing(beside), reply) => {
+                let said = name(&reply);
+                if !self.standing_answered(beside, reply, fds) {
+                    self.lose_link(&format!("storaged answered with {said}"));
+                }
             }
             (asked, reply) => {
                 self.give_up(asked);
@@ -146,8 +152,8 @@ impl Daemon {
 
     fn refused(&mut self, asked: Asked, refusal: &Refusal) {
         let Refusal { code, message } = refusal;
-        if let Asked::Account { asker, spec } = asked {
-            return self.account_known(asker, *spec, Err(refusal.clone()));
+        if let Asked::Standing(beside) = asked {
+            return self.standing_refused(beside, refusal);
         }
         match &asked {
             Asked::Claim { grant, .. } => {
@@ -171,7 +177,7 @@ impl Daemon {
                     attempt.0
                 );
             }
-            Asked::Account { .. } => {}
+            Asked::Standing(_) => {}
         }
         self.give_up(asked);
     }
@@ -261,11 +267,7 @@ impl Daemon {
             Asked::Ended { attempt: _, slot: None } => {}
             Asked::Inputs { attempt: _ } => {}
             Asked::Meter => self.meter.not_delivered(),
-            Asked::Account { asker, spec } => {
-                let why = "storaged, which knows the accounts, went away: try again";
-                let refused = crate::standing::refusal("Unavailable", why);
-                self.account_known(asker, *spec, Err(refused));
-            }
+            Asked::Standing(beside) => self.standing_unanswered(beside),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Doing what [`super::life`] decides: events of zones go in, actions come out and are done at once, and
 //! what they bring about goes in again.
 
-use super::Zone;
 use super::life::{Action, Event, Refused, State, step};
+use super::{Body, Publication, Zone};
 use crate::chain;
 use crate::daemon::Daemon;
 use crate::failpoint;
+use crate::meter::Key;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -184,8 +185,7 @@ impl Daemon {
 
     /// A start that waited for something does not happen.
     fn call_off(&mut self, name: &ZoneName) -> Option<Event> {
-        let zone = self.standing.zones.get_mut(name)?;
-        zone.starting = false;
+        self.drop_pending(name);
         Some(Event::NotStarted("its start was called off".to_owned()))
     }
 
@@ -205,6 +205,23 @@ impl Daemon {
     /// Takes a zone that is gone apart; none if the kernel is not done with it.
     pub(super) fn clear_zone(&mut self, name: &ZoneName) -> Option<Event> {
         let zone = self.standing.zones.get_mut(name)?;
+        match zone.publication {
+            Publication::Over => {}
+            Publication::Asked => return None,
+            Publication::Due => {
+                zone.publication = Publication::Asked;
+                match self.publish(name, None) {
+                    Ok(()) => return None,
+                    // What it wrote stays, and is published with what it writes next.
+                    Err(refused) => {
+                        let zone = self.standing.zones.get_mut(name)?;
+                        zone.publication = Publication::Over;
+                        zone.note(format!("its output was not published: {}", refused.message));
+                    }
+                }
+            }
+        }
+        let zone = self.standing.zones.get_mut(name)?;
         if let Some(body) = &zone.body {
             match body.cgroup.remove() {
                 Ok(true) => {}
@@ -214,11 +231,14 @@ impl Daemon {
             }
         }
         let number = zone.record.number;
-        if let Some(body) = zone.body.take()
-            && let Some(slot) = body.slot
-        {
-            self.standing.put_slot(slot, self.standing.zones[name].record.spec.network.is_some());
+        let had_network = zone.record.spec.network.is_some();
+        if let Some(body) = zone.body.take() {
+            if let Some(slot) = body.slot {
+                self.standing.put_slot(slot, had_network);
+            }
+            self.release(&body.note.manifests);
         }
+        self.standing.notes.remove(name);
         super::store::forget(number);
         failpoint::hit("cleared");
         Some(Event::Cleared)
@@ -263,19 +283,39 @@ impl Daemon {
             (false, _) => None,
         };
         self.end_sessions(&name);
+        self.end_accounts(&name, out_of_memory);
         self.zone_happens(&name, Event::Gone(fault));
+    }
+
+    /// Takes a zone's network away and closes its account of what it used.
+    fn end_accounts(&mut self, name: &ZoneName, out_of_memory: bool) {
+        let Some(zone) = self.standing.zones.get(name) else { return };
+        let stats = self.zone_stats(zone);
+        let how = match &zone.last_outcome {
+            _ if out_of_memory => "out of memory".to_owned(),
+            Some(outcome) => super::view::words(outcome),
+            None => "ended".to_owned(),
+        };
+        self.meter.end(&Key::Zone(name.clone()), &stats, &how);
+        let id = zone.body.as_ref().map(|body| body.cgroup.id());
+        if let (Some(networks), Some(id)) = (&mut self.networks, id)
+            && let Err(error) = networks.disconnect(id)
+        {
+            eprintln!("zoned: zone {name} leaves a network: {}", chain(&error));
+        }
     }
 
     /// Looks after deadlines, after zones that the kernel was not done with, and after starts that waited.
     pub(crate) fn tidy_standing(&mut self) {
         let now_ms = self.now_ms();
+        let late = |body: &Body| now_ms.saturating_sub(body.since_ms) > START_MS_MAX;
         let due: Vec<(ZoneName, Event)> = self
             .standing
             .zones
             .iter()
             .filter_map(|(name, zone)| {
                 let event = match zone.life.state {
-                    State::Ready if now_ms.saturating_sub(zone.life.since_ms) > START_MS_MAX => {
+                    State::Ready if zone.body.as_ref().is_some_and(late) => {
                         Event::Rubbish("it did not start in a minute".to_owned())
                     }
                     _ if zone.life.deadline_ms().is_some_and(|at| at <= now_ms) => Event::Clock,
@@ -285,15 +325,13 @@ impl Daemon {
             })
             .collect();
         due.into_iter().for_each(|(name, event)| self.zone_happens(&name, event));
-        let down: Vec<ZoneName> = self
-            .standing
-            .zones
-            .iter()
-            .filter(|(_, zone)| zone.life.state == State::Down)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in down {
-            if let Some(event) = self.clear_zone(&name) {
+        let waiting = |zone: &Zone| zone.pending.is_some() || zone.life.state == State::Down;
+        let waiting = self.standing.zones.iter().filter(|(_, zone)| waiting(zone));
+        let waiting: Vec<ZoneName> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in waiting {
+            let down = self.standing.zones.get(&name).is_some_and(|z| z.pending.is_none());
+            let event = if down { self.clear_zone(&name) } else { self.go_on_starting(&name) };
+            if let Some(event) = event {
                 self.zone_happens(&name, event);
             }
         }

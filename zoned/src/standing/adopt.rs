@@ -3,17 +3,20 @@
 //! nobody knows is killed.
 
 use super::life::{Desired, Event, Life};
+use super::notes::Notes;
 use super::record::{Record, RecordError, Records};
 use super::store::{self, Kept};
 use super::{Body, Standing, Zone};
 use crate::carve::Place;
 use crate::chain;
 use crate::daemon::Daemon;
+use crate::manifest::Workbench;
+use crate::meter::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use sys::clone::kill;
 use sys::wait::{For, wait};
 use wire::standing::ZoneName;
@@ -59,6 +62,8 @@ pub(crate) struct Opening {
     zones: BTreeMap<ZoneName, Record>,
     kept: BTreeMap<u32, Kept>,
     first_since_boot: bool,
+    notes: Notes,
+    workbench: Workbench,
 }
 
 /// Reads the records and takes what init kept out of what it handed over.
@@ -78,8 +83,14 @@ pub(crate) fn open(
     // On the node's memory: it is not there after a boot.
     let mark = run.join("started");
     let first_since_boot = !mark.exists();
-    fs::write(&mark, "").map_err(|source| RecordError::File { act: "make", path: mark, source })?;
-    Ok((Opening { records, zones: found.records, kept, first_since_boot }, others))
+    let failed = |path: PathBuf| move |source| RecordError::File { act: "make", path, source };
+    fs::write(&mark, "").map_err(failed(mark.clone()))?;
+    let folder = run.join("standing");
+    let notes = Notes::open(&folder).map_err(failed(folder.clone()))?;
+    let folder = run.join("workbench");
+    let workbench = Workbench::open(&folder).map_err(failed(folder.clone()))?;
+    let zones = found.records;
+    Ok((Opening { records, zones, kept, first_since_boot, notes, workbench }, others))
 }
 
 impl Opening {
@@ -113,7 +124,7 @@ impl Opening {
             eprintln!("zoned: number {number} has a first process and no record: killing it");
             discard(number, &orphan);
         }
-        (Standing::new(self.records), zones)
+        (Standing::new(self.records, self.notes, self.workbench), zones)
     }
 }
 
@@ -142,6 +153,7 @@ impl Daemon {
     /// Adopts or begins every zone on record.
     pub(crate) fn begin_standing(&mut self, zones: Vec<(Record, Kept, bool)>) {
         let mut began = Vec::new();
+        let mut living = BTreeSet::new();
         for (record, kept, first_since_boot) in zones {
             let name = record.spec.name.clone();
             let number = record.number;
@@ -158,7 +170,10 @@ impl Daemon {
             let kept = match (fate, kept) {
                 (Fate::Adopt, Kept { process: Some(process), control: Some(control) }) => {
                     match self.adopt(&name, process, control) {
-                        Ok(()) => continue,
+                        Ok(id) => {
+                            living.insert(id);
+                            continue;
+                        }
                         Err((why, kept)) => {
                             eprintln!("zoned: zone {name} is started anew: {why}");
                             fate = Fate::Begin;
@@ -173,7 +188,9 @@ impl Daemon {
             }
             began.push((name, fate));
         }
+        self.keep_networks(&living);
         for (name, fate) in began {
+            self.standing.notes.remove(&name);
             if fate == Fate::Retire
                 && let Some(zone) = self.standing.zones.get_mut(&name)
             {
@@ -193,7 +210,7 @@ impl Daemon {
         name: &ZoneName,
         pidfd: OwnedFd,
         control: sys::seqpacket::Socket,
-    ) -> Result<(), (String, Kept)> {
+    ) -> Result<u64, (String, Kept)> {
         let zone = &self.standing.zones[name];
         let adopted = self.cgroups.adopt(&cgroup_name(&zone.record)).and_then(|mut cgroup| {
             cgroup.apply(&zone.record.spec.carve)?;
@@ -207,8 +224,13 @@ impl Daemon {
         };
         let frozen = cgroup.frozen();
         let now_ms = self.now_ms();
-        let body = Body { cgroup, control, listening: true, pidfd, slot: None, gone: false };
-        let Some(zone) = self.standing.zones.get_mut(name) else { return Ok(()) };
+        let (id, note) = (cgroup.id(), self.standing.notes.read(name));
+        let (since_ms, gone) = (now_ms, false);
+        let body =
+            Body { cgroup, control, listening: true, pidfd, slot: None, gone, since_ms, note };
+        self.meter.adopt(Key::Zone(name.clone()), zone.whose(), zone.reserved());
+        let Some(zone) = self.standing.zones.get_mut(name) else { return Ok(id) };
+        zone.publication = zone.publication_due();
         let (life, actions) = Life::adopted(zone.record.desired, frozen, now_ms);
         (zone.life, zone.body) = (life, Some(body));
         eprintln!("zoned: zone {name} lived on and is adopted, {}", zone.life.shown().word());
@@ -216,7 +238,22 @@ impl Daemon {
         for action in actions {
             self.do_later(name, action);
         }
-        Ok(())
+        Ok(id)
+    }
+
+    /// Lets go of networks of zones that are gone, and tells those of the others again.
+    fn keep_networks(&mut self, living: &BTreeSet<u64>) {
+        let Some(networks) = &mut self.networks else { return };
+        if let Err(error) = networks.keep(living) {
+            eprintln!("zoned: networks of earlier zones are left: {}", chain(&error));
+        }
+        for (name, zone) in &self.standing.zones {
+            if let (Some(body), Some(network)) = (&zone.body, &zone.record.spec.network)
+                && let Err(error) = networks.change(body.cgroup.id(), network)
+            {
+                eprintln!("zoned: zone {name} has lost its network: {}", chain(&error));
+            }
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use super::life::{Event, Life, Refused};
 use super::record::Record;
 use super::{Zone, exec, unix_ms};
 use crate::chain;
-use crate::daemon::{Asked, Daemon};
+use crate::daemon::Daemon;
+use crate::meter::Key;
 use crate::status::PeerId;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +16,6 @@ use wire::standing::{
     PAGE_MAX, SESSIONS_MAX, STOP_S_MAX, Subject, What, WindowSize, ZoneName, ZoneReply,
     ZoneRequest, ZoneSpec, ZoneState, check_command,
 };
-use wire::task::Request as Question;
 use wire::zone::{Execution, Order, Reply};
 
 /// Who asked, and by which request.
@@ -59,6 +59,10 @@ impl Daemon {
                 return self.execute(asker, &name, command, environment, terminal);
             }
             ZoneRequest::Log(name) => return self.log(asker, &name),
+            ZoneRequest::Publish(name) => match self.publish_for(asker, &name) {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
+            },
             other => self.plain_request(other),
         };
         self.answer_zone(asker, answer, &[]);
@@ -82,17 +86,19 @@ impl Daemon {
                 Ok(ZoneReply::Done)
             }
             ZoneRequest::Update { name, change } => self.update(&name, &change),
-            ZoneRequest::Limits(name) => Ok(ZoneReply::Limits(self.zone(&name)?.limits())),
-            ZoneRequest::Stats(name) => Ok(ZoneReply::Stats(Box::new(self.zone(&name)?.stats()))),
-            ZoneRequest::Why(name) => Ok(ZoneReply::Why(self.zone(&name)?.why(now_ms))),
-            ZoneRequest::Publish(name) => {
-                self.zone(&name)?;
-                Err(refusal("NotOffered", "this zoned does not publish /out"))
+            ZoneRequest::Limits(name) => Ok(ZoneReply::Limits(self.zone_limits(self.zone(&name)?))),
+            ZoneRequest::Stats(name) => {
+                Ok(ZoneReply::Stats(Box::new(self.zone_stats(self.zone(&name)?))))
+            }
+            ZoneRequest::Why(name) => {
+                let zone = self.zone(&name)?;
+                Ok(ZoneReply::Why(zone.why(now_ms, &self.zone_stats(zone))))
             }
             ZoneRequest::Images | ZoneRequest::ImportImage { .. } | ZoneRequest::RemoveImage(_) => {
                 Err(refusal("NotOffered", "this zoned does not import images"))
             }
             ZoneRequest::Create(_)
+            | ZoneRequest::Publish(_)
             | ZoneRequest::Exec { .. }
             | ZoneRequest::Log(_)
             | ZoneRequest::Watch { .. } => {
@@ -142,18 +148,16 @@ impl Daemon {
             let account = *account;
             return self.record_new(account, spec).map(Some);
         }
-        if !self.link.has_room() {
-            let message = "storaged, which knows the accounts, is not there: try again";
-            return Err(refusal("Unavailable", message));
+        if self.ask_account(asker, spec) {
+            return Ok(None);
         }
-        let question = Question::Account { login: spec.login.clone() };
-        let asked = Asked::Account { asker, spec: Box::new(spec) };
-        if let Err((error, _)) = self.link.ask(&question, asked) {
-            let why = chain(&error);
-            self.lose_link(&why);
-            return Err(refusal("Unavailable", why));
-        }
-        Ok(None)
+        let message = "storaged, which knows the accounts, is not there: try again";
+        Err(refusal("Unavailable", message))
+    }
+
+    fn publish_for(&mut self, asker: Asker, name: &ZoneName) -> Result<(), Refusal> {
+        self.zone(name)?;
+        self.publish(name, Some(asker))
     }
 
     /// Whether a zone of this kind can be here at all.
@@ -164,11 +168,9 @@ impl Daemon {
         if self.standing.free_number().is_none() {
             return Err(refusal("TooMany", "the node has as many zones as it can have"));
         }
-        if !spec.mounts.is_empty() {
-            return Err(refusal("NotOffered", "this zoned shows no prefixes of the store"));
-        }
-        if spec.network.is_some() {
-            return Err(refusal("NotOffered", "this zoned has no networks"));
+        if spec.network.is_some() && self.networks.is_none() {
+            let message = "this node's kernel cannot give zones a network";
+            return Err(refusal("NotOffered", message));
         }
         match self.images.get(&spec.image) {
             Ok(_) => Ok(()),
@@ -220,6 +222,11 @@ impl Daemon {
         network.iter().try_for_each(wire::carve::Network::check).map_err(invalid)?;
         if let Some(body) = &mut zone.body {
             body.cgroup.apply(&carve).map_err(|error| internal(&error))?;
+            if let (Some(all), Some(network)) = (&mut self.networks, &network)
+                && before.spec.network.as_ref() != Some(network)
+            {
+                all.change(body.cgroup.id(), network).map_err(|error| internal(&error))?;
+            }
         }
         (zone.record.spec.carve, zone.record.spec.network) = (carve, network);
         if let Err(error) = self.standing.records.write(&zone.record) {
@@ -233,7 +240,8 @@ impl Daemon {
         let zone = self.zone(name)?;
         self.limit_disk(zone)
             .map_err(|error| refusal("Internal", format!("its quota: {error}")))?;
-        let limits = zone.limits();
+        let (limits, reserved) = (self.zone_limits(zone), zone.reserved());
+        self.meter.reserve(&Key::Zone(name.clone()), reserved);
         let what = What::Updated { limits: limits.clone() };
         self.events.tell(Subject::Zone(name.clone()), what);
         Ok(ZoneReply::Limits(limits))

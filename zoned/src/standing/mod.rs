@@ -11,17 +11,23 @@ mod answer;
 mod exec;
 mod hear;
 pub mod life;
+mod notes;
 pub mod record;
 mod start;
+mod storaged;
 mod store;
 mod view;
 
 pub(crate) use self::adopt::open;
 pub(crate) use self::answer::{Asker, refusal};
 use self::life::Life;
+use self::notes::{Note, Notes};
 pub use self::record::RecordError;
 use self::record::{Record, Records};
+pub(crate) use self::storaged::Beside;
+use self::storaged::Pending;
 use crate::carve::Cgroup;
+use crate::manifest::Workbench;
 use crate::slot::{SLOTS_MAX, Slot, SlotError, TASK_SLOTS_MAX};
 use crate::status::PeerId;
 use std::collections::{BTreeMap, VecDeque};
@@ -44,7 +50,8 @@ pub(crate) struct Zone {
     pub(crate) life: Life,
     body: Option<Body>,
     /// A start that waits for something: it goes on when that has come.
-    starting: bool,
+    pending: Option<Pending>,
+    publication: Publication,
     sessions: BTreeMap<u64, Option<PeerId>>,
     restarts: u32,
     last_outcome: Option<Outcome>,
@@ -65,6 +72,20 @@ struct Body {
     /// None if it was started by an earlier zoned: its namespaces end with it.
     slot: Option<Slot>,
     gone: bool,
+    /// When it was started, or adopted, in milliseconds of the daemon's clock.
+    since_ms: u64,
+    note: Note,
+}
+
+/// What becomes of a zone's output when it stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Publication {
+    /// It is published when the zone is down.
+    Due,
+    /// storaged is at it.
+    Asked,
+    /// It was, or cannot be.
+    Over,
 }
 
 impl Zone {
@@ -73,7 +94,8 @@ impl Zone {
             record,
             life,
             body: None,
-            starting: false,
+            pending: None,
+            publication: Publication::Over,
             sessions: BTreeMap::new(),
             restarts: 0,
             last_outcome: None,
@@ -93,6 +115,8 @@ pub(crate) struct Standing {
     zones: BTreeMap<ZoneName, Zone>,
     by_number: BTreeMap<u32, ZoneName>,
     records: Records,
+    notes: Notes,
+    workbench: Workbench,
     spare: Vec<Slot>,
     /// Accounts' numbers that are known already: they never change.
     accounts: BTreeMap<String, u32>,
@@ -100,11 +124,13 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    fn new(records: Records) -> Self {
+    fn new(records: Records, notes: Notes, workbench: Workbench) -> Self {
         Self {
             zones: BTreeMap::new(),
             by_number: BTreeMap::new(),
             records,
+            notes,
+            workbench,
             spare: Vec::new(),
             accounts: BTreeMap::new(),
             // Never one that an earlier zoned gave.
@@ -170,7 +196,16 @@ impl Standing {
     /// Whether something is to be looked at again soon, without an event that says so.
     pub(crate) fn busy(&self) -> bool {
         self.zones.values().any(|zone| {
-            zone.starting || matches!(zone.life.state, life::State::Down | life::State::Ready)
+            zone.pending.is_some()
+                || matches!(zone.life.state, life::State::Down | life::State::Ready)
+        })
+    }
+
+    /// Manifests that some zone shows, or is about to.
+    fn manifests(&self) -> impl Iterator<Item = wire::task::ManifestId> {
+        self.zones.values().flat_map(|zone| {
+            let mounted = zone.body.iter().flat_map(|body| &body.note.manifests);
+            mounted.chain(zone.pending.iter().flat_map(|pending| &pending.manifests)).copied()
         })
     }
 

@@ -2,24 +2,29 @@
 
 use super::act::{LOGS, OUT};
 use super::life::Event;
-use super::{Body, Zone, store};
-use crate::carve::{CgroupError, Place};
+use super::{Body, Note, Pending, Publication, Zone, store};
+use crate::carve::{Cgroup, CgroupError, Place};
 use crate::chain;
 use crate::daemon::Daemon;
 use crate::failpoint;
 use crate::images::ImageError;
+use crate::manifest;
+use crate::meter::Key;
+use crate::network::NetworkError;
 use crate::slot::{Slot, SlotError};
 use crate::zone::{SEARCH_PATH, StartError};
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use sys::clone::{kill, reap};
 use sys::mountfd::{self, Restrictions};
+use sys::seqpacket::Socket;
 use thiserror::Error;
 use wire::frame::{Kind, encode};
-use wire::standing::ZoneName;
+use wire::standing::{ZoneName, ZoneSpec};
 use wire::zone::{OUTPUT, Order, Plan, StandingPlan};
 
 /// Files that a zone may hold for each MiB of its scratch space; an inode takes about 1 KiB.
@@ -35,6 +40,8 @@ enum NotStarted {
     Slot(#[from] SlotError),
     #[error("its cgroup cannot be made")]
     Cgroup(#[from] CgroupError),
+    #[error("its network cannot be made")]
+    Network(#[from] NetworkError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("cannot {act}")]
@@ -50,67 +57,133 @@ fn call<T>(act: &'static str, result: io::Result<T>) -> Result<T, NotStarted> {
 }
 
 impl Daemon {
-    /// Starts a zone; that its command runs is told by its first process.
+    /// Starts a zone, once what it shows is there; that its command runs is told by its first process.
     pub(super) fn start_zone(&mut self, name: &ZoneName) -> Option<Event> {
         let zone = self.standing.zones.get_mut(name)?;
         (zone.restarts, zone.last_outcome) = (0, None);
+        let prefixes = zone.record.spec.mounts.iter().map(|mount| mount.prefix.as_str());
+        let wanted = manifest::outermost(prefixes).into_iter().map(str::to_owned).collect();
+        zone.pending = Some(Pending { wanted, ..Pending::default() });
+        self.go_on_starting(name)
+    }
+
+    /// Asks for the next thing that a start waits for, or starts.
+    pub(super) fn go_on_starting(&mut self, name: &ZoneName) -> Option<Event> {
+        let zone = self.standing.zones.get_mut(name)?;
+        let pending = zone.pending.as_mut()?;
+        if pending.asked {
+            return None;
+        }
+        if let Some(prefix) = pending.wanted.last().cloned() {
+            let asked = self.ask_manifest(name, prefix);
+            if let Some(pending) = &mut self.standing.zones.get_mut(name)?.pending {
+                pending.asked = asked;
+            }
+            return None;
+        }
+        let pending = zone.pending.take()?;
         let number = zone.record.number;
-        match self.try_start(name) {
+        let manifests = pending.manifests.clone();
+        match self.try_start(name, pending) {
             Ok(body) => {
                 let zone = self.standing.zones.get_mut(name)?;
                 zone.body = Some(body);
+                zone.publication = zone.publication_due();
+                let (whose, reserved) = (zone.whose(), zone.reserved());
+                let nothing = wire::standing::Stats::default();
+                self.meter.begin(Key::Zone(name.clone()), whose, reserved, &nothing);
                 self.counts.started += 1;
                 failpoint::hit("told");
                 None
             }
             Err(error) => {
                 store::forget(number);
+                self.standing.notes.remove(name);
+                self.release(&manifests);
                 Some(Event::NotStarted(chain(&error)))
             }
         }
     }
 
-    fn try_start(&mut self, name: &ZoneName) -> Result<Body, NotStarted> {
+    fn try_start(&mut self, name: &ZoneName, pending: Pending) -> Result<Body, NotStarted> {
         let zone = &self.standing.zones[name];
         let spec = zone.record.spec.clone();
         let (number, account) = (zone.record.number, zone.record.account);
         let image = self.images.get(&spec.image)?;
         let place = self.standing.records.place(name);
         let logs = call("open its log", open_logs(&place))?;
-        let mut mounts: Vec<(String, OwnedFd)> = Vec::new();
+        let Pending { mut mounts, manifests, .. } = pending;
         if spec.output.is_some() {
             let out = call("mount its /out", mount_out(&place.join(OUT)))?;
             mounts.push((OUTPUT.to_owned(), out));
         }
         let slot = self.standing.take_slot(number)?;
         let paths = mounts.iter().map(|(path, _)| path.clone()).collect();
-        let order =
-            Order::Stand(Box::new(self.plan(&self.standing.zones[name], &slot, &image, paths)));
+        let plan = self.plan(&self.standing.zones[name], &slot, &image, paths);
         let mut beside: Vec<BorrowedFd<'_>> = vec![slot.users.as_fd(), slot.network.as_fd()];
         beside.extend(logs.iter().map(AsFd::as_fd));
         beside.extend(mounts.iter().map(|(_, mount)| mount.as_fd()));
-        let message = encode(Kind::Push, 0, &order, beside.len())?;
+        let message = encode(Kind::Push, 0, &Order::Stand(Box::new(plan)), beside.len())?;
         let cgroup = self.cgroups.make(account, Place::Standing(name), &spec.carve)?;
         failpoint::hit("cgroup-made");
-        let (control, pidfd) = match self.launcher.spawn(&cgroup) {
-            Ok(started) => started,
+        let address = match self.link_up(&cgroup, number, &slot, &spec) {
+            Ok(address) => address,
             Err(error) => {
                 cgroup.remove()?;
-                return Err(error.into());
+                return Err(error);
             }
         };
+        let note = Note { manifests, address };
+        let started = call("note what it shows", self.standing.notes.write(name, &note))
+            .and_then(|()| self.first_process(&cgroup, number, &message, &beside));
+        let (control, pidfd) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                if let Some(networks) = &mut self.networks {
+                    networks.disconnect(cgroup.id())?;
+                }
+                cgroup.remove()?;
+                return Err(error);
+            }
+        };
+        let (since_ms, slot) = (self.now_ms(), Some(slot));
+        Ok(Body { cgroup, control, listening: true, pidfd, slot, gone: false, since_ms, note })
+    }
+
+    /// Gives a zone its network, before anything runs in it.
+    fn link_up(
+        &mut self,
+        cgroup: &Cgroup,
+        number: u32,
+        slot: &Slot,
+        spec: &ZoneSpec,
+    ) -> Result<Option<Ipv4Addr>, NotStarted> {
+        let (Some(network), Some(networks)) = (&spec.network, &mut self.networks) else {
+            return Ok(None);
+        };
+        Ok(Some(networks.connect(cgroup.id(), number, slot.network.as_fd(), network)?))
+    }
+
+    /// Starts the first process, has init keep what is needed to find it again, and gives it its work.
+    fn first_process(
+        &self,
+        cgroup: &Cgroup,
+        number: u32,
+        message: &[u8],
+        beside: &[BorrowedFd<'_>],
+    ) -> Result<(Socket, OwnedFd), NotStarted> {
+        let (control, pidfd) = self.launcher.spawn(cgroup)?;
         failpoint::hit("first-process");
         // Kept before it has work: a zone that does something is one that can be found again.
         let kept = store::keep(number, pidfd.as_fd(), control.as_fd());
         let told = call("have init keep its descriptors", kept)
-            .and_then(|()| Ok(control.send(&message, &beside)?));
+            .and_then(|()| Ok(control.send(message, beside)?));
         if let Err(error) = told {
             call("kill its first process", kill(pidfd.as_fd(), libc::SIGKILL))?;
             call("reap its first process", reap(pidfd.as_fd()))?;
-            cgroup.remove()?;
             return Err(error);
         }
-        Ok(Body { cgroup, control, listening: true, pidfd, slot: Some(slot), gone: false })
+        Ok((control, pidfd))
     }
 
     fn plan(&self, zone: &Zone, slot: &Slot, image: &Path, mounts: Vec<String>) -> StandingPlan {
@@ -135,6 +208,13 @@ impl Daemon {
             directory: "/".to_owned(),
             user: (0, 0),
         }
+    }
+}
+
+impl Zone {
+    /// What is to become of its output when it stops.
+    pub(super) const fn publication_due(&self) -> Publication {
+        if self.record.spec.output.is_some() { Publication::Due } else { Publication::Over }
     }
 }
 

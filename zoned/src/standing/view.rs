@@ -1,10 +1,12 @@
 //! What people are shown of a zone.
 
-use super::Zone;
 use super::life::State;
+use super::{Publication, Zone};
 use crate::carve::plan;
+use crate::daemon::Daemon;
+use crate::meter::{Reserved, Whose};
 use wire::carve::Limit;
-use wire::standing::{Stats, ZoneSummary, ZoneView};
+use wire::standing::{Stats, ZoneName, ZoneSummary, ZoneView};
 use wire::zone::Outcome;
 
 impl Zone {
@@ -28,19 +30,28 @@ impl Zone {
         ZoneView {
             summary: self.summary(now_ms),
             spec: self.record.spec.clone(),
-            address: None,
+            address: self.body.as_ref().and_then(|body| body.note.address).map(Into::into),
             created_unix_ms: self.record.created_unix_ms,
             restarts: self.restarts,
             last_outcome: self.last_outcome.clone(),
         }
     }
 
-    pub(super) fn stats(&self) -> Stats {
-        self.body.as_ref().map(|body| body.cgroup.stats()).unwrap_or_default()
+    /// Who pays for it.
+    pub(super) fn whose(&self) -> Whose {
+        let login = self.record.spec.login.clone();
+        Whose { account: self.record.account, login, job: None, phase: None }
+    }
+
+    /// What it takes from others, used or not.
+    pub(super) fn reserved(&self) -> Reserved {
+        let carve = &self.record.spec.carve;
+        let (memory_mib, scratch_mib) = (carve.memory_mib.into(), carve.scratch_mib.into());
+        Reserved { memory_mib, scratch_mib }
     }
 
     /// Its limits as asked and as in force; those of a zone that does not run are in force nowhere.
-    pub(super) fn limits(&self) -> Vec<Limit> {
+    pub(super) fn own_limits(&self) -> Vec<Limit> {
         if let Some(body) = &self.body {
             return body.cgroup.limits();
         }
@@ -50,7 +61,7 @@ impl Zone {
     }
 
     /// Why it is as it is, latest first.
-    pub(super) fn why(&self, now_ms: u64) -> Vec<String> {
+    pub(super) fn why(&self, now_ms: u64, stats: &Stats) -> Vec<String> {
         let mut all = Vec::new();
         let seconds = |at: u64| at.saturating_sub(now_ms).div_ceil(1000);
         match &self.life.state {
@@ -60,16 +71,70 @@ impl Zone {
             State::Waiting { until_ms } => {
                 all.push(format!("it ended and is started again in {} s", seconds(*until_ms)));
             }
-            State::Ready if self.starting => {
-                all.push("it is not started yet: storaged is not there".to_owned());
+            State::Ready if self.pending.is_some() => {
+                all.push("it is not started yet: it waits for its objects".to_owned());
+            }
+            State::Down if self.publication == Publication::Asked => {
+                all.push("its output is being published".to_owned());
             }
             _ => {}
         }
         if self.body.is_some() {
-            all.extend(held_back(&self.stats()));
+            all.extend(held_back(stats));
         }
         all.extend(self.reasons.iter().cloned());
         all
+    }
+}
+
+impl Daemon {
+    /// What a zone uses, its network included.
+    pub(super) fn zone_stats(&self, zone: &Zone) -> Stats {
+        let Some(body) = &zone.body else { return Stats::default() };
+        let mut stats = body.cgroup.stats();
+        let counters = self.networks.as_ref().map(|all| all.counters(body.cgroup.id()));
+        if let Some(Ok(Some(counters))) = counters {
+            (stats.out_bytes, stats.out_packets) = (counters.out_bytes, counters.out_packets);
+            (stats.in_bytes, stats.in_packets) = (counters.in_bytes, counters.in_packets);
+            stats.refused = counters.refused;
+        }
+        stats
+    }
+
+    /// As [`Self::zone_stats`], by name; none if it does not run.
+    pub(crate) fn standing_stats(&self, name: &ZoneName) -> Option<Stats> {
+        let zone = self.standing.zones.get(name).filter(|zone| zone.body.is_some())?;
+        Some(self.zone_stats(zone))
+    }
+
+    /// A zone's limits as asked and as in force, those of disk and network included.
+    pub(super) fn zone_limits(&self, zone: &Zone) -> Vec<Limit> {
+        let mut limits = zone.own_limits();
+        limits.push(self.disk_limit(zone));
+        if let (Some(networks), Some(body)) = (&self.networks, &zone.body) {
+            match networks.limits(body.cgroup.id()) {
+                Ok(more) => limits.extend(more),
+                Err(error) => limits.push(Limit {
+                    name: "network".to_owned(),
+                    asked: "as specified".to_owned(),
+                    got: crate::chain(&error),
+                }),
+            }
+        }
+        limits
+    }
+
+    fn disk_limit(&self, zone: &Zone) -> Limit {
+        let asked = zone.record.spec.carve.disk_mib * (1 << 20);
+        let project = crate::slot::PROJECT_BASE + zone.record.number;
+        let got = match &self.quota {
+            None => "the data disk has no project quotas".to_owned(),
+            Some(data) => match sys::quota::project(std::os::fd::AsFd::as_fd(data), project) {
+                Ok(found) => found.limit_bytes.to_string(),
+                Err(error) => error.to_string(),
+            },
+        };
+        Limit { name: "project quota".to_owned(), asked: asked.to_string(), got }
     }
 }
 

@@ -390,6 +390,9 @@ impl Node {
                     self.metered.borrow_mut().extend(lines);
                     self.reply(frame.id, &Reply::Metered, &[]);
                 }
+                Request::Manifests { .. } => {
+                    self.reply(frame.id, &Reply::Manifests(Vec::new()), &[]);
+                }
                 other => return (frame.id, other),
             }
         }

@@ -438,6 +438,13 @@ fn storaged(listener: &Listener) {
                 wire::task::Request::Account { login } if login == "ann" => {
                     encode(Kind::Reply, frame.id, &wire::task::Reply::Account { id: ACCOUNT }, 0)
                 }
+                wire::task::Request::Manifests { .. } => {
+                    let none = wire::task::Reply::Manifests(Vec::new());
+                    encode(Kind::Reply, frame.id, &none, 0)
+                }
+                wire::task::Request::Meter { .. } => {
+                    encode(Kind::Reply, frame.id, &wire::task::Reply::Metered, 0)
+                }
                 other => {
                     let refusal =
                         Refusal { code: "NoSuchAccount".to_owned(), message: format!("{other:?}") };

@@ -1,0 +1,291 @@
+//! What standing zones ask of storaged: accounts, manifests of the prefixes they show, the publication of
+//! what they wrote. Answers come later; a zone that waits for one is looked after until it has come.
+//!
+//! storaged holds a manifest's objects until it is told that the manifest is not mounted any more. Which
+//! ones are mounted is noted in a file for the next zoned; what nobody has noted is released after every
+//! Hello.
+
+use super::life::{Event, State};
+use super::{Asker, Publication, refusal};
+use crate::chain;
+use crate::daemon::{Asked, Daemon};
+use nix::sys::stat::fstat;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use sys::mountfd::{self, Restrictions};
+use sys::namespace;
+use wire::frame::Refusal;
+use wire::standing::{Subject, What, ZoneName, ZoneReply, ZoneSpec};
+use wire::task::{MANIFESTS_MAX, ManifestId, Reply, Request};
+use wire::zone::{OBJECTS, shown_path};
+
+/// What hangs on an answer.
+#[derive(Debug)]
+pub(crate) enum Beside {
+    /// A zone that is to be.
+    Account { asker: Asker, spec: Box<ZoneSpec> },
+    /// A zone that is to show a prefix.
+    Manifest { zone: ZoneName, prefix: String },
+    /// The list of those that are held.
+    Manifests,
+    /// Nothing.
+    Release,
+    /// A zone whose output is being published, and who wants to know.
+    Publish { zone: ZoneName, asker: Option<Asker> },
+}
+
+/// Prefixes that a zone waits for before it starts, and those that have come.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// The next is the last.
+    pub(super) wanted: Vec<String>,
+    pub(super) asked: bool,
+    pub(super) mounts: Vec<(String, OwnedFd)>,
+    pub(super) manifests: Vec<ManifestId>,
+}
+
+impl Daemon {
+    /// Asks for something; false if that can't be done now.
+    fn question(&mut self, request: &Request, beside: Beside, fds: &[OwnedFd]) -> bool {
+        if !self.link.has_room() {
+            return false;
+        }
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        match self.link.ask_with(request, Asked::Standing(beside), &fds) {
+            Ok(()) => true,
+            Err((error, _)) => {
+                self.lose_link(&chain(&error));
+                false
+            }
+        }
+    }
+
+    pub(super) fn ask_account(&mut self, asker: Asker, spec: ZoneSpec) -> bool {
+        let request = Request::Account { login: spec.login.clone() };
+        self.question(&request, Beside::Account { asker, spec: Box::new(spec) }, &[])
+    }
+
+    /// Asks for the next prefix of a zone that is being started.
+    pub(super) fn ask_manifest(&mut self, name: &ZoneName, prefix: String) -> bool {
+        let Some(zone) = self.standing.zones.get(name) else { return false };
+        let login = zone.record.spec.login.clone();
+        let project = crate::slot::PROJECT_BASE + zone.record.number;
+        let request = Request::Manifest { login, prefix: prefix.clone(), project };
+        self.question(&request, Beside::Manifest { zone: name.clone(), prefix }, &[])
+    }
+
+    /// Asks what storaged holds for us, from there on.
+    pub(crate) fn ask_manifests(&mut self, after: Option<ManifestId>) {
+        self.question(&Request::Manifests { after }, Beside::Manifests, &[]);
+    }
+
+    /// Lets manifests go; those that storaged does not hear of go after the next Hello.
+    pub(super) fn release(&mut self, manifests: &[ManifestId]) {
+        for some in manifests.chunks(MANIFESTS_MAX) {
+            let request = Request::Release { manifests: some.to_vec() };
+            if !self.question(&request, Beside::Release, &[]) {
+                return;
+            }
+        }
+    }
+
+    /// storaged has answered; false if that is no answer to what was asked.
+    pub(crate) fn standing_answered(
+        &mut self,
+        beside: Beside,
+        reply: Reply,
+        fds: Vec<OwnedFd>,
+    ) -> bool {
+        match (beside, reply) {
+            (Beside::Account { asker, spec }, Reply::Account { id }) => {
+                self.account_known(asker, *spec, Ok(id));
+            }
+            (Beside::Manifest { zone, prefix }, Reply::Manifest { manifest, verity, .. }) => {
+                self.manifest_came(&zone, &prefix, manifest, verity, fds);
+            }
+            (Beside::Manifests, Reply::Manifests(held)) => self.manifests_held(&held),
+            (Beside::Release, Reply::Released) => {}
+            (Beside::Publish { zone, asker }, Reply::Published(published)) => {
+                let what = What::Published(published.clone());
+                self.events.tell(Subject::Zone(zone.clone()), what);
+                self.publication_over(&zone, asker, Ok(ZoneReply::Published(published)));
+            }
+            (beside, _) => {
+                self.standing_unanswered(beside);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// storaged will not do it.
+    pub(crate) fn standing_refused(&mut self, beside: Beside, refused: &Refusal) {
+        match beside {
+            Beside::Account { asker, spec } => {
+                self.account_known(asker, *spec, Err(refused.clone()));
+            }
+            Beside::Manifest { zone, prefix } => {
+                let why = format!("storaged does not show {prefix}: {}", refused.message);
+                self.not_shown(&zone, why);
+            }
+            Beside::Publish { zone, asker } => {
+                self.publication_over(&zone, asker, Err(refused.clone()));
+            }
+            Beside::Manifests | Beside::Release => {
+                eprintln!("zoned: storaged releases no manifests: {}", refused.message);
+            }
+        }
+    }
+
+    /// The connection has ended before an answer came.
+    pub(crate) fn standing_unanswered(&mut self, beside: Beside) {
+        let away = || refusal("Unavailable", "storaged went away: try again");
+        match beside {
+            Beside::Account { asker, spec } => self.account_known(asker, *spec, Err(away())),
+            Beside::Manifest { zone, prefix: _ } => {
+                // It is asked again when storaged is back.
+                if let Some(zone) = self.standing.zones.get_mut(&zone)
+                    && let Some(pending) = &mut zone.pending
+                {
+                    pending.asked = false;
+                }
+            }
+            Beside::Publish { zone, asker } => self.publication_over(&zone, asker, Err(away())),
+            Beside::Manifests | Beside::Release => {}
+        }
+    }
+
+    fn manifest_came(
+        &mut self,
+        name: &ZoneName,
+        prefix: &str,
+        manifest: ManifestId,
+        verity: bool,
+        fds: Vec<OwnedFd>,
+    ) {
+        let wants = |zone: &super::Zone| zone.pending.as_ref().is_some_and(|p| p.asked);
+        if !self.standing.zones.get(name).is_some_and(wants) {
+            return self.release(&[manifest]);
+        }
+        let mount = match <[OwnedFd; 2]>::try_from(fds) {
+            Ok([file, objects]) => self
+                .standing
+                .workbench
+                .overlay(file.as_fd(), objects.as_fd(), verity)
+                .map_err(|error| chain(&error)),
+            Err(fds) => Err(format!("{} descriptors came with its manifest", fds.len())),
+        };
+        let mount = match mount {
+            Ok(mount) => mount,
+            Err(why) => {
+                self.release(&[manifest]);
+                return self.not_shown(name, format!("cannot show {prefix}: {why}"));
+            }
+        };
+        let Some(zone) = self.standing.zones.get_mut(name) else { return };
+        let Some(pending) = &mut zone.pending else { return };
+        pending.asked = false;
+        pending.wanted.pop();
+        pending.manifests.push(manifest);
+        pending.mounts.push((shown_path(OBJECTS, prefix), mount));
+        if let Some(event) = self.go_on_starting(name) {
+            self.zone_happens(name, event);
+        }
+    }
+
+    fn not_shown(&mut self, name: &ZoneName, why: String) {
+        if self.standing.zones.get(name).is_some_and(|zone| zone.pending.is_some()) {
+            self.drop_pending(name);
+            self.zone_happens(name, Event::NotStarted(why));
+        }
+    }
+
+    /// What was got for a start that does not happen.
+    pub(super) fn drop_pending(&mut self, name: &ZoneName) {
+        let Some(zone) = self.standing.zones.get_mut(name) else { return };
+        if let Some(pending) = zone.pending.take() {
+            drop(pending.mounts);
+            self.release(&pending.manifests);
+        }
+    }
+
+    fn manifests_held(&mut self, held: &[ManifestId]) {
+        let known: BTreeSet<ManifestId> = self.standing.manifests().collect();
+        let unknown: Vec<ManifestId> =
+            held.iter().copied().filter(|one| !known.contains(one)).collect();
+        self.release(&unknown);
+        if held.len() >= MANIFESTS_MAX {
+            self.ask_manifests(held.last().copied());
+        }
+    }
+
+    /// Has what a zone wrote to `/out` become objects.
+    ///
+    /// # Errors
+    /// [`Refusal`]: it has no output, or storaged is not there.
+    pub(super) fn publish(&mut self, name: &ZoneName, asker: Option<Asker>) -> Result<(), Refusal> {
+        let Some(zone) = self.standing.zones.get(name) else { return Ok(()) };
+        let spec = &zone.record.spec;
+        let Some(output) = spec.output.clone() else {
+            return Err(refusal("NoOutput", "the zone has no /out: it was created without output"));
+        };
+        let login = spec.login.clone();
+        let number = zone.record.number;
+        let Some(store) = self.link.peer() else {
+            return Err(refusal("Unavailable", "storaged is not there: try again"));
+        };
+        let out = self.standing.records.place(name).join(super::act::OUT);
+        let folder = show_out(&out, number, store).map_err(|error| {
+            refusal("Internal", format!("cannot show /out to storaged: {error}"))
+        })?;
+        let beside = Beside::Publish { zone: name.clone(), asker };
+        if self.question(&Request::Publish { login, output }, beside, &[folder]) {
+            Ok(())
+        } else {
+            Err(refusal("Unavailable", "storaged is not there: try again"))
+        }
+    }
+
+    fn publication_over(
+        &mut self,
+        name: &ZoneName,
+        asker: Option<Asker>,
+        answer: Result<ZoneReply, Refusal>,
+    ) {
+        let Some(zone) = self.standing.zones.get_mut(name) else { return };
+        if let Err(refused) = &answer {
+            zone.note(format!("its output was not published: {}", refused.message));
+        }
+        if asker.is_none() && matches!(zone.publication, Publication::Asked) {
+            zone.publication = Publication::Over;
+        }
+        let down = zone.life.state == State::Down;
+        if let Some(asker) = asker {
+            self.answer_zone(asker, answer, &[]);
+        }
+        if down && let Some(event) = self.clear_zone(name) {
+            self.zone_happens(name, event);
+        }
+    }
+}
+
+/// The directory, to be read by storaged and by nobody else, its owner shown as storaged's user.
+fn show_out(
+    out: &std::path::Path,
+    number: u32,
+    store: sys::seqpacket::Credentials,
+) -> io::Result<OwnedFd> {
+    let folder = File::open(out)?;
+    let owner = fstat(&folder)?;
+    let zone = crate::slot::USER_BASE + number * crate::slot::USERS;
+    if owner.st_uid != zone {
+        return Err(io::Error::other(format!("it belongs to user {}", owner.st_uid)));
+    }
+    let mount = mountfd::copy(folder.as_fd(), c"")?;
+    let view = namespace::owner_as(zone, zone, store.uid)?;
+    mountfd::map_owners(mount.as_fd(), view.as_fd(), Restrictions::READ_ONLY_DATA)?;
+    // The descriptor of the mount itself cannot be read.
+    Ok(File::open(format!("/proc/self/fd/{}", mount.as_raw_fd()))?.into())
+}
