@@ -1,7 +1,7 @@
 //! An appliance's ordinary life, and much of its bad luck, on one data disk: two boots.
 
 use crate::teller::Teller;
-use crate::{bad_tasks, carve, clients, faults, garbage, jobs, objects, zerocopy};
+use crate::{bad_tasks, carve, clients, faults, garbage, jobs, objects, standing, zerocopy};
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Duration;
@@ -50,7 +50,10 @@ const STORIES: [(&str, Story); 28] = [
 
 /// Tells them.
 pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
-    let names = STORIES.iter().map(|(name, _)| *name).chain([BOOT, POWEROFF, AGAIN, BUTTON]);
+    // Those of standing zones come last: some zones are left for the second boot.
+    let stories = || STORIES.iter().chain(&standing::STORIES).copied();
+    let names = stories().map(|(name, _)| name);
+    let names = names.chain([BOOT, POWEROFF, AGAIN, standing::AGAIN, BUTTON]);
     if !teller.wants(&names.collect::<Vec<_>>()) {
         return;
     }
@@ -67,22 +70,26 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
         }
     }
     let Some(appliance) = booted else {
-        for (name, _) in STORIES {
+        for (name, _) in stories() {
             teller.tell(name, || anyhow::bail!("there was no boot"));
         }
         return;
     };
-    for (name, story) in STORIES {
+    for (name, story) in stories() {
         if !teller.tell(name, || story(&appliance)) {
             println!("  the console ends with:\n{}", appliance.machine.tail());
         }
     }
     teller.tell(POWEROFF, || poweroff_by_command(appliance));
-    if teller.wants(&[AGAIN, BUTTON]) {
+    if teller.wants(&[AGAIN, standing::AGAIN, BUTTON]) {
         let again = second_boot(artefacts);
         teller.tell(AGAIN, || {
             let appliance = again.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             everything_is_there(appliance)
+        });
+        teller.tell(standing::AGAIN, || {
+            let appliance = again.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            standing::came_back(appliance)
         });
         teller.tell(BUTTON, || again?.power_off());
     }

@@ -16,6 +16,7 @@ mod jobs;
 mod objects;
 mod odd;
 mod powercut;
+mod standing;
 mod teller;
 mod zerocopy;
 
