@@ -96,24 +96,29 @@ impl Context {
 pub async fn until_told(listener: TcpListener, options: &Options) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(false);
-    let mut end = std::pin::pin!(told_to_end()?);
+    let end = told_to_end()?;
+    let sessions = Arc::new(Semaphore::new(SESSIONS_MAX));
     let context = Context {
         options: Arc::new(options.clone()),
         stopping,
         followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
-        sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+        sessions: Arc::clone(&sessions),
         lasting: Arc::default(),
     };
-    let mut accept = std::pin::pin!(accept(listener, context, Arc::clone(&places)));
-    std::future::poll_fn(|context| match accept.as_mut().poll(context) {
-        Poll::Ready(never) => match never {},
-        Poll::Pending => end.as_mut().poll(context),
-    })
-    .await;
+    // Gone with the choice: it holds a place for whoever comes next.
+    tokio::select! {
+        never = accept(listener, context, Arc::clone(&places)) => match never {},
+        () = end => {}
+    }
     eprintln!("consoled: told to end");
     stop.send_replace(true);
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    if tokio::time::timeout(DRAIN_MAX, places.acquire_many(all)).await.is_err() {
+    let all = async {
+        let most = |places: usize| u32::try_from(places).unwrap_or(u32::MAX);
+        // The semaphores are never closed.
+        drop(places.acquire_many(most(CONNECTIONS_MAX)).await);
+        drop(sessions.acquire_many(most(SESSIONS_MAX)).await);
+    };
+    if tokio::time::timeout(DRAIN_MAX, all).await.is_err() {
         eprintln!("consoled: some requests did not end in {} s", DRAIN_MAX.as_secs());
     }
     Ok(())

@@ -280,6 +280,22 @@ fn a_program_that_no_longer_reads_does_not_stop_the_session() {
 }
 
 #[test]
+fn when_consoled_is_told_to_end_sessions_hear_of_it_and_it_goes_at_once() {
+    let (mut console, _zoned) = with_web();
+    let mut session = session(&console, "web");
+    begin(&mut session, &["sleep", "5"], None);
+    let mut lines = follow(&console, "/v1/zones/events?follow");
+    assert_eq!(lines.next().unwrap()["number"], json!(1));
+    let begun = std::time::Instant::now();
+    let pid = nix::unistd::Pid::from_raw(console.child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(matches!(rest(&mut session).2, End::Lost { .. }));
+    drop(session);
+    assert!(console.child.wait().unwrap().success());
+    assert!(begun.elapsed() < Duration::from_secs(2), "it took {:?}", begun.elapsed());
+}
+
+#[test]
 fn when_zoned_goes_the_session_is_lost_and_says_so() {
     let (console, zoned) = with_web();
     let mut session = session(&console, "web");

@@ -111,7 +111,11 @@ fn status(what: &str, screen: &Screen, end: End) -> Result<u8, Failure> {
         }
         End::Refused(refusal) => {
             let (code, message) = (plain(&refusal.code), plain(&refusal.message));
-            let status = if code.starts_with("NoSuch") { 404 } else { 409 };
+            let status = match code.as_str() {
+                code if code.starts_with("NoSuch") => 404,
+                code if code.ends_with("Unavailable") => 503,
+                _ => 409,
+            };
             Err(Failure::Refused { what: what.to_owned(), status, code, message, hint: "" })
         }
         End::Lost { message } => Err(Failure::Away(format!("{what}: {}", plain(&message)))),

@@ -229,8 +229,13 @@ fn what(event: &Event) -> String {
             format!("{} → {}{why}", from.word(), to.word())
         }
         What::Updated { limits } => {
+            // Those that this kernel does not have are no news.
+            let in_force = limits.iter().filter(|limit| !limit.got.starts_with("none"));
             let limit = |limit: &Limit| format!("{} {}", limit.name, limit.got);
-            format!("limits are {}", limits.iter().map(limit).collect::<Vec<_>>().join(", "))
+            match in_force.map(limit).collect::<Vec<_>>() {
+                limits if limits.is_empty() => "limits were changed".to_owned(),
+                limits => format!("limits are {}", limits.join(", ")),
+            }
         }
         What::OutOfMemory => "out of memory: its limit killed".to_owned(),
         What::Ended { outcome: ended, restarted } => {
