@@ -10,10 +10,10 @@ use tests::agent::wait_for;
 
 const TASKS: usize = 6;
 /// How often zoned is killed, each time a little later in the life of its zones.
-const KILLS: u64 = 6;
+const KILLS: u64 = 4;
 const BACK_TIME: Duration = Duration::from_secs(60);
 /// Zones that come and go.
-const ZONES: usize = 150;
+const ZONES: usize = 100;
 
 pub fn garbage(b: &Booted) -> Result<()> {
     garbage::everywhere(&b.appliance)?;

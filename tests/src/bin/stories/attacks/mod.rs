@@ -11,6 +11,7 @@ mod hogs;
 mod names;
 mod power;
 mod tasks;
+mod zones;
 
 use crate::teller::Teller;
 use anyhow::{Context, Result, ensure};
@@ -36,6 +37,12 @@ const STORIES: &[(&str, Story)] = &[
     ("attacks: a zone that kills everyone ends by itself", tasks::everyone),
     ("attacks: objects with odd names are shown beneath /manta", names::odd),
     ("attacks: an object deleted while it is mapped stays whole", names::deleted),
+    ("attacks: standing zones withstand what their root tries", zones::withstands),
+    ("attacks: standing zones keep to their processors", zones::capped),
+    ("attacks: standing zones flood their log in vain", zones::log_flood),
+    ("attacks: standing zones end even if they will not", zones::ignores_term),
+    ("attacks: standing zones' odd output is not taken", zones::output),
+    ("attacks: standing zones reach nobody unless a rule says so", zones::network),
     ("attacks: garbage and floods on the control sockets", control::garbage),
     ("attacks: zoned is killed again and again", control::zoned_killed),
     ("attacks: storaged is killed under running zones", control::storaged_killed),
