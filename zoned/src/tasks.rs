@@ -73,11 +73,15 @@ impl Daemon {
 
     /// Holds work back, or lets it go on, as the node's pressure has it.
     pub(crate) fn watch_pressure(&mut self) {
-        let now_us = self.now_us();
         // Nobody who waits, nobody who needs to know.
-        if self.scheduler.waiting() == 0 && !self.admission.is_held() {
-            return;
+        if self.scheduler.waiting() > 0 || self.admission.is_held() {
+            self.look_at_pressure();
         }
+    }
+
+    /// Reads the node's pressure, if it was not read a moment ago.
+    pub(crate) fn look_at_pressure(&mut self) {
+        let now_us = self.now_us();
         let what = match self.admission.look(now_us) {
             None => return,
             Some(Change::Held { why }) => {

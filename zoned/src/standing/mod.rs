@@ -10,6 +10,7 @@ mod adopt;
 mod answer;
 mod exec;
 mod hear;
+mod held;
 pub mod life;
 mod notes;
 pub mod record;

@@ -81,6 +81,10 @@ impl Daemon {
             }
             return None;
         }
+        if self.hold_start(name) {
+            return None;
+        }
+        let zone = self.standing.zones.get_mut(name)?;
         let pending = zone.pending.take()?;
         let number = zone.record.number;
         let manifests = pending.manifests.clone();

@@ -42,6 +42,8 @@ pub(super) struct Pending {
     /// The next is the last.
     pub(super) wanted: Vec<String>,
     pub(super) asked: bool,
+    /// All has come, and the node is short of something.
+    pub(super) held: bool,
     pub(super) mounts: Vec<(String, OwnedFd)>,
     pub(super) manifests: Vec<ManifestId>,
 }

@@ -71,6 +71,9 @@ impl Zone {
             State::Waiting { until_ms } => {
                 all.push(format!("it ended and is started again in {} s", seconds(*until_ms)));
             }
+            State::Ready if self.pending.as_ref().is_some_and(|pending| pending.held) => {
+                all.push("it is not started yet: the node is short of something".to_owned());
+            }
             State::Ready if self.pending.is_some() => {
                 all.push("it is not started yet: it waits for its objects".to_owned());
             }

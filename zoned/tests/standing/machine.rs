@@ -3,7 +3,7 @@
 
 use crate::common::{alone, eventually};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -214,7 +214,7 @@ impl Machine {
         tmpfs.set(c"mode", c"0755").unwrap();
         let tmpfs = tmpfs.mount(Restrictions::NONE).unwrap();
         mountfd::place(tmpfs.as_fd(), File::open("/").unwrap().as_fd(), c"/media").unwrap();
-        for folder in ["images", "run", "data"] {
+        for folder in ["images", "run", "data", "store"] {
             fs::create_dir(place.join(folder)).unwrap();
         }
         symlink("/", place.join("images/base")).unwrap();
@@ -222,7 +222,8 @@ impl Machine {
         let cgroup = root.join(format!("zoned-standing-{}", std::process::id()));
         fs::create_dir(&cgroup).unwrap();
         let listener = Listener::bind(&place.join("storaged.sock"), 0o600).unwrap();
-        std::thread::spawn(move || storaged(&listener));
+        let usage = place.join("usage");
+        std::thread::spawn(move || storaged(&listener, &usage));
         let access = sys::socket::Access { user: 0, group: 0, mode: 0o600 };
         let ear = sys::socket::ear(&place.join("notify"), access).unwrap();
         ear.set_nonblocking().unwrap();
@@ -247,6 +248,8 @@ impl Machine {
             &path("images"),
             "--data",
             &path("data"),
+            "--store-cgroup",
+            &path("store"),
             "--cgroup",
             &self.cgroup.display().to_string(),
             "--zone-init",
@@ -425,8 +428,8 @@ impl Drop for Machine {
     }
 }
 
-/// Knows one account, and nothing to run.
-fn storaged(listener: &Listener) {
+/// Knows one account, and nothing to run; writes usage to a file.
+fn storaged(listener: &Listener, usage: &Path) {
     while let Ok(Some(zoned)) = listener.accept() {
         let mut message = Vec::new();
         while let Ok(Some(fds)) = zoned.recv(&mut message) {
@@ -442,7 +445,9 @@ fn storaged(listener: &Listener) {
                     let none = wire::task::Reply::Manifests(Vec::new());
                     encode(Kind::Reply, frame.id, &none, 0)
                 }
-                wire::task::Request::Meter { .. } => {
+                wire::task::Request::Meter { lines } => {
+                    let mut file = File::options().create(true).append(true).open(usage).unwrap();
+                    lines.iter().for_each(|line| writeln!(file, "{line}").unwrap());
                     encode(Kind::Reply, frame.id, &wire::task::Reply::Metered, 0)
                 }
                 other => {

@@ -9,5 +9,6 @@ mod crash;
 mod inside;
 mod life;
 mod machine;
+mod metered;
 #[path = "../common/program.rs"]
 mod program;
