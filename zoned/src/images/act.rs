@@ -1,0 +1,513 @@
+//! Does what [`super::life`] decides: asks storaged, runs the one program of an import in a zone, mounts.
+//!
+//! The zone is one for a task, from the default image, in the cgroup of whose archive it is: its stdin is the
+//! archive, its stdout the empty file of storaged's, its stderr a file in memory that is read when all is
+//! over. What it says is a stranger's word: it decides whether the file is kept, and nothing else.
+
+use super::life::{Action, Event, State, step};
+use super::record::{Phase, Record};
+use crate::chain;
+use crate::daemon::{Asked, Daemon};
+use crate::import::Report;
+use crate::slot::Slot;
+use crate::zone::Zone;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+use sys::clone::{kill, reap};
+use sys::seqpacket::{RecvError, SendError};
+use wire::frame::{Frame, Kind, Refusal, encode};
+use wire::job::{IMAGE_DEFAULT, JobId, PhaseKind};
+use wire::standing::{Subject, What};
+use wire::task::{AttemptId, Reply, Request, StagedId, Task};
+use wire::zone::{Order, Outcome, Report as Said};
+
+/// Whose objects images are.
+pub(super) const OWNER: &str = "mobula";
+/// What an image's object is said to hold.
+const CONTENT_TYPE: &str = "application/vnd.mobula.image.erofs";
+/// Memory of an import, in MiB: names of the largest image that is taken, two zstd windows, the program.
+const MEMORY_MIB: u32 = 512;
+/// Room for an image, in GiB: what [`crate::import::limits`] lets come out of an archive, and what holds it.
+const DISK_GIB: u32 = 17;
+/// The longest import: 16 GiB at the speed of a slow disk, twice over.
+const IMPORT_MS_MAX: u64 = 60 * 60 * 1000;
+/// Bytes of what the program said that are read.
+const SAID_BYTES_MAX: usize = 64 * 1024;
+/// Where the zone has the program.
+const PROGRAM: &str = "/assets/zone-import";
+/// Its number among tasks, which count from 1.
+const ATTEMPT: AttemptId = AttemptId(u64::MAX);
+
+/// What was asked of storaged about images.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// Whose the archive is.
+    Account,
+    /// The archive.
+    Archive,
+    /// An empty file.
+    File,
+    /// To make the file an object.
+    Commit,
+    /// To forget the file.
+    Discard,
+    /// The image of this name.
+    Image(String),
+    /// To remove the object of this image.
+    Remove(String),
+}
+
+/// An import.
+#[derive(Debug)]
+pub(crate) struct Import {
+    /// The image's name.
+    pub(super) name: String,
+    login: String,
+    archive: String,
+    state: State,
+    account: u32,
+    opened: Option<OwnedFd>,
+    staged: Option<StagedId>,
+    /// The file, until the zone has it.
+    file: Option<OwnedFd>,
+    slot: Option<Slot>,
+    running: Option<Running>,
+    made: Option<(String, u64)>,
+}
+
+/// Its zone.
+#[derive(Debug)]
+struct Running {
+    zone: Zone,
+    said: File,
+    since: Instant,
+    listening: bool,
+    outcome: Option<Outcome>,
+}
+
+impl Import {
+    pub(super) fn new(name: String, login: String, archive: String) -> Self {
+        Self {
+            name,
+            login,
+            archive,
+            state: State::Naming,
+            account: 0,
+            opened: None,
+            staged: None,
+            file: None,
+            slot: None,
+            running: None,
+            made: None,
+        }
+    }
+
+    fn object(&self) -> String {
+        format!("/{OWNER}/stor/images/{}.erofs", self.name)
+    }
+
+    /// Its zone's first process's socket, as long as something may come from it.
+    pub(crate) fn control(&self) -> Option<BorrowedFd<'_>> {
+        let running = self.running.as_ref()?;
+        running.listening.then(|| running.zone.control.as_fd())
+    }
+
+    /// Readable when its zone is gone.
+    pub(crate) fn process(&self) -> Option<BorrowedFd<'_>> {
+        self.running.as_ref().map(|running| running.zone.pidfd.as_fd())
+    }
+
+    fn task(&self) -> Task {
+        Task {
+            attempt: ATTEMPT,
+            job: JobId(uuid::Uuid::nil()),
+            phase: 0,
+            kind: PhaseKind::Map,
+            account: self.account,
+            login: self.login.clone(),
+            exec: format!("exec {PROGRAM}"),
+            init: None,
+            input: Some(self.archive.clone()),
+            assets: vec![PROGRAM.to_owned()],
+            environment: Vec::new(),
+            memory_mib: MEMORY_MIB,
+            disk_gib: DISK_GIB,
+            image: IMAGE_DEFAULT.to_owned(),
+        }
+    }
+}
+
+impl Running {
+    /// What comes from the zone's first process; false when nothing more does.
+    fn hear(&mut self) -> Result<bool, String> {
+        let mut message = Vec::new();
+        let fds = match self.zone.control.recv(&mut message) {
+            Ok(Some(fds)) => fds,
+            Ok(None) => {
+                self.listening = false;
+                return Ok(false);
+            }
+            Err(RecvError::Empty) => return Ok(false),
+            Err(error) => return Err(chain(&error)),
+        };
+        let frame = Frame::parse(&message, fds.len()).map_err(|error| chain(&error))?;
+        match frame.body().map_err(|error| chain(&error))? {
+            Said::Over(outcome) => {
+                self.outcome = Some(outcome);
+                let order = encode(Kind::Push, 0, &Order::Acknowledged, 0);
+                let order = order.map_err(|error| chain(&error))?;
+                match self.zone.control.send(&order, &[]) {
+                    // It is ending: that will be seen by its pidfd.
+                    Ok(()) | Err(SendError::Closed) => Ok(true),
+                    Err(error) => Err(chain(&error)),
+                }
+            }
+            // Whatever else it has to say is nothing that an import waits for.
+            _ => Ok(true),
+        }
+    }
+
+    /// How it went, once all is over.
+    fn result(&self) -> Result<(), String> {
+        let mut said = vec![0; SAID_BYTES_MAX];
+        let got = self.said.read_at(&mut said, 0);
+        said.truncate(got.map_err(|error| format!("cannot read what it said: {error}"))?);
+        let report = parse_report(&said);
+        match (&self.outcome, report) {
+            (Some(Outcome::Exited { code: 0 }), Some(Report::Imported(_))) => Ok(()),
+            (_, Some(Report::Failed(why))) => Err(why),
+            _ if self.zone.cgroup.measure().out_of_memory => {
+                Err(format!("the archive's names do not fit into {MEMORY_MIB} MiB of memory"))
+            }
+            (None, _) => Err("its zone ended without a word".to_owned()),
+            (Some(Outcome::Broken { message }), _) => Err(format!("its zone failed: {message}")),
+            (Some(outcome), _) => {
+                let text = String::from_utf8_lossy(&said);
+                Err(format!("its program ended as {outcome:?}: {}", text.trim()))
+            }
+        }
+    }
+}
+
+/// The last line that is a report; the shell may have said something before.
+pub(super) fn parse_report(said: &[u8]) -> Option<Report> {
+    let mut lines = said.split(|byte| *byte == b'\n').rev();
+    lines.find_map(|line| serde_json::from_slice(line).ok())
+}
+
+impl Daemon {
+    /// Begins an import that was checked.
+    pub(super) fn begin_import(&mut self, import: Import) {
+        let login = import.login.clone();
+        self.images.import = Some(import);
+        if let Err(why) = self.ask_image(&Request::Account { login }, Question::Account) {
+            self.import_happens(Event::Failed(why));
+        }
+    }
+
+    fn ask_image(&mut self, request: &Request, question: Question) -> Result<(), String> {
+        if !self.link.has_room() {
+            return Err("storaged is not there, or has too much to do".to_owned());
+        }
+        match self.link.ask(request, Asked::Image(question)) {
+            Ok(()) => Ok(()),
+            Err((error, _)) => {
+                let why = chain(&error);
+                self.lose_link(&why);
+                Err(why)
+            }
+        }
+    }
+
+    /// storaged has answered.
+    pub(crate) fn image_answered(&mut self, question: Question, reply: Reply, fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
+        let import = self.images.import.as_mut();
+        match (question, reply, import) {
+            (Question::Image(name), Reply::Opened { .. }, _) => {
+                let mounted = fds.next().ok_or_else(|| "it came without its file".to_owned());
+                let mounted = mounted.and_then(|object| {
+                    let mounted = self.images.mount_object(&name, object.as_fd());
+                    mounted.map_err(|error| chain(&error))
+                });
+                self.image_shown(&name, mounted);
+            }
+            (Question::Remove(name), Reply::Removed, _) => {
+                if let Err(error) = self.images.records.remove(&name) {
+                    eprintln!("zoned: {}", chain(&error));
+                }
+            }
+            (Question::Discard, Reply::Removed, _) => {}
+            (Question::Account, Reply::Account { id }, Some(import)) => {
+                import.account = id;
+                self.import_happens(Event::Answered);
+            }
+            (Question::Archive, Reply::Opened { .. }, Some(import)) => {
+                import.opened = fds.next();
+                self.import_happens(Event::Answered);
+            }
+            (Question::File, Reply::Staged { staged }, Some(import)) => {
+                (import.staged, import.file) = (Some(staged), fds.next());
+                self.import_happens(Event::Answered);
+            }
+            (Question::Commit, Reply::Committed { bytes, sha256 }, Some(import)) => {
+                import.made = Some((sha256, bytes));
+                self.import_happens(Event::Answered);
+            }
+            (question, ..) => self.lose_link(&format!("storaged answered {question:?} wrongly")),
+        }
+    }
+
+    /// storaged has refused.
+    pub(crate) fn image_refused(&mut self, question: Question, refusal: &Refusal) {
+        let why = refusal.message.clone();
+        match question {
+            Question::Account | Question::Archive | Question::File | Question::Commit => {
+                self.import_happens(Event::Failed(why));
+            }
+            Question::Image(name) => self.image_shown(&name, Err(why)),
+            Question::Remove(name) => {
+                eprintln!("zoned: the object of image {name} stays for now: {why}");
+            }
+            // It was committed, or went with its connection.
+            Question::Discard => {}
+        }
+    }
+
+    /// The connection to storaged has ended.
+    pub(crate) fn images_lose_link(&mut self) {
+        self.images.asked.clear();
+        self.import_happens(Event::LinkLost);
+    }
+
+    fn image_shown(&mut self, name: &str, mounted: Result<(), String>) {
+        let imports = self.images.import.as_ref().is_some_and(|import| import.name == name);
+        match mounted {
+            Ok(()) if imports => self.import_happens(Event::Answered),
+            Err(why) if imports => self.import_happens(Event::Failed(why)),
+            Ok(()) => {}
+            Err(why) => eprintln!("zoned: the image {name} cannot be used: {why}"),
+        }
+    }
+
+    /// Asks for images that are to be mounted, and for the removal of what was half made or half removed.
+    pub(crate) fn tidy_images(&mut self) {
+        let limit = Duration::from_millis(IMPORT_MS_MAX);
+        let running = self.images.import.as_ref().and_then(|import| import.running.as_ref());
+        if running.is_some_and(|running| running.since.elapsed() > limit) {
+            self.import_happens(Event::Overdue);
+        }
+        while self.link.has_room() {
+            let Some((name, record)) = self.images.next_to_ask() else { return };
+            self.images.asked.insert(name.clone());
+            let (login, path) = (OWNER.to_owned(), record.object);
+            let asked = match record.phase {
+                Phase::Ready { .. } => {
+                    self.ask_image(&Request::Open { login, path }, Question::Image(name))
+                }
+                Phase::Making | Phase::Removing => {
+                    self.ask_image(&Request::Remove { login, path }, Question::Remove(name))
+                }
+            };
+            if asked.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes in what the zone of the import has said.
+    pub(crate) fn hear_import(&mut self) {
+        let running = |daemon: &mut Self| -> Option<Result<bool, String>> {
+            Some(daemon.images.import.as_mut()?.running.as_mut()?.hear())
+        };
+        while let Some(heard) = running(self) {
+            match heard {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(why) => {
+                    eprintln!("zoned: the zone of an import spoke nonsense: {why}");
+                    if let Some(import) = &mut self.images.import {
+                        kill_zone(import);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The zone of the import is gone.
+    pub(crate) fn import_gone(&mut self) {
+        self.hear_import();
+        let Some(import) = &mut self.images.import else { return };
+        let Some(running) = import.running.take() else { return };
+        if let Err(error) = reap(running.zone.pidfd.as_fd()) {
+            eprintln!("zoned: cannot reap the zone of an import: {error}");
+        }
+        let result = running.result();
+        let Zone { cgroup, .. } = running.zone;
+        self.garbage.push(cgroup);
+        self.import_happens(Event::Gone(result));
+    }
+
+    /// Moves the import to its next state and does what that asks for.
+    fn import_happens(&mut self, event: Event) {
+        let mut event = Some(event);
+        while let Some(now) = event.take() {
+            let Some(import) = &mut self.images.import else { return };
+            let (next, actions) = step(&import.state, now);
+            let over = next.is_none();
+            if let Some(next) = next {
+                import.state = next;
+            }
+            for action in actions {
+                if let Err(why) = self.do_for_import(action) {
+                    event = Some(Event::Failed(why));
+                    break;
+                }
+            }
+            if over
+                && let Some(import) = self.images.import.take()
+                && let Some(slot) = import.slot
+            {
+                self.put_back(slot);
+            }
+        }
+    }
+
+    fn do_for_import(&mut self, action: Action) -> Result<(), String> {
+        let Some(import) = &mut self.images.import else { return Ok(()) };
+        let (name, object) = (import.name.clone(), import.object());
+        match action {
+            Action::AskArchive => {
+                let (login, path) = (import.login.clone(), import.archive.clone());
+                self.ask_image(&Request::Open { login, path }, Question::Archive)
+            }
+            Action::AskFile => self.ask_file(),
+            Action::Start => self.start_import(),
+            Action::Kill => {
+                kill_zone(import);
+                Ok(())
+            }
+            Action::Note => self.note(&name, object, Phase::Making),
+            Action::AskCommit => {
+                let Some(staged) = import.staged else { return Ok(()) };
+                let (login, content_type) = (OWNER.to_owned(), CONTENT_TYPE.to_owned());
+                let request = Request::Commit { staged, login, path: object, content_type };
+                self.ask_image(&request, Question::Commit)
+            }
+            Action::NoteImage => {
+                let (sha256, bytes) = import.made.clone().unwrap_or_default();
+                self.note(&name, object, Phase::Ready { sha256, bytes })
+            }
+            Action::AskImage => {
+                self.images.asked.insert(name.clone());
+                let (login, path) = (OWNER.to_owned(), object);
+                self.ask_image(&Request::Open { login, path }, Question::Image(name))
+            }
+            Action::Discard => match import.staged {
+                Some(staged) => {
+                    self.ask_image(&Request::Discard { staged }, Question::Discard)
+                }
+                None => Ok(()),
+            },
+            Action::Unnote => self.images.records.remove(&name).map_err(|error| chain(&error)),
+            Action::Withdraw => {
+                self.images.asked.remove(&name);
+                self.note(&name, object, Phase::Removing)
+            }
+            Action::Succeed => {
+                let (sha256, bytes) = import.made.clone().unwrap_or_default();
+                self.events.tell(Subject::Image(name), What::Imported { sha256, bytes });
+                Ok(())
+            }
+            Action::Fail(why) => {
+                eprintln!("zoned: the image {name} was not imported: {why}");
+                self.events.tell(Subject::Image(name), What::ImportFailed { why });
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn note(
+        &mut self,
+        name: &str,
+        object: String,
+        phase: Phase,
+    ) -> Result<(), String> {
+        let written = self.images.records.write(name, Record { object, phase });
+        written.map_err(|error| chain(&error))
+    }
+
+    fn ask_file(&mut self) -> Result<(), String> {
+        let slot = match self.pool.take() {
+            Ok(Some(slot)) => slot,
+            Ok(None) => return Err("every place for a zone is taken: try again".to_owned()),
+            Err(error) => return Err(chain(&error)),
+        };
+        self.limit_output(&slot, Some(DISK_GIB));
+        let project = slot.project();
+        if let Some(import) = &mut self.images.import {
+            import.slot = Some(slot);
+        }
+        self.ask_image(&Request::Stage { project }, Question::File)
+    }
+
+    fn start_import(&mut self) -> Result<(), String> {
+        let image = self.images.get(IMAGE_DEFAULT).map_err(|error| chain(&error))?;
+        let program = File::open(&self.import_program)
+            .map_err(|error| format!("cannot open {}: {error}", self.import_program.display()))?;
+        let said = memfd_create(c"import", MFdFlags::MFD_CLOEXEC).map(File::from);
+        let said = said.map_err(|error| format!("cannot make a file in memory: {error}"))?;
+        let words = said.try_clone().map_err(|error| error.to_string())?;
+        let Some(import) = &mut self.images.import else { return Ok(()) };
+        let (Some(archive), Some(file), Some(mut slot)) =
+            (import.opened.take(), import.file.take(), import.slot.take())
+        else {
+            return Err("storaged gave no descriptor".to_owned());
+        };
+        let task = import.task();
+        // They are closed here then: nobody but the zone writes to the file.
+        let fds = vec![archive, file, words.into(), program.into()];
+        let started = self.launcher.start(&task, fds, &mut slot, &image, &mut self.cgroups);
+        import.slot = Some(slot);
+        let zone = started.map_err(|error| chain(&error))?;
+        let since = Instant::now();
+        import.running = Some(Running { zone, said, since, listening: true, outcome: None });
+        Ok(())
+    }
+}
+
+fn kill_zone(import: &mut Import) {
+    let Some(running) = &import.running else { return };
+    // The first process's end is the end of all; the cgroup makes sure of it.
+    let killed = kill(running.zone.pidfd.as_fd(), libc::SIGKILL);
+    if let Err(error) = running.zone.cgroup.kill() {
+        eprintln!("zoned: {}", chain(&error));
+    }
+    if let Err(error) = killed {
+        eprintln!("zoned: cannot kill the zone of an import: {error}");
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_last_report_counts_whatever_was_said_before_it() {
+        let said = b"bash: warning\n{\"failed\":\"x\"}\nnot json\n";
+        assert_eq!(parse_report(said), Some(Report::Failed("x".to_owned())));
+        assert_eq!(parse_report(b""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_a_report_or_none(said: Vec<u8>) {
+            drop(parse_report(&said));
+        }
+    }
+}
