@@ -12,13 +12,14 @@ use std::process::Command;
 use thiserror::Error;
 
 /// The programs of the appliance and where each one is in it.
-pub const IN_THE_IMAGE: [(&str, &str); 7] = [
+pub const IN_THE_IMAGE: [(&str, &str); 8] = [
     ("init", "init"),
     ("noded", "sbin/noded"),
     ("storaged", "sbin/storaged"),
     ("prefetcher", "sbin/prefetcher"),
     ("zoned", "sbin/zoned"),
     ("zone-init", "sbin/zone-init"),
+    ("zone-import", "sbin/zone-import"),
     ("consoled", "sbin/consoled"),
 ];
 /// The operator's command, which stays on the host.

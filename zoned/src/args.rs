@@ -40,6 +40,9 @@ pub struct Args {
     /// The first program of every zone, linked statically
     #[arg(long, value_name = "FILE", default_value = "/sbin/zone-init")]
     pub zone_init: PathBuf,
+    /// The program that makes images of archives, linked statically
+    #[arg(long, value_name = "FILE", default_value = "/sbin/zone-import")]
+    pub zone_import: PathBuf,
     /// Zones that may run at once [default: two for each processor]
     #[arg(long, value_name = "N")]
     pub zones: Option<u32>,

@@ -7,7 +7,7 @@
 use crate::args::Args;
 use crate::carve::{self, AccountCarve, Admission, Cgroup, CgroupError, Tree};
 use crate::events::Events;
-use crate::images::{ImageError, Images};
+use crate::images::{ImageError, Images, Question};
 use crate::link::Link;
 use crate::meter::{Meter, OutboxError};
 use crate::network::Networks;
@@ -104,6 +104,8 @@ pub(crate) enum Asked {
     Meter,
     /// Something for a standing zone.
     Standing(Beside),
+    /// Something about images.
+    Image(Question),
     /// To settle an attempt; its slot, unless its zone has been kept.
     Ended { attempt: AttemptId, slot: Option<Slot> },
 }
@@ -130,6 +132,8 @@ impl Room {
 #[derive(Debug)]
 pub struct Daemon {
     pub(crate) launcher: Launcher,
+    /// The program that makes images of archives.
+    pub(crate) import_program: PathBuf,
     pub(crate) images: Images,
     pub(crate) cgroups: Tree,
     pub(crate) admission: Admission,
@@ -166,6 +170,8 @@ enum Source {
     Instance(AttemptId),
     StandingControl(u32),
     StandingProcess(u32),
+    ImportControl,
+    ImportProcess,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -228,6 +234,7 @@ impl Daemon {
         let (standing, recorded) = opening.books();
         let mut daemon = Self {
             launcher,
+            import_program: args.zone_import.clone(),
             images,
             cgroups,
             admission,
@@ -270,6 +277,7 @@ impl Daemon {
         self.connect();
         self.claim();
         self.tidy();
+        self.tidy_images();
         self.meter();
         self.look_at_addresses();
         self.tidy_standing();
@@ -288,6 +296,8 @@ impl Daemon {
                 Source::Instance(first) => self.instance_gone(first),
                 Source::StandingControl(number) => self.hear_standing(number),
                 Source::StandingProcess(number) => self.standing_gone(number),
+                Source::ImportControl => self.hear_import(),
+                Source::ImportProcess => self.import_gone(),
             }
         }
         Ok(true)
@@ -329,6 +339,10 @@ impl Daemon {
         for (number, process) in self.standing.processes() {
             watch(Source::StandingProcess(number), process);
         }
+        if let Some(import) = &self.images.import {
+            import.control().into_iter().for_each(|fd| watch(Source::ImportControl, fd));
+            import.process().into_iter().for_each(|fd| watch(Source::ImportProcess, fd));
+        }
         match poll(&mut fds, self.timeout()) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return call("wait", Err(error)),
@@ -342,6 +356,7 @@ impl Daemon {
         let ticking = !self.zones.is_empty()
             || !self.warm.is_empty()
             || !self.garbage.is_empty()
+            || self.images.import.is_some()
             || self.cgroups.has_accounts()
             || self.admission.is_held()
             || self.meter.has_news()
@@ -363,12 +378,17 @@ impl Daemon {
         u16::try_from(wait.as_millis() + 1).map_or(PollTimeout::MAX, PollTimeout::from)
     }
 
+    /// Whether zones run that are no task's.
+    fn runs_besides(&self) -> bool {
+        self.standing.runs() || self.images.import.is_some()
+    }
+
     /// Kills all zones and waits for them: their attempts end with the connection.
     fn stop(mut self) -> Result<(), DaemonError> {
         self.lose_link("zoned was told to stop");
         self.close_standing();
         let deadline = Instant::now() + Duration::from_millis(STOP_MS_MAX);
-        let some = |d: &Self| !d.zones.is_empty() || !d.warm.is_empty() || d.standing.runs();
+        let some = |d: &Self| !d.zones.is_empty() || !d.warm.is_empty() || d.runs_besides();
         while some(&self) && Instant::now() < deadline {
             self.tidy_standing();
             for source in self.wait()? {
@@ -378,6 +398,8 @@ impl Daemon {
                     Source::Instance(first) => self.instance_gone(first),
                     Source::StandingControl(number) => self.hear_standing(number),
                     Source::StandingProcess(number) => self.standing_gone(number),
+                    Source::ImportControl => self.hear_import(),
+                    Source::ImportProcess => self.import_gone(),
                     Source::Signals | Source::Storaged | Source::Listener | Source::Client(_) => {}
                 }
             }

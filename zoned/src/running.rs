@@ -104,6 +104,11 @@ impl Entry {
         }
     }
 
+    /// Whether its zone is made from this image.
+    pub(crate) fn uses(&self, image: &str) -> bool {
+        self.grant.image == image
+    }
+
     /// Its first process's socket, as long as something may come from it.
     pub(crate) fn control(&self) -> Option<BorrowedFd<'_>> {
         self.listening.then(|| self.zone.control.as_fd())

@@ -189,7 +189,7 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, message: &[u8], fds: usize) -> Result<Answer, FrameError> {
+    fn answer(&mut self, message: &[u8], fds: usize) -> Result<Answer, FrameError> {
         let frame = Frame::parse(message, fds)?;
         // Whoever says hello is welcome; there is nothing to say to it.
         if frame.kind == Kind::Hello {

@@ -124,10 +124,12 @@ impl Daemon {
 
     fn answered(&mut self, asked: Asked, reply: Reply, fds: Vec<OwnedFd>) {
         match (asked, reply) {
-            (Asked::Claim { grant, room: Room::Fresh(slot) }, Reply::Claimed(task)) => {
+            (Asked::Claim { grant, room: Room::Fresh(slot) }, Reply::Claimed(mut task)) => {
+                self.add_environment(&mut task);
                 self.begin(grant, slot, &task, fds);
             }
-            (Asked::Claim { grant, room: Room::Warm(idle) }, Reply::Claimed(task)) => {
+            (Asked::Claim { grant, room: Room::Warm(idle) }, Reply::Claimed(mut task)) => {
+                self.add_environment(&mut task);
                 self.go_on(grant, *idle, &task, fds);
             }
             (Asked::Claim { grant, room }, Reply::NothingReady) => {
@@ -138,6 +140,7 @@ impl Daemon {
                 self.feed(attempt, &fds, end);
             }
             (asked @ Asked::Ended { .. }, Reply::Settled(_)) => self.give_up(asked),
+            (Asked::Image(question), reply) => self.image_answered(question, reply, fds),
             (Asked::Meter, Reply::Metered) => {
                 self.meter.delivered_lines();
             }
@@ -159,6 +162,9 @@ impl Daemon {
         if let Asked::Standing(beside) = asked {
             return self.standing_refused(beside, refusal);
         }
+        if let Asked::Image(question) = asked {
+            return self.image_refused(question, refusal);
+        }
         match &asked {
             Asked::Claim { grant, .. } => {
                 eprintln!(
@@ -175,6 +181,7 @@ impl Daemon {
             // Tried again a second later: the disk may be full now.
             Asked::Meter if code != "BadLines" => eprintln!("zoned: usage is not kept: {message}"),
             Asked::Meter => return self.meter.refused(message),
+            Asked::Image(_) => {}
             Asked::Ended { attempt, .. } => {
                 eprintln!(
                     "zoned: storaged did not settle attempt {}: {code}: {message}",
@@ -184,6 +191,16 @@ impl Daemon {
             Asked::Standing(_) => {}
         }
         self.give_up(asked);
+    }
+
+    /// Gives a task the variables of its image; its own come after them, and count.
+    fn add_environment(&mut self, task: &mut Task) {
+        // An image that cannot be used is told when the zone is started.
+        let Ok(configuration) = self.images.configuration(&task.image) else { return };
+        if !configuration.environment.is_empty() {
+            let own = std::mem::take(&mut task.environment);
+            task.environment = configuration.environment.iter().cloned().chain(own).collect();
+        }
     }
 
     /// Starts the zone of a claimed task; storaged hears at once if that fails.
@@ -272,6 +289,8 @@ impl Daemon {
             Asked::Inputs { attempt: _ } => {}
             Asked::Meter => self.meter.not_delivered(),
             Asked::Standing(beside) => self.standing_unanswered(beside),
+            // What becomes of it is decided for all of them at once.
+            Asked::Image(_) => {}
         }
     }
 
@@ -291,6 +310,7 @@ impl Daemon {
         for asked in self.link.drop_connection(Instant::now()) {
             self.give_up(asked);
         }
+        self.images_lose_link();
         self.scheduler.forget_all();
         self.kill_all();
     }

@@ -229,6 +229,11 @@ impl Daemon {
         match (question, reply, import) {
             (Question::Image(name), Reply::Opened { .. }, _) => {
                 let mounted = fds.next().ok_or_else(|| "it came without its file".to_owned());
+                let wanted = self.images.records.get(&name).map(|record| &record.phase);
+                if !matches!(wanted, Some(Phase::Ready { .. })) {
+                    // It was removed meanwhile.
+                    return;
+                }
                 let mounted = mounted.and_then(|object| {
                     let mounted = self.images.mount_object(&name, object.as_fd());
                     mounted.map_err(|error| chain(&error))
@@ -363,9 +368,14 @@ impl Daemon {
                 import.state = next;
             }
             for action in actions {
-                if let Err(why) = self.do_for_import(action) {
-                    event = Some(Event::Failed(why));
-                    break;
+                match self.do_for_import(action) {
+                    Ok(()) => {}
+                    // What is left is done all the same: nobody comes back to it.
+                    Err(why) if over => eprintln!("zoned: an import is over, but {why}"),
+                    Err(why) => {
+                        event = Some(Event::Failed(why));
+                        break;
+                    }
                 }
             }
             if over
@@ -408,9 +418,7 @@ impl Daemon {
                 self.ask_image(&Request::Open { login, path }, Question::Image(name))
             }
             Action::Discard => match import.staged {
-                Some(staged) => {
-                    self.ask_image(&Request::Discard { staged }, Question::Discard)
-                }
+                Some(staged) => self.ask_image(&Request::Discard { staged }, Question::Discard),
                 None => Ok(()),
             },
             Action::Unnote => self.images.records.remove(&name).map_err(|error| chain(&error)),
@@ -431,12 +439,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn note(
-        &mut self,
-        name: &str,
-        object: String,
-        phase: Phase,
-    ) -> Result<(), String> {
+    pub(super) fn note(&mut self, name: &str, object: String, phase: Phase) -> Result<(), String> {
         let written = self.images.records.write(name, Record { object, phase });
         written.map_err(|error| chain(&error))
     }

@@ -7,7 +7,7 @@ use crate::chain;
 use crate::daemon::Daemon;
 use crate::standing::refusal;
 use wire::frame::Refusal;
-use wire::standing::{ImageView, ZoneReply};
+use wire::standing::{ImageView, ZoneReply, ZoneRequest};
 
 /// The most images that were imported: one answer has to hold them all.
 const IMAGES_MAX: usize = 128;
@@ -23,8 +23,18 @@ fn login(object: &str) -> Option<&str> {
 }
 
 impl Daemon {
+    /// Does what is asked about images; any other request is refused.
+    pub(crate) fn image_request(&mut self, request: ZoneRequest) -> Result<ZoneReply, Refusal> {
+        match request {
+            ZoneRequest::Images => self.list_images(),
+            ZoneRequest::ImportImage { name, object } => self.import_image(name, object),
+            ZoneRequest::RemoveImage(name) => self.remove_image(&name),
+            _ => Err(refusal("Internal", "the request came to the wrong place".to_owned())),
+        }
+    }
+
     /// All images: those that came with the appliance, then those that were imported.
-    pub(crate) fn list_images(&self) -> Result<ZoneReply, Refusal> {
+    fn list_images(&self) -> Result<ZoneReply, Refusal> {
         let shipped = self.images.shipped().map_err(|error| internal(&error))?;
         let shipped = shipped.into_iter().map(|(name, bytes, sha256)| {
             let zones = self.zones_of(&name);
@@ -47,15 +57,11 @@ impl Daemon {
     fn zones_of(&self, name: &str) -> u32 {
         let standing = self.standing.using(name);
         let tasks = self.zones.values().filter(|entry| entry.uses(name)).count();
-        u32::try_from(standing + tasks).unwrap_or(u32::MAX)
+        standing.saturating_add(u32::try_from(tasks).unwrap_or(u32::MAX))
     }
 
     /// Begins to make an image of an object.
-    pub(crate) fn import_image(
-        &mut self,
-        name: String,
-        object: String,
-    ) -> Result<ZoneReply, Refusal> {
+    fn import_image(&mut self, name: String, object: String) -> Result<ZoneReply, Refusal> {
         if !is_name(&name) {
             return Err(refusal("InvalidName", chain(&ImageError::Name { name })));
         }
@@ -77,14 +83,14 @@ impl Daemon {
         }
         if !self.link.has_room() {
             let message = "storaged, which has the archive, is not there: try again";
-            return Err(refusal("Unavailable", message));
+            return Err(refusal("Unavailable", message.to_owned()));
         }
         self.begin_import(Import::new(name, login, object));
         Ok(ZoneReply::Done)
     }
 
     /// Removes an image that nobody uses; its object goes as soon as storaged is there.
-    pub(crate) fn remove_image(&mut self, name: &str) -> Result<ZoneReply, Refusal> {
+    fn remove_image(&mut self, name: &str) -> Result<ZoneReply, Refusal> {
         let Some(record) = self.images.records.get(name).cloned() else {
             return Err(match self.images.is_known(name) {
                 true => refusal("Shipped", format!("the image {name} came with the appliance")),

@@ -90,9 +90,7 @@ pub fn step(state: &State, event: Event) -> (Option<State>, Vec<Action>) {
         (State::Naming, Event::Answered) => (Some(State::Opening), vec![AskArchive]),
         (State::Opening, Event::Answered) => (Some(State::Staging), vec![AskFile]),
         (State::Staging, Event::Answered) => (Some(State::Running), vec![Start]),
-        (State::Committing, Event::Answered) => {
-            (Some(State::Reading), vec![NoteImage, AskImage])
-        }
+        (State::Committing, Event::Answered) => (Some(State::Reading), vec![NoteImage, AskImage]),
         (State::Reading, Event::Answered) => over(vec![Succeed]),
         (State::Naming | State::Opening | State::Staging, Event::Failed(why)) => {
             over(vec![Fail(why)])
@@ -102,9 +100,7 @@ pub fn step(state: &State, event: Event) -> (Option<State>, Vec<Action>) {
         (State::Committing, Event::Failed(why)) => over(vec![Discard, Unnote, Fail(why)]),
         // An object that cannot be mounted is no image.
         (State::Reading, Event::Failed(why)) => over(vec![Withdraw, Fail(why)]),
-        (State::Running, Event::Gone(Ok(()))) => {
-            (Some(State::Committing), vec![Note, AskCommit])
-        }
+        (State::Running, Event::Gone(Ok(()))) => (Some(State::Committing), vec![Note, AskCommit]),
         (State::Running, Event::Gone(Err(why))) => over(vec![Discard, Fail(why)]),
         (State::Killing(why), Event::Gone(_)) => over(vec![Discard, Fail(why.clone())]),
         (State::Running, Event::Overdue) => (Some(State::Killing(OVERDUE.to_owned())), vec![Kill]),

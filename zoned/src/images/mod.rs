@@ -93,6 +93,7 @@ pub struct Images {
     pub(crate) records: Records,
     /// The import that runs.
     pub(crate) import: Option<Import>,
+    configurations: BTreeMap<String, Configuration>,
     /// Images of which storaged was asked, as long as the connection lasts.
     asked: BTreeSet<String>,
 }
@@ -113,7 +114,15 @@ impl Images {
         }
         let records = Records::open(&folder.join(IMPORTED))?;
         let (folder, mounts) = (folder.to_owned(), mounts.to_owned());
-        Ok(Self { folder, mounts, mounted: BTreeMap::new(), records, import: None, asked: BTreeSet::new() })
+        Ok(Self {
+            folder,
+            mounts,
+            mounted: BTreeMap::new(),
+            records,
+            import: None,
+            configurations: BTreeMap::new(),
+            asked: BTreeSet::new(),
+        })
     }
 
     /// Where the image is mounted, after mounting it if need be.
@@ -178,8 +187,10 @@ impl Images {
             return Ok(());
         }
         let source = PathBuf::from(format!("/proc/self/fd/{}", object.as_raw_fd()));
-        let image = mount_file(&source).map_err(|error| {
-            ImageError::Mount { act: "mount", path: PathBuf::from(name), source: error }
+        let image = mount_file(&source).map_err(|error| ImageError::Mount {
+            act: "mount",
+            path: PathBuf::from(name),
+            source: error,
         })?;
         let path = self.place(name, image.as_fd(), Path::new(name))?;
         self.mounted.insert(name.to_owned(), path);
@@ -191,6 +202,7 @@ impl Images {
     /// # Errors
     /// [`ImageError::Mount`].
     pub fn unmount(&mut self, name: &str) -> Result<(), ImageError> {
+        self.configurations.remove(name);
         let Some(path) = self.mounted.remove(name) else { return Ok(()) };
         let failed = |act| move |source| ImageError::Mount { act, path: name.into(), source };
         mountfd::detach(&c_path(&path)?).map_err(failed("unmount"))?;
@@ -204,28 +216,17 @@ impl Images {
     }
 
     /// How an image wants to be run; nothing in particular if it does not say, or says what makes no sense.
-    pub fn configuration(&mut self, name: &str) -> Result<Configuration, ImageError> {
-        let path = self.get(name)?;
-        let file = match open_beneath(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Configuration::default());
-            }
-            Err(source) => {
-                let act = "read the configuration of";
-                return Err(ImageError::Mount { act, path: name.into(), source });
-            }
-        };
-        let mut bytes = Vec::new();
-        // One byte more than may be is one that is refused.
-        let read = file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
-        let parsed = read.map_err(|error| error.to_string()).and_then(|_| {
-            Configuration::parse(&bytes).map_err(|error| crate::chain(&error))
-        });
-        Ok(parsed.unwrap_or_else(|why| {
-            eprintln!("zoned: the image {name} is run as if it said nothing: {why}");
-            Configuration::default()
-        }))
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn configuration(&mut self, name: &str) -> Result<&Configuration, ImageError> {
+        // Read once: every task asks.
+        if !self.configurations.contains_key(name) {
+            let path = self.get(name)?;
+            let read = read_configuration(name, &path)?;
+            self.configurations.insert(name.to_owned(), read);
+        }
+        Ok(&self.configurations[name])
     }
 
     /// Images that came with the appliance: their names, sizes and digests, as they were noted beside them.
@@ -266,6 +267,30 @@ impl Images {
         let file = self.folder.join(format!("{name}.erofs"));
         self.records.get(name).is_some() || file.exists() || self.folder.join(name).exists()
     }
+}
+
+/// What the image at `path` says of how it is run.
+fn read_configuration(name: &str, path: &Path) -> Result<Configuration, ImageError> {
+    let file = match open_beneath(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Configuration::default());
+        }
+        Err(source) => {
+            let act = "read the configuration of";
+            return Err(ImageError::Mount { act, path: name.into(), source });
+        }
+    };
+    let mut bytes = Vec::new();
+    // One byte more than may be is one that is refused.
+    let read = file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+    let parsed = read
+        .map_err(|error| error.to_string())
+        .and_then(|_| Configuration::parse(&bytes).map_err(|error| crate::chain(&error)));
+    Ok(parsed.unwrap_or_else(|why| {
+        eprintln!("zoned: the image {name} is run as if it said nothing: {why}");
+        Configuration::default()
+    }))
 }
 
 /// An image's configuration: a file in its root, and no link out of it.

@@ -88,7 +88,9 @@ impl Records {
             let path = entry.map_err(failed("list", folder))?.path();
             let name = path.file_stem().and_then(|name| name.to_str());
             let is_record = path.extension().is_some_and(|ending| ending == ENDING);
-            let Some(name) = name.filter(|name| is_record && super::is_name(name)) else { continue };
+            let Some(name) = name.filter(|name| is_record && super::is_name(name)) else {
+                continue;
+            };
             match read(&path) {
                 Ok(record) => drop(records.known.insert(name.to_owned(), record)),
                 Err(error) => {

@@ -16,6 +16,9 @@ pub const BYTES_MAX: usize = 128 * 1024;
 /// Users of a zone: as many ids as its slot has.
 const USERS: u32 = crate::slot::USERS;
 
+/// Shells that base images name as their command.
+const SHELLS: [&str; 5] = ["ash", "bash", "dash", "sh", "zsh"];
+
 /// How an image wants to be run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -86,6 +89,20 @@ impl Configuration {
     pub fn whole(&self, asked: &[String]) -> Vec<String> {
         let arguments = if asked.is_empty() { &self.command[..] } else { asked };
         self.entrypoint.iter().chain(arguments).cloned().collect()
+    }
+
+    /// What runs in a standing zone for which this is asked. A shell that nobody types to would end at
+    /// once, and the zone with it: where that is all an image has, nothing runs, and people log in.
+    #[must_use]
+    pub fn standing(&self, asked: &[String]) -> Vec<String> {
+        let whole = self.whole(asked);
+        match &whole[..] {
+            [shell] if asked.is_empty() => {
+                let name = shell.rsplit('/').next().unwrap_or_default();
+                if SHELLS.contains(&name) { Vec::new() } else { whole }
+            }
+            _ => whole,
+        }
     }
 
     /// The document.
@@ -220,6 +237,16 @@ mod test {
         assert_eq!(made.whole(&["check".into()]), ["/app", "check"]);
         let text = serde_json::to_vec(&made).unwrap();
         assert_eq!(Configuration::parse(&text).unwrap(), made);
+    }
+
+    #[test]
+    fn a_shell_that_nobody_types_to_is_not_started() {
+        let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let said = Configuration { command: words(&["/bin/bash"]), ..Configuration::default() };
+        assert!(said.standing(&[]).is_empty());
+        assert_eq!(said.standing(&words(&["bash"])), ["bash"]);
+        let said = Configuration { command: words(&["sh", "-c", "x"]), ..Configuration::default() };
+        assert_eq!(said.standing(&[]), ["sh", "-c", "x"]);
     }
 
     #[test]

@@ -94,9 +94,9 @@ impl Daemon {
                 let zone = self.zone(&name)?;
                 Ok(ZoneReply::Why(zone.why(now_ms, &self.zone_stats(zone))))
             }
-            ZoneRequest::Images | ZoneRequest::ImportImage { .. } | ZoneRequest::RemoveImage(_) => {
-                Err(refusal("NotOffered", "this zoned does not import images"))
-            }
+            request @ (ZoneRequest::Images
+            | ZoneRequest::ImportImage { .. }
+            | ZoneRequest::RemoveImage(_)) => self.image_request(request),
             ZoneRequest::Create(_)
             | ZoneRequest::Publish(_)
             | ZoneRequest::Exec { .. }

@@ -171,7 +171,6 @@ impl Standing {
     }
 
     /// Zones that use an image.
-    #[allow(dead_code, reason = "asked by whoever removes images")]
     pub(crate) fn using(&self, image: &str) -> u32 {
         let using = self.zones.values().filter(|zone| zone.record.spec.image == image);
         u32::try_from(using.count()).unwrap_or(u32::MAX)

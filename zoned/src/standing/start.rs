@@ -8,6 +8,7 @@ use crate::chain;
 use crate::daemon::Daemon;
 use crate::failpoint;
 use crate::images::ImageError;
+use crate::import::configuration::Configuration;
 use crate::manifest;
 use crate::meter::Key;
 use crate::network::NetworkError;
@@ -114,6 +115,7 @@ impl Daemon {
         let spec = zone.record.spec.clone();
         let (number, account) = (zone.record.number, zone.record.account);
         let image = self.images.get(&spec.image)?;
+        let said = self.images.configuration(&spec.image)?.clone();
         let place = self.standing.records.place(name);
         let logs = call("open its log", open_logs(&place))?;
         let Pending { mut mounts, manifests, .. } = pending;
@@ -123,7 +125,7 @@ impl Daemon {
         }
         let slot = self.standing.take_slot(number)?;
         let paths = mounts.iter().map(|(path, _)| path.clone()).collect();
-        let plan = self.plan(&self.standing.zones[name], &slot, &image, paths);
+        let plan = self.plan(&self.standing.zones[name], &slot, (&image, &said), paths);
         let mut beside: Vec<BorrowedFd<'_>> = vec![slot.users.as_fd(), slot.network.as_fd()];
         beside.extend(logs.iter().map(AsFd::as_fd));
         beside.extend(mounts.iter().map(|(_, mount)| mount.as_fd()));
@@ -190,7 +192,13 @@ impl Daemon {
         Ok((control, pidfd))
     }
 
-    fn plan(&self, zone: &Zone, slot: &Slot, image: &Path, mounts: Vec<String>) -> StandingPlan {
+    fn plan(
+        &self,
+        zone: &Zone,
+        slot: &Slot,
+        (image, said): (&Path, &Configuration),
+        mounts: Vec<String>,
+    ) -> StandingPlan {
         let spec = &zone.record.spec;
         let scratch_mib = u64::from(spec.carve.scratch_mib);
         let root = Plan {
@@ -206,11 +214,11 @@ impl Daemon {
         StandingPlan {
             root,
             mounts,
-            command: spec.command.clone(),
+            command: said.standing(&spec.command),
             restart: spec.restart,
-            environment: environment(&spec.environment),
-            directory: "/".to_owned(),
-            user: (0, 0),
+            environment: environment(&[&said.environment[..], &spec.environment].concat()),
+            directory: said.folder.clone().unwrap_or_else(|| "/".to_owned()),
+            user: (said.uid, said.gid),
         }
     }
 }
