@@ -28,12 +28,17 @@ const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NLMSG_ERROR: u16 = 2;
 const REGISTER: u32 = 1;
+const SECOND_REGISTER: u32 = 2;
 const VERDICT_REGISTER: u32 = 0;
+/// `NF_NAT_RANGE_PROTO_SPECIFIED`.
+const PORTS_GIVEN: u32 = 2;
 /// Bits of `ct state` for answers, and for what belongs to them.
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 /// Where IPv4's header has its addresses (RFC 791).
 const SOURCE_AT: u32 = 12;
 const DESTINATION_AT: u32 = 16;
+/// Where TCP and UDP have their port of destination (RFC 9293, RFC 768).
+const PORT_AT: u32 = 2;
 /// Bytes of an interface's name, as rules compare it.
 const NAME_BYTES: usize = 16;
 /// The most bytes of an answer: an error repeats the message it is about.
@@ -42,6 +47,10 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// When a chain is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainHook {
+    /// As soon as it comes in, before connections are tracked.
+    Arrival,
+    /// As soon as the node sends it, likewise.
+    Sending,
     /// For the node itself.
     Input,
     /// Through the node.
@@ -94,6 +103,10 @@ pub enum Match {
         /// False: is not.
         is: bool,
     },
+    /// It is of this protocol over IP.
+    Protocol(u8),
+    /// Its destination is a port below this one, of a protocol that has ports at the usual place.
+    PortBelow(u16),
     /// It belongs to a connection that was let through before.
     Answer,
 }
@@ -105,8 +118,10 @@ pub enum Verdict {
     Accept,
     /// It is gone.
     Drop,
-    /// It takes the address of the link it leaves by.
-    Masquerade,
+    /// No connection is made of it.
+    Untracked,
+    /// It takes the address of the link it leaves by, and a port from the first to the second.
+    Masquerade(u16, u16),
 }
 
 fn head(family: u8) -> Body {
@@ -124,10 +139,13 @@ fn big(value: u32) -> [u8; 4] {
 
 /// Register compared with a value: equal if `is`.
 fn compare(list: Body, is: bool, value: &[u8]) -> Body {
+    compare_by(list, u32::from(!is), value)
+}
+
+/// Register compared with a value by an operator of `enum nft_cmp_ops`.
+fn compare_by(list: Body, operator: u32, value: &[u8]) -> Body {
     expression(list, "cmp", |data| {
-        data.with(1, &big(REGISTER))
-            .with(2, &big(u32::from(!is)))
-            .nested(3, |inner| inner.with(1, value))
+        data.with(1, &big(REGISTER)).with(2, &big(operator)).nested(3, |inner| inner.with(1, value))
     })
 }
 
@@ -142,17 +160,28 @@ fn masked(list: Body, mask: &[u8; 4]) -> Body {
     })
 }
 
+/// What is known of the packet beside its bytes (`enum nft_meta_keys`).
+fn meta(list: Body, key: u32) -> Body {
+    expression(list, "meta", |data| data.with(1, &big(REGISTER)).with(2, &big(key)))
+}
+
+/// Bytes of the packet, from its network header (1) or its transport header (2) on.
+fn payload(list: Body, base: u32, at: u32, bytes: u32) -> Body {
+    expression(list, "payload", |data| {
+        let data = data.with(1, &big(REGISTER)).with(2, &big(base));
+        data.with(3, &big(at)).with(4, &big(bytes))
+    })
+}
+
 fn by_name(list: Body, key: u32, link: &str, is: bool) -> Body {
-    let list = expression(list, "meta", |data| data.with(1, &big(REGISTER)).with(2, &big(key)));
+    let list = meta(list, key);
     let mut name = [0; NAME_BYTES];
     name.iter_mut().zip(link.bytes().take(NAME_BYTES - 1)).for_each(|(to, from)| *to = from);
     compare(list, is, &name)
 }
 
 fn by_network(list: Body, at: u32, network: (Ipv4Addr, u8), is: bool) -> Body {
-    let list = expression(list, "payload", |data| {
-        data.with(1, &big(REGISTER)).with(2, &big(1)).with(3, &big(at)).with(4, &big(4))
-    });
+    let list = payload(list, 1, at, 4);
     let mask = u32::MAX.checked_shl(32 - u32::from(network.1.min(32))).unwrap_or(0);
     let value = network.0.to_bits() & mask;
     compare(masked(list, &big(mask)), is, &big(value))
@@ -161,11 +190,17 @@ fn by_network(list: Body, at: u32, network: (Ipv4Addr, u8), is: bool) -> Body {
 fn condition(list: Body, condition: &Match) -> Body {
     const IN_NAME: u32 = 6;
     const OUT_NAME: u32 = 7;
+    const PROTOCOL: u32 = 16;
+    const LESS: u32 = 2;
     match condition {
         Match::From { link, is } => by_name(list, IN_NAME, link, *is),
         Match::To { link, is } => by_name(list, OUT_NAME, link, *is),
         Match::Source { network, is } => by_network(list, SOURCE_AT, *network, *is),
         Match::Destination { network, is } => by_network(list, DESTINATION_AT, *network, *is),
+        Match::Protocol(number) => compare(meta(list, PROTOCOL), true, &[*number]),
+        Match::PortBelow(port) => {
+            compare_by(payload(list, 2, PORT_AT, 2), LESS, &port.to_be_bytes())
+        }
         Match::Answer => {
             let list = expression(list, "ct", |data| data.with(1, &big(REGISTER)).with(2, &big(0)));
             // The state is in the machine's order, as the kernel keeps it.
@@ -175,9 +210,23 @@ fn condition(list: Body, condition: &Match) -> Body {
     }
 }
 
+/// Puts a port into a register.
+fn constant(list: Body, register: u32, port: u16) -> Body {
+    expression(list, "immediate", |data| {
+        data.with(1, &big(register)).nested(2, |inner| inner.with(1, &port.to_be_bytes()))
+    })
+}
+
 fn verdict(list: Body, verdict: Verdict) -> Body {
     let code = match verdict {
-        Verdict::Masquerade => return expression(list, "masq", |data| data),
+        Verdict::Untracked => return expression(list, "notrack", |data| data),
+        Verdict::Masquerade(first, last) => {
+            let list = constant(constant(list, REGISTER, first), SECOND_REGISTER, last);
+            return expression(list, "masq", |data| {
+                let data = data.with(1, &big(PORTS_GIVEN));
+                data.with(2, &big(REGISTER)).with(3, &big(SECOND_REGISTER))
+            });
+        }
         Verdict::Accept => 1,
         Verdict::Drop => 0,
     };
@@ -188,15 +237,18 @@ fn verdict(list: Body, verdict: Verdict) -> Body {
 }
 
 fn chain(table: &str, chain: &Chain) -> Body {
+    // Priorities are those of nft(8): raw, filter, srcnat.
     let (number, priority, kind) = match chain.hook {
+        ChainHook::Arrival => (0, -300, "filter"),
+        ChainHook::Sending => (3, -300, "filter"),
         ChainHook::Input => (1, 0, "filter"),
         ChainHook::Forward => (2, 0, "filter"),
-        ChainHook::SourceNat => (4, 100, "nat"),
+        ChainHook::SourceNat => (4, 100_i32, "nat"),
     };
     head(IPV4)
         .text(1, table)
         .text(3, chain.name)
-        .nested(4, |hook| hook.with(1, &big(number)).with(2, &big(priority)))
+        .nested(4, |hook| hook.with(1, &big(number)).with(2, &priority.to_be_bytes()))
         .with(5, &big(u32::from(chain.accept)))
         .text(7, kind)
 }

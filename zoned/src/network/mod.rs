@@ -23,6 +23,7 @@ use sys::bpf::{self, Attached, Map, Program};
 use sys::netlink::Netlink;
 use thiserror::Error;
 use wire::carve::{Limit, Network};
+use wire::standing::Stats;
 
 /// The most zones with a network: one for each slot there can be.
 const ZONES_MAX: u32 = crate::slot::SLOTS_MAX;
@@ -105,6 +106,15 @@ pub struct Counters {
     pub refused: u64,
     /// Packets beyond the rate, for which the sender was told to slow down.
     pub dropped: u64,
+}
+
+impl Counters {
+    /// Adds them to what else is known of the zone.
+    pub const fn tell(&self, stats: &mut Stats) {
+        (stats.out_bytes, stats.out_packets) = (self.out_bytes, self.out_packets);
+        (stats.in_bytes, stats.in_packets) = (self.in_bytes, self.in_packets);
+        stats.refused = self.refused;
+    }
 }
 
 fn counters(bytes: &[u8]) -> Counters {
@@ -228,6 +238,26 @@ impl Networks {
         self.tell(cgroup, slot, network)?;
         self.members.insert(cgroup, Member { slot, network: Some(network.clone()) });
         Ok(())
+    }
+
+    /// What the next zoned does for a zone that lives on: its links stay, and connections over them; rules
+    /// and rates are set again. A zone that was not connected yet is.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn restore(
+        &mut self,
+        cgroup: u64,
+        slot: u32,
+        namespace: BorrowedFd<'_>,
+        network: &Network,
+    ) -> Result<Ipv4Addr, NetworkError> {
+        let known = self.members.get(&cgroup).is_some_and(|member| member.slot == slot);
+        if known && links::find(&plan::link_name(slot)).is_some() {
+            self.change(cgroup, network)?;
+            return Ok(plan::address(slot));
+        }
+        self.connect(cgroup, slot, namespace, network)
     }
 
     /// Takes a zone's network away; nothing of it is left. No error if it had none.

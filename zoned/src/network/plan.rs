@@ -25,6 +25,11 @@ pub const NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 96, 0, 0), 19);
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(100, 96, 0, 1);
 /// The address of slot 0.
 const FIRST: Ipv4Addr = Ipv4Addr::new(100, 96, 0, 2);
+/// Ports of the node's address that zones' connections get, above those of the node itself
+/// (`net.ipv4.ip_local_port_range`) and of its services: so many at once to any one destination.
+const PORTS: (u16, u16) = (61_000, 65_535);
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 /// A full packet, as the link counts it and as rates do: Ethernet's header is not the zone's.
 const FRAME_BYTES: u64 = 1514;
 const PACKET_BYTES: u64 = 1500;
@@ -104,7 +109,8 @@ pub fn steps(slot: u32, network: &Network) -> Vec<Step> {
 }
 
 /// The rules of the node: zones reach what is not a zone, by the node's address, and nobody reaches them.
-/// Of the node itself they see one address.
+/// Of the node itself they see one address. Connections that are not theirs are not tracked: no zone can
+/// fill the table that the store's clients would need.
 #[must_use]
 pub fn chains() -> Vec<Chain> {
     let from = |is| Match::From { link: BRIDGE.to_owned(), is };
@@ -122,8 +128,20 @@ pub fn chains() -> Vec<Chain> {
         (vec![from(true), source(true), to(false)], Verdict::Accept),
         (vec![to(true), from(false), Match::Answer], Verdict::Accept),
     ];
-    let nat = vec![(vec![source(true), to(false)], Verdict::Masquerade)];
+    let nat = vec![(vec![source(true), to(false)], Verdict::Masquerade(PORTS.0, PORTS.1))];
+    let own = |protocol| vec![from(false), Match::Protocol(protocol), Match::PortBelow(PORTS.0)];
+    let arrival = vec![
+        (own(TCP), Verdict::Untracked),
+        (own(UDP), Verdict::Untracked),
+        (
+            vec![from(true), Match::Destination { network: (GATEWAY, 32), is: true }],
+            Verdict::Untracked,
+        ),
+    ];
+    let sending = vec![(Vec::new(), Verdict::Untracked)];
     vec![
+        Chain { name: "arrival", hook: ChainHook::Arrival, accept: true, rules: arrival },
+        Chain { name: "sending", hook: ChainHook::Sending, accept: true, rules: sending },
         Chain { name: "input", hook: ChainHook::Input, accept: true, rules: input },
         Chain { name: "forward", hook: ChainHook::Forward, accept: false, rules: forward },
         Chain { name: "nat", hook: ChainHook::SourceNat, accept: true, rules: nat },

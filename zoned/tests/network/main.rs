@@ -175,7 +175,8 @@ fn the_next_zoned_takes_over_and_what_is_gone_leaves_nothing() {
         second.keep(&BTreeSet::from([zone.id])).unwrap();
         assert_eq!(gone.tries(&acts), ["EPERM", "EPERM"]);
         assert_eq!(second.counters(gone.id).unwrap(), None);
-        second.change(zone.id, &network(&[])).unwrap();
+        let none = network(&[]);
+        second.restore(zone.id, 0, zone.namespace.as_fd(), &none).unwrap();
         assert_eq!(zone.tries(&acts), ["EPERM", "EPERM"]);
         second.disconnect(zone.id).unwrap();
         second.disconnect(zone.id).unwrap();
@@ -314,4 +315,41 @@ fn drain(sink: &TcpListener) -> f64 {
         }
         last = Instant::now();
     }
+}
+
+/// The connections that the node's kernel keeps track of.
+fn tracked() -> u32 {
+    let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap();
+    count.trim().parse().unwrap()
+}
+
+#[test]
+fn connections_of_zones_alone_are_tracked() {
+    on_a_node(|node| {
+        node.echo(8000);
+        let mut networks = Networks::open(&node.cgroup).unwrap();
+        let zone = node.zone("tracked");
+        networks.connect(zone.id, 0, zone.namespace.as_fd(), &all()).unwrap();
+        let mut own = std::net::TcpStream::connect(("192.0.2.1", 8000)).unwrap();
+        let mut text = String::new();
+        own.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), tracked()), ("192.0.2.2", 0));
+        assert_eq!(zone.tries(&["tcp 192.0.2.1 8000", "udp 192.0.2.1 8000"]), ["192.0.2.2"; 2]);
+        assert_eq!(tracked(), 2);
+    });
+}
+
+#[test]
+fn links_and_rules_hold_without_the_programs() {
+    on_a_node(|node| {
+        let mut networks = Networks::open(&node.cgroup).unwrap();
+        let (zone, other) = (node.zone("one"), node.zone("two"));
+        networks.connect(zone.id, 0, zone.namespace.as_fd(), &all()).unwrap();
+        networks.connect(other.id, 1, other.namespace.as_fd(), &all()).unwrap();
+        let acts = ["tcp 100.96.0.1 1", "tcp 192.0.2.2 1", "tcp 100.96.0.3 1"];
+        let answers = zone.unwatched().tries(&acts);
+        // Of the node its one address; neither its others nor the zone beside.
+        assert_eq!(answers[..2], ["ECONNREFUSED", "timed out"]);
+        assert!(["EHOSTUNREACH", "timed out"].contains(&answers[2].as_str()), "{answers:?}");
+    });
 }

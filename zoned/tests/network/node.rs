@@ -136,7 +136,7 @@ impl Node {
         let cgroup = self.cgroup.join(name);
         fs::create_dir(&cgroup).unwrap();
         let id = fs::metadata(&cgroup).unwrap().ino();
-        Zone { cgroup, id, namespace: namespace::network().unwrap() }
+        Zone { cgroup, id, namespace: namespace::network().unwrap(), watched: true }
     }
 
     /// Runs in the world outside.
@@ -168,17 +168,24 @@ pub struct Zone {
     cgroup: PathBuf,
     pub id: u64,
     pub namespace: OwnedFd,
+    watched: bool,
 }
 
 impl Zone {
+    /// The same network without the programs: its processes stay in the test's own cgroup.
+    pub fn unwatched(mut self) -> Self {
+        self.watched = false;
+        self
+    }
+
     /// What the tenant is answered when it tries these.
     pub fn tries(&self, acts: &[&str]) -> Vec<String> {
         let fd = self.namespace.as_raw_fd();
         let pid = std::process::id();
-        let script = format!(
-            "echo $$ >{}/cgroup.procs && exec nsenter --net=/proc/{pid}/fd/{fd} python3 -c \"$1\"",
-            self.cgroup.display()
-        );
+        let path = self.cgroup.join("cgroup.procs");
+        let enter =
+            if self.watched { format!("echo $$ >{} &&", path.display()) } else { String::new() };
+        let script = format!("{enter} exec nsenter --net=/proc/{pid}/fd/{fd} python3 -c \"$1\"");
         let mut child = Command::new("timeout")
             .args(["60", "sh", "-c", &script, "sh", TENANT])
             .stdin(Stdio::piped())
