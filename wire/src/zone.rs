@@ -94,6 +94,9 @@ pub struct StandingPlan {
     pub directory: String,
     /// The user and group that the command and sessions run as, in the zone's own numbers.
     pub user: (u32, u32),
+    /// What its `/etc/resolv.conf` says, if it has a network; else it is the image's.
+    #[serde(default)]
+    pub resolver: Option<String>,
 }
 
 /// Something to run in a standing zone.

@@ -7,11 +7,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Every place, in the order in which a zone passes them.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 15] = [
     "record-written",
     "record-renamed",
     "files-made",
     "cgroup-made",
+    "connected",
     "first-process",
     "stored-one",
     "stored",

@@ -12,6 +12,7 @@
 //! The overlay is mounted here, before the user namespace is entered: its mount belongs to the node's
 //! users, and nothing in the zone may change it. Paths in the image are never followed through links.
 
+use super::resolver;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
@@ -126,6 +127,10 @@ pub fn build_standing(
     for (path, mount) in plan.mounts.iter().zip(mounts) {
         show_folder(root.as_fd(), path, mount.as_fd())
             .map_err(|source| BuildError::File { path: path.clone(), source })?;
+    }
+    if let Some(text) = &plan.resolver {
+        let placed = resolver::place(root.as_fd(), plan.root.user, text);
+        step("say who resolves names", placed)?;
     }
     end(root.as_fd())
 }

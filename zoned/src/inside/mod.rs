@@ -10,6 +10,7 @@ pub mod feeder;
 pub mod log;
 pub mod privileges;
 mod program;
+mod resolver;
 mod session;
 mod standing;
 mod task;

@@ -3,15 +3,26 @@
 use super::plan::{self, Step};
 use super::{NetworkError, call};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use sys::namespace;
 use sys::netlink::{Bucket, Link, Netlink, tables};
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+/// The node's resolvers, and the most of that file that is read: resolv.conf(5) knows three servers.
+const RESOLVER: &str = "/etc/resolv.conf";
+const RESOLVER_BYTES_MAX: u64 = 4096;
 /// The loopback of any network namespace.
 const LOOPBACK: Link = Link(1);
+
+/// What a zone is told about resolvers, which it may ask if its rules say so; none if the node knows none.
+#[must_use]
+pub fn resolver() -> Option<String> {
+    let mut text = String::new();
+    fs::File::open(RESOLVER).ok()?.take(RESOLVER_BYTES_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
 
 /// Makes bridge and rules, or makes them what they should be.
 pub(super) fn prepare() -> Result<(), NetworkError> {

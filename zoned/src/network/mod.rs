@@ -10,6 +10,7 @@ mod plan;
 mod policy;
 mod programs;
 
+pub use links::resolver;
 use policy::Policy;
 use programs::{COUNTERS_BYTES, Maps};
 use std::collections::{BTreeMap, BTreeSet};
@@ -348,7 +349,10 @@ impl Networks {
     }
 
     /// Refuses rules that could not be kept.
-    fn check(&self, network: &Network) -> Result<(), NetworkError> {
+    ///
+    /// # Errors
+    /// [`NetworkError`] for the first of them.
+    pub fn check(&self, network: &Network) -> Result<(), NetworkError> {
         for rule in &network.allow {
             let address = rule.address.to_canonical();
             let whole = rule.prefix >= if rule.address.is_ipv4() { 32 } else { 128 };

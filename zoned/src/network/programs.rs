@@ -27,6 +27,9 @@ const NEXT_AT: i16 = 48;
 /// A packet that would leave later than this is dropped and its sender told to slow down. It bounds what
 /// waits in memory; fq's own horizon is 10 s (tc-fq(8)).
 const HORIZON_NS: i32 = 2_000_000_000;
+/// What a link that was held up may send at once, in time: as much as the bucket on the other way. A busy
+/// machine lets a sender run too late by this much, and its rate would suffer.
+const CREDIT_NS: i32 = 10_000_000;
 const NS_PER_S: i32 = 1_000_000_000;
 /// Answers of an egress program (`BPF_PROG_CGROUP_INET_EGRESS_RUN_ARRAY`): drop with EPERM, send, and drop
 /// as congestion, which a sender meets as ENOBUFS or a smaller window.
@@ -341,10 +344,12 @@ fn egress(maps: &Maps) -> Vec<Instruction> {
     program.store(Double, R10, ADDRESS, R1);
     program.call(Helper::MonotonicNs);
     program.copy(R5, R0);
-    // A link that was idle starts from now; whichever processor comes second finds that done.
+    // A link that was idle starts from a moment ago; whichever processor comes second finds that done.
+    program.copy(R4, R0);
+    program.alu_value(Alu::Subtract, R4, CREDIT_NS);
     program.load(Double, R0, R9, NEXT_AT);
-    program.jump_if(GreaterOrEqual, R0, R5, later);
-    program.atomic_exchange(R9, NEXT_AT, R5);
+    program.jump_if(GreaterOrEqual, R0, R4, later);
+    program.atomic_exchange(R9, NEXT_AT, R4);
     program.place(later);
     program.copy(R2, R7);
     program.alu_value(Alu::Multiply, R2, NS_PER_S);

@@ -168,9 +168,15 @@ impl Daemon {
         if self.standing.free_number().is_none() {
             return Err(refusal("TooMany", "the node has as many zones as it can have"));
         }
-        if spec.network.is_some() && self.networks.is_none() {
-            let message = "this node's kernel cannot give zones a network";
-            return Err(refusal("NotOffered", message));
+        match (&spec.network, &self.networks) {
+            (Some(network), Some(networks)) => networks
+                .check(network)
+                .map_err(|error| refusal("InvalidSpec", error.to_string()))?,
+            (Some(_), None) => {
+                let message = "this node's kernel cannot give zones a network";
+                return Err(refusal("NotOffered", message));
+            }
+            (None, _) => {}
         }
         match self.images.get(&spec.image) {
             Ok(_) => Ok(()),

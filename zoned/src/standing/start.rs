@@ -139,6 +139,7 @@ impl Daemon {
                 return Err(error);
             }
         };
+        failpoint::hit("connected");
         let note = Note { manifests, address };
         let started = call("note what it shows", self.standing.notes.write(name, &note))
             .and_then(|()| self.first_process(&cgroup, number, &message, &beside));
@@ -219,6 +220,7 @@ impl Daemon {
             environment: environment(&[&said.environment[..], &spec.environment].concat()),
             directory: said.folder.clone().unwrap_or_else(|| "/".to_owned()),
             user: (said.uid, said.gid),
+            resolver: spec.network.as_ref().and_then(|_| crate::network::resolver()),
         }
     }
 }

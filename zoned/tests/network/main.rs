@@ -262,7 +262,7 @@ fn what_enters_a_zone_keeps_to_its_rate() {
         });
         let mut networks = Networks::open(&node.cgroup).unwrap();
         let zone = node.zone("fast");
-        for rate in [1_000_000, 4_000_000, 25_000_000] {
+        for rate in [1_000_000, 4_000_000, 10_000_000] {
             let rules = Network { in_bytes: Some(rate), ..all() };
             if rate == 1_000_000 {
                 networks.connect(zone.id, 0, zone.namespace.as_fd(), &rules).unwrap();
@@ -287,7 +287,7 @@ fn what_leaves_a_zone_keeps_to_its_rate() {
         let sink = node.outside(|| TcpListener::bind(address).unwrap());
         let mut networks = Networks::open(&node.cgroup).unwrap();
         let zone = node.zone("slow");
-        for rate in [1_000_000, 4_000_000, 25_000_000] {
+        for rate in [1_000_000, 4_000_000, 10_000_000] {
             let rules = Network { out_bytes: Some(rate), ..all() };
             if rate == 1_000_000 {
                 networks.connect(zone.id, 0, zone.namespace.as_fd(), &rules).unwrap();

@@ -10,5 +10,6 @@ mod inside;
 mod life;
 mod machine;
 mod metered;
+mod network;
 #[path = "../common/program.rs"]
 mod program;

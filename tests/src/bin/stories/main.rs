@@ -13,6 +13,7 @@ mod daily;
 mod faults;
 mod garbage;
 mod jobs;
+mod network;
 mod objects;
 mod odd;
 mod powercut;
