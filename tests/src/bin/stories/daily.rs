@@ -1,7 +1,9 @@
 //! An appliance's ordinary life, and much of its bad luck, on one data disk: two boots.
 
 use crate::teller::Teller;
-use crate::{bad_tasks, carve, clients, faults, garbage, jobs, objects, standing, zerocopy};
+use crate::{
+    bad_tasks, carve, clients, faults, garbage, jobs, network, objects, standing, zerocopy,
+};
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +19,7 @@ const KEPT: &str = "kept";
 /// A story told to a running appliance.
 type Story = fn(&Appliance) -> Result<()>;
 
-const STORIES: [(&str, Story); 28] = [
+const STORIES: [(&str, Story); 30] = [
     ("objects are put, listed, read and deleted", objects::put_list_get),
     ("ranges and conditions give parts, or nothing", objects::ranges_and_conditions),
     ("every way of signing is understood, and a wrong one refused", objects::signing),
@@ -39,6 +41,8 @@ const STORIES: [(&str, Story); 28] = [
     ("the carve is in force in the kernel, for a zone and its account", carve::limits),
     ("a scan that is no good for the carve of others pays for itself", carve::scan),
     ("what zones used within their carve is a job's report", carve::usage),
+    ("cases 51, 53, 54: a zone's network is what its rules name, at its rate", network::rules),
+    ("a zone's network is in force without zoned, and leaves nothing", network::without_zoned),
     ("garbage on every socket changes nothing", garbage::everywhere),
     ("storaged is killed", |a| faults::kill(a, "storaged")),
     ("zoned is killed", |a| faults::kill(a, "zoned")),
