@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub const DESCRIPTORS_MAX: usize = 8;
 /// clone3(2) only: its bit does not fit the flags of clone(2).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// What a child needs of a stack before its exec: a few frames of this file.
+const STACK_BYTES: usize = 32 * 1024;
 /// What the child's exit status says when its exec failed, as a shell has it.
 const EXEC_FAILED: i32 = 127;
 
@@ -29,6 +31,8 @@ impl Namespaces {
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWCGROUP,
     );
+    /// Mounts alone.
+    pub const MOUNTS: Self = Self(libc::CLONE_NEWNS);
     /// A network without any device but a loopback that is down.
     pub const NETWORK: Self = Self(libc::CLONE_NEWNET);
     /// Users and capabilities.
@@ -130,6 +134,10 @@ pub fn spawn_with(spawn: &Spawn<'_>, besides: &Besides<'_>) -> io::Result<Child>
     }
     let argv = pointers(spawn.arguments);
     let envp = pointers(spawn.environment);
+    if spawn.cgroup.is_none() && spawn.namespaces == Namespaces::default() && besides.user.is_none()
+    {
+        return spawn_at_once(spawn, besides, &argv, &envp);
+    }
     let (ears, mouth) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     match clone(spawn.namespaces, spawn.cgroup)? {
         Side::Parent(child) => {
@@ -150,11 +158,113 @@ pub fn spawn_with(spawn: &Spawn<'_>, besides: &Besides<'_>) -> io::Result<Child>
         }
         Side::Child => {
             let mut mouth = mouth.as_raw_fd();
-            let told = become_program((spawn, besides), &argv, &envp, &mut mouth).to_ne_bytes();
+            let told = become_program((spawn, besides), &argv, &envp, Some(&mut mouth));
+            let told = told.to_ne_bytes();
             // SAFETY: `told` is four live bytes; a failure leaves nothing else to be done.
             unsafe { libc::write(mouth, told.as_ptr().cast(), told.len()) };
             // SAFETY: _exit(2) takes an integer and does not return.
             unsafe { libc::_exit(EXEC_FAILED) }
+        }
+    }
+}
+
+/// What the child of [`spawn_at_once`] works with, on the memory of its parent.
+struct Loan<'a> {
+    spawn: (&'a Spawn<'a>, &'a Besides<'a>),
+    argv: &'a [*const libc::c_char],
+    envp: &'a [*const libc::c_char],
+    /// What failed; 0 if nothing did.
+    errno: i32,
+}
+
+/// As [`spawn_with`], without a copy of this process's memory, which costs more than all else: the child runs on
+/// it, and on a stack of its own, while this thread stands still until the exec (vfork(2)).
+fn spawn_at_once(
+    spawn: &Spawn<'_>,
+    besides: &Besides<'_>,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+) -> io::Result<Child> {
+    let mut stack: Vec<u128> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
+    let mut loan = Loan { spawn: (spawn, besides), argv, envp, errno: 0 };
+    let mut pidfd: RawFd = -1;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: the stack grows down from its end, which is aligned to 16 bytes. `loan` and `stack` outlive
+    // the child's use of them: CLONE_VFORK holds this thread until the child has left this memory, by an
+    // exec or its end. Until then the child makes system calls and writes to its stack, to `loan.errno` and
+    // to this thread's errno; signal handlers that it might run are none, as init and zones have none.
+    // `pidfd` is where CLONE_PIDFD puts it.
+    let pid = unsafe {
+        libc::clone(
+            borrow,
+            stack.as_mut_ptr().add(stack.capacity()).cast(),
+            flags,
+            (&raw mut loan).cast(),
+            &raw mut pidfd,
+        )
+    };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded and installed `pidfd` for us alone.
+    let child = Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
+    // SAFETY: `loan` is live; read where the child wrote it, which the compiler has not seen.
+    let errno = unsafe { std::ptr::read_volatile(&raw const loan.errno) };
+    if errno == 0 {
+        return Ok(child);
+    }
+    reap(child.pidfd.as_fd())?;
+    Err(io::Error::from_raw_os_error(errno))
+}
+
+/// The child's part of [`spawn_at_once`].
+extern "C" fn borrow(loan: *mut libc::c_void) -> libc::c_int {
+    let loan: *mut Loan<'_> = loan.cast();
+    // SAFETY: `loan` is the one that `spawn_at_once` has lent, which stands still meanwhile.
+    let Loan { spawn, argv, envp, .. } = unsafe { &*loan };
+    let errno = become_program(*spawn, argv, envp, None);
+    // SAFETY: as above; the borrow has ended.
+    unsafe { (*loan).errno = errno };
+    // glibc ends the process with this, by a system call and without handlers of exit(3).
+    EXEC_FAILED
+}
+
+/// Which of two processes this is.
+#[derive(Debug)]
+pub enum Fork {
+    /// The one that was there before, with the other one.
+    Parent(Child),
+    /// The copy.
+    Child,
+}
+
+/// Copies this process into namespaces of its own and a cgroup, as another child of this process's parent.
+///
+/// For a process with one thread: in the copy a lock that another thread held is held for ever.
+///
+/// # Errors
+/// What clone3(2) says.
+pub fn fork_sibling(namespaces: Namespaces, cgroup: BorrowedFd<'_>) -> io::Result<Fork> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is plain integers, for which all zeros is a value.
+    let mut arguments: libc::clone_args = unsafe { zeroed() };
+    // With CLONE_PARENT the signal at its end is the one of this process.
+    let flags = namespaces.0 | libc::CLONE_PIDFD | libc::CLONE_PARENT;
+    arguments.flags = flags as u64 | CLONE_INTO_CGROUP;
+    arguments.pidfd = (&raw mut pidfd) as u64;
+    arguments.cgroup = cgroup.as_raw_fd() as u64;
+    // SAFETY: no CLONE_VM and no stack of its own: the child goes on here on a copy of this memory, as after
+    // fork(2). `pidfd` is writable and outlives the call.
+    let pid = unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>())
+    };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => {
+            // SAFETY: the call succeeded and installed `pidfd` for us alone.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Fork::Parent(Child { pid: pid as i32, pidfd }))
         }
     }
 }
@@ -236,7 +346,7 @@ fn become_program(
     (spawn, besides): (&Spawn<'_>, &Besides<'_>),
     argv: &[*const libc::c_char],
     envp: &[*const libc::c_char],
-    mouth: &mut RawFd,
+    mouth: Option<&mut RawFd>,
 ) -> i32 {
     // Copies above all of 0..DESCRIPTORS_MAX first, so that none is overwritten before it is in place.
     let mut copies = [-1; DESCRIPTORS_MAX];
@@ -248,13 +358,15 @@ fn become_program(
             return errno();
         }
     }
-    // SAFETY: as above.
-    let moved =
-        unsafe { libc::fcntl(*mouth, libc::F_DUPFD_CLOEXEC, DESCRIPTORS_MAX as libc::c_int) };
-    if moved < 0 {
-        return errno();
+    if let Some(mouth) = mouth {
+        let least = DESCRIPTORS_MAX as libc::c_int;
+        // SAFETY: as above.
+        let moved = unsafe { libc::fcntl(*mouth, libc::F_DUPFD_CLOEXEC, least) };
+        if moved < 0 {
+            return errno();
+        }
+        *mouth = moved;
     }
-    *mouth = moved;
     let program = match spawn.program {
         // SAFETY: as above.
         Program::File(fd) => unsafe {

@@ -241,6 +241,18 @@ pub fn make_root(root: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::chdir(c"/".as_ptr()) }.into()).map(|_| ())
 }
 
+/// Makes the mount at `root` this process's root (chroot(2)). What is below it in the mount namespace stays
+/// there; who can't call chroot(2) can't get back to it.
+///
+/// # Errors
+/// EPERM without CAP_SYS_CHROOT.
+pub fn enter_root(root: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: fchdir(2) takes an integer.
+    check(unsafe { libc::fchdir(root.as_raw_fd()) }.into())?;
+    // SAFETY: the path is a C string.
+    check(unsafe { libc::chroot(c".".as_ptr()) }.into()).map(|_| ())
+}
+
 /// Takes away what is mounted at `path`, now or as soon as nothing uses it (umount2(2), `MNT_DETACH`).
 ///
 /// # Errors

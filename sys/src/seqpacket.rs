@@ -296,12 +296,33 @@ impl Socket {
         }
     }
 
+    /// Waits for a message; how long it is, or 0 if the peer is gone.
+    fn waiting_bytes(&self) -> Result<usize, RecvError> {
+        let flags = libc::MSG_PEEK | libc::MSG_TRUNC;
+        loop {
+            // SAFETY: a buffer of no bytes is written to by nobody; MSG_TRUNC has the call tell the whole
+            // length all the same.
+            let got = unsafe { libc::recv(self.0.as_raw_fd(), std::ptr::null_mut(), 0, flags) };
+            let Err(error) = check(got) else { return Ok(got as usize) };
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EAGAIN) => return Err(RecvError::Empty),
+                Some(libc::ECONNRESET) => return Ok(0),
+                _ => return Err(RecvError::Io(error)),
+            }
+        }
+    }
+
     /// Receives one message into `message`, and the descriptors beside it; none if the peer is gone.
     ///
     /// # Errors
     /// [`RecvError`]. What came is lost then, and its descriptors are closed.
     pub fn recv(&self, message: &mut Vec<u8>) -> Result<Option<Vec<OwnedFd>>, RecvError> {
-        message.resize(MESSAGE_BYTES_MAX, 0);
+        // Room for what waits and no more: to fill the largest message with zeros first costs more than
+        // most messages.
+        let waiting = self.waiting_bytes()?;
+        message.clear();
+        message.resize(waiting.clamp(1, MESSAGE_BYTES_MAX), 0);
         let mut part =
             libc::iovec { iov_base: message.as_mut_ptr().cast(), iov_len: message.len() };
         let mut control = ControlBuffer::new();

@@ -21,6 +21,7 @@ pub mod manifest;
 pub mod meter;
 mod metering;
 pub mod network;
+pub mod nursery;
 mod running;
 pub mod scheduler;
 pub mod slot;

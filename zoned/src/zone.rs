@@ -8,15 +8,17 @@
 
 use crate::carve::{Cgroup, CgroupError, Place, Tree};
 use crate::inside::build;
+use crate::nursery::{Nursery, NurseryError};
 use crate::slot::{Slot, SlotError};
-use nix::fcntl::OFlag;
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{Mode, fchmod, fstat};
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use sys::clone::{Namespaces, Program, Spawn, kill, reap, spawn};
+use sys::clone::{kill, reap};
 use sys::mountfd::{self, Restrictions};
 use sys::namespace;
 use sys::seqpacket::{SendError, Socket};
@@ -64,7 +66,10 @@ pub enum StartError {
     /// Its cgroup could not be made.
     #[error("the zone has no cgroup")]
     Cgroup(#[from] CgroupError),
-    /// Its first process could not be started, or not be spoken to.
+    /// Its first process could not be made.
+    #[error("the zone has no first process")]
+    Nursery(#[from] NurseryError),
+    /// Something else could not be done.
     #[error("cannot {act}")]
     Call {
         /// What was tried.
@@ -88,8 +93,9 @@ fn call<T, E: Into<io::Error>>(act: &'static str, result: Result<T, E>) -> Resul
 #[derive(Debug)]
 pub struct Launcher {
     program: File,
-    null: File,
     stage: PathBuf,
+    /// Makes zones' first processes; none until the first zone, and after it fell.
+    nursery: RefCell<Option<Nursery>>,
     /// zoned's own mount namespace.
     home: OwnedFd,
 }
@@ -122,9 +128,8 @@ impl Launcher {
     /// What the files say.
     pub fn new(program: &Path, stage: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(stage)?;
-        let null = File::options().read(true).write(true).open("/dev/null")?;
         let (program, home) = (File::open(program)?, namespace::mounts()?);
-        Ok(Self { program, null, stage: stage.to_owned(), home })
+        Ok(Self { program, stage: stage.to_owned(), nursery: RefCell::new(None), home })
     }
 
     /// Starts a zone for a task.
@@ -151,7 +156,7 @@ impl Launcher {
         let carve = Carve { memory_mib: task.memory_mib, ..Carve::default() };
         let cgroup = cgroups.make(task.account, Place::Task(task.attempt), &carve)?;
         let shown = task.input.as_deref().map(|name| shown_path(OBJECTS, name));
-        let zone = match self.spawn(&cgroup) {
+        let zone = match self.spawn(&cgroup, image) {
             Ok((control, pidfd)) => Zone { control, pidfd, cgroup, shown },
             Err(error) => {
                 cgroup.remove()?;
@@ -229,22 +234,35 @@ impl Launcher {
         Ok(done)
     }
 
-    /// Starts a zone's first process, which waits for orders.
-    pub(crate) fn spawn(&self, cgroup: &Cgroup) -> Result<(Socket, OwnedFd), StartError> {
+    /// A zone's first process, in its cgroup and in namespaces of its own: a socket to it, and its pidfd.
+    pub(crate) fn spawn(
+        &self,
+        cgroup: &Cgroup,
+        image: &Path,
+    ) -> Result<(Socket, OwnedFd), StartError> {
         let (here, there) = call("make the control socket", Socket::pair())?;
         call("make the control socket", here.set_nonblocking())?;
-        let stderr = std::io::stderr();
-        let null = self.null.as_fd();
-        let child = spawn(&Spawn {
-            program: Program::File(self.program.as_fd()),
-            arguments: &[c"zone-init"],
-            // The protocol of socket activation: descriptor 3, by its name.
-            environment: &[c"LISTEN_FDS=1", c"LISTEN_FDNAMES=control"],
-            descriptors: &[null, null, stderr.as_fd(), there.as_fd()],
-            cgroup: Some(cgroup.directory()),
-            namespaces: Namespaces::ZONE,
-        });
-        Ok((here, call("start zone-init", child)?.pidfd))
+        let path = CString::new(image.as_os_str().as_encoded_bytes()).map_err(io::Error::from);
+        let image = path.and_then(|path| mountfd::copy(AT_FDCWD, &path));
+        let image = call("copy the image's mount", image)?;
+        let mut nursery = self.nursery.borrow_mut();
+        let process = match nursery.as_ref() {
+            Some(nursery) => nursery.bear(&there, cgroup.directory(), image.as_fd()),
+            None => nursery.insert(Nursery::start(&self.program, &self.stage)?).bear(
+                &there,
+                cgroup.directory(),
+                image.as_fd(),
+            ),
+        };
+        match process {
+            Ok(pidfd) => Ok((here, pidfd)),
+            Err(error @ NurseryError::Call { .. }) => Err(error.into()),
+            Err(error) => {
+                // It ends with this; the next zone starts another one.
+                *nursery = None;
+                Err(error.into())
+            }
+        }
     }
 
     fn plan(&self, task: &Task, slot: &Slot, image: &Path) -> Plan {

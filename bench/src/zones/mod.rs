@@ -127,24 +127,25 @@ pub fn run(setting: &Setting, quick: bool, report: &mut Report) -> Result<()> {
     let mut node = Node::new(setting, &image, &unified_cgroups()?)?;
     let bundle = Bundle::new(&setting.folder, &image, &object)?;
     let runs = if quick { RUNS_QUICK } else { RUNS };
-    let mut cold = Vec::new();
+    let (mut cold, mut warm) = (Vec::new(), Vec::new());
     let mut others: Vec<(Other, Vec<Times>)> =
         Other::ALL.into_iter().map(|other| (other, Vec::new())).collect();
     for round in 0..WARM_UP + runs {
         let counted = round >= WARM_UP;
         // Turns rotate, so that each is first, and behind each other one, equally often.
-        let turns = others.len() + 1;
+        let turns = others.len() + 2;
         for turn in 0..turns {
             match (round + turn) % turns {
                 0 => keep(&mut cold, counted, node.cold(&object, &output)?),
+                1 => keep(&mut warm, counted, node.warm(&object, &output)?),
                 at => {
-                    let (other, times) = &mut others[at - 1];
+                    let (other, times) = &mut others[at - 2];
                     keep(times, counted, other.run(&bundle, &output)?);
                 }
             }
         }
     }
-    compare(&cold, &others, report);
+    compare(&cold, &warm, &others, report);
     Ok(())
 }
 
@@ -168,30 +169,36 @@ fn keep(times: &mut Vec<Times>, counted: bool, one: Times) {
     }
 }
 
-fn compare(cold: &[Times], others: &[(Other, Vec<Times>)], report: &mut Report) {
+fn compare(cold: &[Times], warm: &[Times], others: &[(Other, Vec<Times>)], report: &mut Report) {
     let exec = |times: &[Times]| times.iter().map(|t| t.exec / 1e3).collect::<Vec<_>>();
     let status = |times: &[Times]| times.iter().map(|t| t.status / 1e3).collect::<Vec<_>>();
     for (other, times) in others {
-        let bar = other.cold_bar();
         for (what, bar, ours, theirs) in [
-            ("cold zone until the program runs", bar, exec(cold), exec(times)),
+            ("task in a warm instance", other.warm_bar(), status(warm), status(times)),
+            ("cold zone until the program runs", other.cold_bar(), exec(cold), exec(times)),
             ("cold zone until its end is known", None, status(cold), status(times)),
         ] {
             let bar = bar.map(Bar::AtMost);
             report.compare(Comparison::of_medians(what, "µs", other.name(), &ours, &theirs, bar));
         }
     }
-    let gone: Vec<f64> = cold.iter().map(|t| t.gone / 1e3).collect();
-    let told = format!("{:.0} µs (p50 of {})", median(&gone), gone.len());
-    report.fact("cold zone until nothing is left of it", told, None);
-    for (name, times) in std::iter::once(("zoned", cold))
+    for (what, times) in [
+        ("cold zone until nothing is left of it", cold),
+        ("warm instance until it may have the next task", warm),
+    ] {
+        let gone: Vec<f64> = times.iter().map(|t| t.gone / 1e3).collect();
+        let told = format!("{:.0} µs (p50 of {})", median(&gone), gone.len());
+        report.fact(what, told, None);
+    }
+    for (name, times) in [("zoned", cold), ("zoned, warm instance", warm)]
+        .into_iter()
         .chain(others.iter().map(|(other, times)| (other.name(), times.as_slice())))
     {
         let mut sorted: Vec<u64> = times.iter().map(|t| t.exec as u64 / 1000).collect();
         sorted.sort_unstable();
         let at = |part| percentile(&sorted, part);
         let told = format!("{} / {} / {} µs", at(0.05), at(0.5), at(0.99));
-        report.fact(&format!("{name}, cold until the program runs: p5 / p50 / p99"), told, None);
+        report.fact(&format!("{name}, until the program runs: p5 / p50 / p99"), told, None);
     }
 }
 

@@ -42,6 +42,14 @@ impl Other {
         }
     }
 
+    /// What a task in a warm instance may take of its time.
+    pub const fn warm_bar(self) -> Option<f64> {
+        match self {
+            Self::Bubblewrap => Some(0.05),
+            Self::Crun | Self::Runc => None,
+        }
+    }
+
     /// What a cold zone may take of its time.
     pub const fn cold_bar(self) -> Option<f64> {
         match self {

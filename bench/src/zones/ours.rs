@@ -20,6 +20,8 @@ use zoned::zone::{Launcher, Zone};
 
 /// What a zone may use; nothing of it is used.
 const MEMORY_MIB: u32 = 128;
+/// Zones there are at once: the one that is kept, and one for each cold run.
+const SLOTS: u32 = 2;
 /// How long a zone may take for anything, in milliseconds.
 const PATIENCE_MS: u16 = 10_000;
 
@@ -29,7 +31,11 @@ pub struct Node {
     image: PathBuf,
     /// Unmounts when it goes.
     _images: Images,
+    pool: Pool,
     slot: Slot,
+    /// The zone that is kept, and its slot.
+    instance: Option<Zone>,
+    warm_slot: Option<Slot>,
     cgroups: Tree,
     cgroup: PathBuf,
     next: u64,
@@ -48,12 +54,16 @@ impl Node {
         let mut images = Images::open(&images, &folder.join("run/images"))?;
         let cgroup = cgroups.join(format!("mobula-bench-{}", std::process::id()));
         fs::create_dir(&cgroup).with_context(|| format!("make {}", cgroup.display()))?;
-        let slot = Pool::new(1).take()?.context("there is no slot")?;
+        let mut pool = Pool::new(SLOTS);
+        let slot = pool.take()?.context("there is no slot")?;
         Ok(Self {
             launcher: Launcher::new(&setting.zone_init, &folder.join("run/stage"))?,
             image: images.get("base")?,
             _images: images,
+            pool,
             slot,
+            instance: None,
+            warm_slot: None,
             cgroups: Tree::open(&cgroup, &BTreeSet::new())?,
             cgroup,
             next: 1,
@@ -73,12 +83,43 @@ impl Node {
             self.launcher.start(&task, fds, &mut self.slot, &self.image, &mut self.cgroups)?;
         let outcome = hear_out(&zone)?;
         let status = now()?;
-        zone.control.send(&encode(Kind::Push, 0, &Order::Acknowledged, 0)?, &[])?;
-        wait(&zone.pidfd)?;
-        reap(zone.pidfd.as_fd())?;
-        while !zone.cgroup.remove()? {}
+        end(zone)?;
         let gone = now()?;
         ensure!(outcome == Outcome::Exited { code: 0 }, "the zone's task: {outcome:?}");
+        Ok(Times {
+            exec: (output.began()? - start) as f64,
+            status: (status - start) as f64,
+            gone: (gone - start) as f64,
+        })
+    }
+
+    /// Runs the program in a zone that is there, and of which the last task is over; makes one if there is
+    /// none.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn warm(&mut self, object: &Path, output: &Output) -> Result<Times> {
+        let null = File::options().write(true).open("/dev/null")?;
+        let fds: Vec<OwnedFd> = vec![File::open(object)?.into(), output.writer()?, null.into()];
+        let task = self.task();
+        let start = now()?;
+        let zone = match self.instance.take() {
+            None => {
+                let slot = self.warm_slot.insert(self.pool.take()?.context("there is no slot")?);
+                self.launcher.start(&task, fds, slot, &self.image, &mut self.cgroups)?
+            }
+            Some(mut zone) => {
+                let slot = self.warm_slot.as_mut().context("the instance has no slot")?;
+                self.launcher.again(&mut zone, &task, fds, slot)?;
+                zone
+            }
+        };
+        let zone = self.instance.insert(zone);
+        let outcome = hear_out(zone)?;
+        let status = now()?;
+        self.launcher.stay(zone)?;
+        let gone = now()?;
+        ensure!(outcome == Outcome::Exited { code: 0 }, "the instance's task: {outcome:?}");
         Ok(Times {
             exec: (output.began()? - start) as f64,
             status: (status - start) as f64,
@@ -110,6 +151,11 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if let Some(zone) = self.instance.take()
+            && let Err(error) = end(zone)
+        {
+            eprintln!("cannot end the instance: {error:#}");
+        }
         if let Err(error) = self.cgroups.close() {
             eprintln!("{}", zoned::chain(&error));
         }
@@ -117,6 +163,15 @@ impl Drop for Node {
             eprintln!("cannot remove {}: {error}", self.cgroup.display());
         }
     }
+}
+
+/// Lets a zone end whose task is over, and waits until nothing is left of it.
+fn end(zone: Zone) -> Result<()> {
+    zone.control.send(&encode(Kind::Push, 0, &Order::Acknowledged, 0)?, &[])?;
+    wait(&zone.pidfd)?;
+    reap(zone.pidfd.as_fd())?;
+    while !zone.cgroup.remove()? {}
+    Ok(())
 }
 
 /// Waits for a zone to say how its task ended.

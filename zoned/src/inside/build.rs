@@ -1,10 +1,11 @@
 //! Makes a zone's root and the mounts in it, as root of the node, in namespaces of the zone's own.
 //!
 //! ```text
-//!   <stage>            tmpfs of the zone's size, charged to the zone
+//!   <empty>            what the namespace begins with
+//!     <stage>          tmpfs of the zone's size, charged to the zone, over it
 //!     lower            the image, its owners shifted to the zone's users, read-only
 //!     upper, work      what the zone writes
-//!     root             overlay of both ─────▶ becomes /
+//!     <overlay>        of both, over the stage ─▶ becomes /
 //!     tmp, shm         ─────────────────────▶ /tmp, /dev/shm
 //!   objects            tmpfs for the places of objects ─────▶ /manta
 //! ```
@@ -14,7 +15,7 @@
 
 use super::resolver;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 use std::ffi::{CStr, CString, NulError};
@@ -84,6 +85,7 @@ fn step<T, E: Into<io::Error>>(step: &'static str, result: Result<T, E>) -> Resu
 /// [`BuildError`]; the process must end then.
 pub fn build(
     plan: &Plan,
+    image: BorrowedFd<'_>,
     users: BorrowedFd<'_>,
     network: BorrowedFd<'_>,
     mounts: Vec<OwnedFd>,
@@ -92,13 +94,13 @@ pub fn build(
     if mounts.len() != files {
         return Err(BuildError::Mounts { files, mounts: mounts.len() });
     }
-    let root = begin(plan, users, network, Kind::Task)?;
+    let root = begin(plan, image, (users, network), Kind::Task)?;
     let mut mounts = mounts.into_iter();
     let mut stdin = None;
     for (path, mount) in plan.input.iter().zip(&mut mounts) {
         let failed = |source| BuildError::File { path: path.clone(), source };
         // Opened through the zone's own mount, so that /dev/stdin can be opened again in the zone.
-        stdin = Some(open_mount(mount.as_fd()).map_err(failed)?.into());
+        stdin = Some(open_mount(root.as_fd(), mount.as_fd()).map_err(failed)?.into());
         let objects = add_objects(root.as_fd())?;
         show_object(objects.as_fd(), path, mount.as_fd()).map_err(failed)?;
     }
@@ -116,6 +118,7 @@ pub fn build(
 /// As [`build`].
 pub fn build_standing(
     plan: &StandingPlan,
+    image: BorrowedFd<'_>,
     users: BorrowedFd<'_>,
     network: BorrowedFd<'_>,
     mounts: &[OwnedFd],
@@ -123,7 +126,7 @@ pub fn build_standing(
     if mounts.len() != plan.mounts.len() {
         return Err(BuildError::Mounts { files: plan.mounts.len(), mounts: mounts.len() });
     }
-    let root = begin(&plan.root, users, network, Kind::Standing)?;
+    let root = begin(&plan.root, image, (users, network), Kind::Standing)?;
     for (path, mount) in plan.mounts.iter().zip(mounts) {
         show_folder(root.as_fd(), path, mount.as_fd())
             .map_err(|source| BuildError::File { path: path.clone(), source })?;
@@ -145,8 +148,8 @@ enum Kind {
 /// The zone's names, its root and what every zone has.
 fn begin(
     plan: &Plan,
-    users: BorrowedFd<'_>,
-    network: BorrowedFd<'_>,
+    image: BorrowedFd<'_>,
+    (users, network): (BorrowedFd<'_>, BorrowedFd<'_>),
     kind: Kind,
 ) -> Result<OwnedFd, BuildError> {
     step("keep the zone's mounts to itself", mountfd::make_all_private())?;
@@ -154,14 +157,14 @@ fn begin(
     step("set the host name", nix::unistd::sethostname(&plan.host_name))?;
     nix::sys::stat::umask(Mode::empty());
     let stage = make_stage(plan)?;
-    let root = make_root(plan, users, stage.as_fd())?;
+    let root = make_root(image, users, stage.as_fd())?;
     add_system(stage.as_fd(), root.as_fd(), kind, plan.user)?;
     Ok(root)
 }
 
 fn end(root: BorrowedFd<'_>) -> Result<(), BuildError> {
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
-    step("make it the root", mountfd::make_root(root))
+    step("make it the root", mountfd::enter_root(root))
 }
 
 /// The scratch filesystem and the directories in it; the process's working directory from here.
@@ -169,12 +172,10 @@ fn make_stage(plan: &Plan) -> Result<OwnedFd, BuildError> {
     let bytes = CString::new(plan.scratch_bytes.to_string())?;
     let count = CString::new(plan.scratch_files.to_string())?;
     let stage = step("make the scratch space", tmpfs(&bytes, &count, Restrictions::PLAIN))?;
-    let path = CString::new(plan.stage.as_str())?;
-    step("place the scratch space", mountfd::place(stage.as_fd(), AT_FDCWD, &path))?;
+    step("place the scratch space", mountfd::place(stage.as_fd(), AT_FDCWD, c"/"))?;
     step("go to the scratch space", nix::unistd::fchdir(&stage))?;
     for (name, mode, owned) in [
         ("lower", 0o700, false),
-        ("root", 0o700, false),
         ("work", 0o700, false),
         ("upper", 0o755, true),
         ("tmp", 0o1777, true),
@@ -193,15 +194,13 @@ fn make_stage(plan: &Plan) -> Result<OwnedFd, BuildError> {
 
 /// The overlay of the image and what the zone writes.
 fn make_root(
-    plan: &Plan,
+    lower: BorrowedFd<'_>,
     users: BorrowedFd<'_>,
     stage: BorrowedFd<'_>,
 ) -> Result<OwnedFd, BuildError> {
-    let image = CString::new(plan.image.as_str())?;
-    let lower = step("copy the image's mount", mountfd::copy(AT_FDCWD, &image))?;
-    let mapped = mountfd::map_owners(lower.as_fd(), users, Restrictions::READ_ONLY);
+    let mapped = mountfd::map_owners(lower, users, Restrictions::READ_ONLY);
     step("shift the owners in the image", mapped)?;
-    step("place the image", mountfd::place(lower.as_fd(), stage, c"lower"))?;
+    step("place the image", mountfd::place(lower, stage, c"lower"))?;
     // Paths are looked up from the working directory, the stage; they hold no colon to be escaped.
     let overlay = step("begin the overlay", Filesystem::new(c"overlay"))?;
     let parts = [(c"source", c"zone"), (c"lowerdir", c"lower"), (c"upperdir", c"upper")];
@@ -209,7 +208,8 @@ fn make_root(
         step("set up the overlay", overlay.set(key, value))?;
     }
     let root = step("mount the overlay", overlay.mount(Restrictions::PLAIN))?;
-    step("place the overlay", mountfd::place(root.as_fd(), stage, c"root"))?;
+    // Over the stage: from below nothing is seen of it, and nobody has to take it away.
+    step("place the overlay", mountfd::place(root.as_fd(), stage, c"."))?;
     Ok(root)
 }
 
@@ -394,7 +394,7 @@ fn show(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<(
 
 /// As [`show`], but a program is copied, so that it may be executable: objects never are.
 fn show_asset(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
-    let mut asset = open_mount(mount)?;
+    let mut asset = open_mount(root, mount)?;
     let mut start = [0; 4];
     let got = asset.read_at(&mut start, 0)?;
     if !start[..got].starts_with(b"#!") && start[..got] != *b"\x7fELF" {
@@ -404,7 +404,10 @@ fn show_asset(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Re
     io::copy(&mut asset, &mut copy).map(|_| ())
 }
 
-/// Opens the file that a mount consists of; the descriptor of the mount itself cannot be read.
-fn open_mount(mount: BorrowedFd<'_>) -> io::Result<File> {
-    File::open(format!("/proc/self/fd/{}", mount.as_raw_fd()))
+/// Opens the file that a mount consists of, by the zone's own /proc; the descriptor of the mount itself
+/// cannot be read.
+fn open_mount(root: BorrowedFd<'_>, mount: BorrowedFd<'_>) -> io::Result<File> {
+    let path = format!("proc/self/fd/{}", mount.as_raw_fd());
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    Ok(openat(root, path.as_str(), flags, Mode::empty())?.into())
 }

@@ -8,6 +8,7 @@ pub mod build;
 mod damage;
 pub mod feeder;
 pub mod log;
+pub mod nursery;
 pub mod privileges;
 mod program;
 mod resolver;
@@ -15,23 +16,19 @@ mod session;
 mod standing;
 mod task;
 
+use self::nursery::Newborn;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use sys::activation;
 use sys::seqpacket::{RecvError, SendError, Socket};
 use thiserror::Error;
 use wire::frame::{Frame, FrameError, Kind, encode};
 use wire::zone::{Order, Outcome, Plan, Report};
-
-/// The name of the control socket among the inherited descriptors.
-pub const CONTROL: &str = "control";
-
-/// Twice what glibc takes from the kernel page by page (mallopt(3), `M_MMAP_THRESHOLD`).
-const MESSAGE_ROOM: usize = 256 * 1024;
 
 /// Why zone-init ended without having done its work.
 #[derive(Debug, Error)]
@@ -85,21 +82,31 @@ fn call<T, E: Into<io::Error>>(act: &'static str, result: Result<T, E>) -> Resul
     result.map_err(|source| InsideError::Call { act, source: source.into() })
 }
 
-/// Runs as PID 1 of a zone until its task is over.
+/// Runs as the nursery, and in each process that is copied from it as PID 1 of a zone, until its end.
 ///
 /// # Errors
 /// [`InsideError`], if zoned could not be told.
 pub fn run() -> Result<(), InsideError> {
+    let socket = activation::listeners()?
+        .into_iter()
+        .find(|(name, _)| name == nursery::NURSERY)
+        .map(|(_, fd)| Socket::from(fd))
+        .ok_or(InsideError::NoControl)?;
+    let place = std::env::args_os().nth(1).ok_or(InsideError::NoControl)?;
+    match nursery::serve(socket, Path::new(&place))? {
+        Some(newborn) => first_process(newborn),
+        None => Ok(()),
+    }
+}
+
+/// Runs as PID 1 of a zone until its task is over.
+fn first_process(newborn: Newborn) -> Result<(), InsideError> {
     // It kills every process it can see at the end: never do that on a node.
     if nix::unistd::getpid() != Pid::from_raw(1) {
         return Err(InsideError::NotFirst);
     }
-    let control = activation::listeners()?
-        .into_iter()
-        .find(|(name, _)| name == CONTROL)
-        .map(|(_, fd)| Socket::from(fd))
-        .ok_or(InsideError::NoControl)?;
-    match work(&control) {
+    let Newborn { control, image } = newborn;
+    match work(&control, image) {
         Ok(()) => Ok(()),
         Err(InsideError::Gone) => Err(InsideError::Gone),
         Err(error) => {
@@ -110,19 +117,23 @@ pub fn run() -> Result<(), InsideError> {
 }
 
 /// The zone's whole life, as the first order says.
-fn work(control: &Socket) -> Result<(), InsideError> {
+fn work(control: &Socket, image: OwnedFd) -> Result<(), InsideError> {
     match receive(control)? {
         (Order::Build(plan), fds) => {
-            let stdin = prepare(&plan, fds)?;
+            let stdin = prepare(&plan, image, fds)?;
             task::run_all(control, stdin)
         }
-        (Order::Stand(plan), fds) => standing::run(control, *plan, fds),
+        (Order::Stand(plan), fds) => standing::run(control, *plan, image, fds),
         (order, _) => Err(unexpected(&order, "Build or Stand")),
     }
 }
 
 /// Makes the zone and gives up everything that is not needed to run in it; gives a map's stdin.
-fn prepare(plan: &Plan, mut fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, InsideError> {
+fn prepare(
+    plan: &Plan,
+    image: OwnedFd,
+    mut fds: Vec<OwnedFd>,
+) -> Result<Option<OwnedFd>, InsideError> {
     if fds.len() < 2 {
         return Err(InsideError::Unexpected {
             got: format!("{} descriptors", fds.len()),
@@ -131,7 +142,7 @@ fn prepare(plan: &Plan, mut fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Inside
     }
     let mounts = fds.split_off(2);
     let (users, network) = (&fds[0], &fds[1]);
-    let stdin = build::build(plan, users.as_fd(), network.as_fd(), mounts)?;
+    let stdin = build::build(plan, image.as_fd(), users.as_fd(), network.as_fd(), mounts)?;
     privileges::give_up(users.as_fd(), privileges::Kind::Task)?;
     Ok(stdin)
 }
@@ -179,8 +190,7 @@ fn tell(control: &Socket, report: &Report) -> Result<(), InsideError> {
 }
 
 fn receive(control: &Socket) -> Result<(Order, Vec<OwnedFd>), InsideError> {
-    // So large that the allocator gives it back whole: an idle zone keeps nothing of it.
-    let mut message = Vec::with_capacity(MESSAGE_ROOM);
+    let mut message = Vec::new();
     let fds = control.recv(&mut message)?.ok_or(InsideError::Gone)?;
     Ok((Frame::parse(&message, fds.len())?.body()?, fds))
 }

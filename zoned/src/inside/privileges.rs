@@ -8,8 +8,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::LazyLock;
 use sys::caps::{self, capability};
-use sys::{landlock, namespace, seccomp};
+use sys::seccomp::{self, Instruction};
+use sys::{landlock, namespace};
 use thiserror::Error;
 
 /// Above all daemons of the node when the kernel looks for something to kill.
@@ -54,6 +56,16 @@ pub enum Kind {
     Standing,
 }
 
+static TASK_FILTER: LazyLock<Vec<Instruction>> = LazyLock::new(|| compile(&policy::task()));
+static STANDING_FILTER: LazyLock<Vec<Instruction>> =
+    LazyLock::new(|| compile(&policy::standing()));
+
+/// Compiles the filters, for all processes that are copied from this one.
+pub fn prepare() {
+    LazyLock::force(&TASK_FILTER);
+    LazyLock::force(&STANDING_FILTER);
+}
+
 /// Becomes user 0 of the user namespace, with no privilege but those of its kind, under their filter.
 ///
 /// # Errors
@@ -88,9 +100,9 @@ pub fn give_up(users: BorrowedFd<'_>, kind: Kind) -> Result<(), PrivilegeError> 
         let root = step("open the root", File::open("/"))?;
         step("confine the zone by Landlock", landlock::confine(root.as_fd()))?;
     }
-    let policy = match kind {
-        Kind::Task => policy::task(),
-        Kind::Standing => policy::standing(),
+    let filter = match kind {
+        Kind::Task => &TASK_FILTER,
+        Kind::Standing => &STANDING_FILTER,
     };
-    step("load the system-call filter", seccomp::install(&compile(&policy)))
+    step("load the system-call filter", seccomp::install(filter))
 }

@@ -71,6 +71,7 @@ struct Standing<'a> {
 pub(super) fn run(
     control: &Socket,
     plan: StandingPlan,
+    image: OwnedFd,
     fds: Vec<OwnedFd>,
 ) -> Result<(), InsideError> {
     let mut fds = fds.into_iter();
@@ -81,9 +82,9 @@ pub(super) fn run(
         return Err(InsideError::Unexpected { got, expected: "two namespaces and two files" });
     };
     let mounts: Vec<OwnedFd> = fds.collect();
-    build::build_standing(&plan, users.as_fd(), network.as_fd(), &mounts)?;
+    build::build_standing(&plan, image.as_fd(), users.as_fd(), network.as_fd(), &mounts)?;
     privileges::give_up(users.as_fd(), privileges::Kind::Standing)?;
-    drop((users, network, mounts));
+    drop((users, network, image, mounts));
     let mut child = SigSet::empty();
     child.add(Signal::SIGCHLD);
     call("block SIGCHLD", child.thread_block())?;

@@ -142,7 +142,7 @@ impl Daemon {
         failpoint::hit("connected");
         let note = Note { manifests, address };
         let started = call("note what it shows", self.standing.notes.write(name, &note))
-            .and_then(|()| self.first_process(&cgroup, number, &message, &beside));
+            .and_then(|()| self.first_process((&cgroup, &image), number, &message, &beside));
         let (control, pidfd) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -174,12 +174,12 @@ impl Daemon {
     /// Starts the first process, has init keep what is needed to find it again, and gives it its work.
     fn first_process(
         &self,
-        cgroup: &Cgroup,
+        (cgroup, image): (&Cgroup, &Path),
         number: u32,
         message: &[u8],
         beside: &[BorrowedFd<'_>],
     ) -> Result<(Socket, OwnedFd), NotStarted> {
-        let (control, pidfd) = self.launcher.spawn(cgroup)?;
+        let (control, pidfd) = self.launcher.spawn(cgroup, image)?;
         failpoint::hit("first-process");
         // Kept before it has work: a zone that does something is one that can be found again.
         let kept = store::keep(number, pidfd.as_fd(), control.as_fd());

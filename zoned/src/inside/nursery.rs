@@ -1,0 +1,73 @@
+//! The nursery: one process of this program, from which the first processes of all zones are copied.
+//!
+//! A program's start is a third of what making a zone takes: the exec, the C library's look at the processor,
+//! relocations, the compilation of filters. Here it is done once. The copy begins in the zone's namespaces
+//! and cgroup, as a child of zoned, and shares the pages that it never changes with all others.
+//!
+//! The nursery knows nothing of any tenant, so there is nothing in its memory that a copy should not have.
+//! Its mount namespace is empty: what a zone's copies of mounts would show is nothing.
+//!
+//! ```text
+//!   zoned                                     nursery
+//!     │ ── (control socket, cgroup, image) ───▶ │   clone3
+//!     │ ◀────────────── errno, the zone's pidfd ── │
+//! ```
+
+use super::{InsideError, call, privileges};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use sys::clone::{Fork, Namespaces, fork_sibling};
+use sys::mountfd::{self, Filesystem, Restrictions};
+use sys::seqpacket::Socket;
+
+/// The name of the nursery's socket among the inherited descriptors.
+pub const NURSERY: &str = "nursery";
+
+/// What a new zone's first process is given.
+#[derive(Debug)]
+pub(super) struct Newborn {
+    /// To zoned.
+    pub(super) control: Socket,
+    /// The mount of its image.
+    pub(super) image: OwnedFd,
+}
+
+/// Makes zones' first processes until zoned is gone. Returns in each of them with what it was given; in the
+/// nursery itself with nothing. `place` is a directory that is there to be mounted over.
+pub(super) fn serve(socket: Socket, place: &Path) -> Result<Option<Newborn>, InsideError> {
+    call("leave the node's mounts", empty_root(place))?;
+    privileges::prepare();
+    let mut message = Vec::new();
+    loop {
+        let Some(fds) = socket.recv(&mut message)? else { return Ok(None) };
+        let [control, cgroup, image] = <[OwnedFd; 3]>::try_from(fds).map_err(|fds| {
+            let got = format!("{} descriptors", fds.len());
+            InsideError::Unexpected { got, expected: "a socket, a cgroup and an image" }
+        })?;
+        match fork_sibling(Namespaces::ZONE, cgroup.as_fd()) {
+            Ok(Fork::Child) => {
+                call("begin a session", nix::unistd::setsid())?;
+                return Ok(Some(Newborn { control: control.into(), image }));
+            }
+            Ok(Fork::Parent(child)) => {
+                socket.send(&0_i32.to_le_bytes(), &[child.pidfd.as_fd()])?;
+            }
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                socket.send(&errno.to_le_bytes(), &[])?;
+            }
+        }
+    }
+}
+
+/// Makes an empty directory that can't be written this process's root, and the only mount it has.
+fn empty_root(place: &Path) -> std::io::Result<()> {
+    mountfd::make_all_private()?;
+    let empty = Filesystem::new(c"tmpfs")?;
+    empty.set(c"source", c"nursery")?.set(c"size", c"4k")?.set(c"mode", c"0555")?;
+    let empty = empty.mount(Restrictions::READ_ONLY_DATA)?;
+    let place = CString::new(place.as_os_str().as_encoded_bytes())?;
+    mountfd::place(empty.as_fd(), nix::fcntl::AT_FDCWD, &place)?;
+    mountfd::make_root(empty.as_fd())
+}
