@@ -36,10 +36,7 @@ pub enum NurseryError {
     Broken,
 }
 
-fn call<T, E: Into<io::Error>>(
-    act: &'static str,
-    result: Result<T, E>,
-) -> Result<T, NurseryError> {
+fn call<T, E: Into<io::Error>>(act: &'static str, result: Result<T, E>) -> Result<T, NurseryError> {
     result.map_err(|source| NurseryError::Call { act, source: source.into() })
 }
 

@@ -5,11 +5,13 @@
 //! Needs root and cgroup v2. Zones are made by zoned's own code, from a pooled network namespace and an
 //! image that is mounted already, as on a node; the others make all they need, as they always do.
 
+mod memory;
 mod others;
 mod ours;
 mod program;
 
 use crate::peers::{is_program, run as run_program};
+use crate::process::pin_load;
 use crate::report::{Bar, Comparison, Report};
 use crate::statistics::{median, percentile};
 use anyhow::{Context, Result, ensure};
@@ -117,6 +119,9 @@ pub fn install() -> Result<()> {
 /// Whatever can't be made or run here.
 pub fn run(setting: &Setting, quick: bool, report: &mut Report) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "zones are made as root");
+    // One core for all: with two, each step from process to process is a call to wake the other one, which on
+    // a virtual machine costs more than the step.
+    pin_load()?;
     // What is mounted for zones is seen by this process and what it starts, and goes with them.
     unshare(CloneFlags::CLONE_NEWNS).context("take a mount namespace")?;
     mountfd::make_all_private().context("keep mounts to itself")?;
@@ -146,7 +151,7 @@ pub fn run(setting: &Setting, quick: bool, report: &mut Report) -> Result<()> {
         }
     }
     compare(&cold, &warm, &others, report);
-    Ok(())
+    memory::run(&mut node, &object, &output, report)
 }
 
 /// Where cgroup v2 is mounted. It is put in the usual place if something else is there: a runtime that

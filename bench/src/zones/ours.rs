@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::clone::reap;
 use sys::seqpacket::RecvError;
@@ -20,8 +20,8 @@ use zoned::zone::{Launcher, Zone};
 
 /// What a zone may use; nothing of it is used.
 const MEMORY_MIB: u32 = 128;
-/// Zones there are at once: the one that is kept, and one for each cold run.
-const SLOTS: u32 = 2;
+/// Zones there are at once, at most.
+const SLOTS: u32 = 200;
 /// How long a zone may take for anything, in milliseconds.
 const PATIENCE_MS: u16 = 10_000;
 
@@ -36,6 +36,8 @@ pub struct Node {
     /// The zone that is kept, and its slot.
     instance: Option<Zone>,
     warm_slot: Option<Slot>,
+    /// Zones that wait, for their memory to be looked at.
+    idle: Vec<(Zone, Slot)>,
     cgroups: Tree,
     cgroup: PathBuf,
     next: u64,
@@ -64,6 +66,7 @@ impl Node {
             slot,
             instance: None,
             warm_slot: None,
+            idle: Vec::new(),
             cgroups: Tree::open(&cgroup, &BTreeSet::new())?,
             cgroup,
             next: 1,
@@ -127,6 +130,39 @@ impl Node {
         })
     }
 
+    /// Makes zones that have run a task and wait for another one; gives their first processes.
+    ///
+    /// # Errors
+    /// When one can't be made.
+    pub fn fill(&mut self, zones: usize, object: &Path, output: &Output) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        for _ in 0..zones {
+            let null = File::options().write(true).open("/dev/null")?;
+            let fds: Vec<OwnedFd> = vec![File::open(object)?.into(), output.writer()?, null.into()];
+            let task = self.task();
+            let mut slot = self.pool.take()?.context("there is no slot")?;
+            let mut zone =
+                self.launcher.start(&task, fds, &mut slot, &self.image, &mut self.cgroups)?;
+            hear_out(&zone)?;
+            self.launcher.stay(&mut zone)?;
+            pids.push(pid(&zone)?);
+            self.idle.push((zone, slot));
+        }
+        Ok(pids)
+    }
+
+    /// Ends what [`Self::fill`] has made; the slots stay.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub fn empty(&mut self) -> Result<()> {
+        for (zone, slot) in self.idle.drain(..) {
+            end(zone)?;
+            self.pool.put(slot);
+        }
+        Ok(())
+    }
+
     fn task(&mut self) -> Task {
         let attempt = AttemptId(self.next);
         self.next += 1;
@@ -172,6 +208,14 @@ fn end(zone: Zone) -> Result<()> {
     reap(zone.pidfd.as_fd())?;
     while !zone.cgroup.remove()? {}
     Ok(())
+}
+
+/// A zone's first process, as this one counts (proc_pid_fdinfo(5)).
+fn pid(zone: &Zone) -> Result<i32> {
+    let path = format!("/proc/self/fdinfo/{}", zone.pidfd.as_raw_fd());
+    let text = fs::read_to_string(path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    line.and_then(|pid| pid.trim().parse().ok()).context("a pidfd without a process")
 }
 
 /// Waits for a zone to say how its task ended.

@@ -321,11 +321,16 @@ fn give(folder: BorrowedFd<'_>, name: &str, user: u32) -> nix::Result<()> {
 
 /// A directory of the zone, made if it is not there; never a link.
 fn folder(parent: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
-    match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(error) => return Err(error),
+    let look = || open(parent, name, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty());
+    // Most are there, and to look takes less than to find out by making one.
+    match look() {
+        Err(Errno::ENOENT) => {}
+        found => return found,
     }
-    open(parent, name, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
+    match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+        Ok(()) | Err(Errno::EEXIST) => look(),
+        Err(error) => Err(error),
+    }
 }
 
 /// Opens what is beneath a directory, never through a link.

@@ -19,7 +19,7 @@ mod task;
 use self::nursery::Newborn;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -172,6 +172,16 @@ fn finish(control: &Socket, outcome: &Outcome) -> Result<(), InsideError> {
 
 /// Returns once this process is alone in its PID namespace.
 fn empty_zone() -> nix::Result<()> {
+    // Whoever loses its parent in here becomes this process's child: without a child it is alone, and has
+    // nothing to kill.
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Err(Errno::ECHILD) => return Ok(()),
+            Ok(WaitStatus::StillAlive) => break,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
     match kill(Pid::from_raw(-1), Signal::SIGKILL) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => return Err(error),

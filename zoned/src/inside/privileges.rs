@@ -57,8 +57,7 @@ pub enum Kind {
 }
 
 static TASK_FILTER: LazyLock<Vec<Instruction>> = LazyLock::new(|| compile(&policy::task()));
-static STANDING_FILTER: LazyLock<Vec<Instruction>> =
-    LazyLock::new(|| compile(&policy::standing()));
+static STANDING_FILTER: LazyLock<Vec<Instruction>> = LazyLock::new(|| compile(&policy::standing()));
 
 /// Compiles the filters, for all processes that are copied from this one.
 pub fn prepare() {
