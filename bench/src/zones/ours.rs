@@ -4,10 +4,12 @@ use super::{Output, Setting, Times, now};
 use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use sys::clone::reap;
+use sys::mountfd::detach;
 use sys::seqpacket::RecvError;
 use wire::frame::{Frame, Kind, encode};
 use wire::job::{JobId, PhaseKind};
@@ -29,8 +31,6 @@ const PATIENCE_MS: u16 = 10_000;
 pub struct Node {
     launcher: Launcher,
     image: PathBuf,
-    /// Unmounts when it goes.
-    _images: Images,
     pool: Pool,
     slot: Slot,
     /// The zone that is kept, and its slot.
@@ -61,7 +61,6 @@ impl Node {
         Ok(Self {
             launcher: Launcher::new(&setting.zone_init, &folder.join("run/stage"))?,
             image: images.get("base")?,
-            _images: images,
             pool,
             slot,
             instance: None,
@@ -191,6 +190,10 @@ impl Drop for Node {
             && let Err(error) = end(zone)
         {
             eprintln!("cannot end the instance: {error:#}");
+        }
+        let image = CString::new(self.image.as_os_str().as_encoded_bytes());
+        if let Some(error) = image.ok().and_then(|image| detach(&image).err()) {
+            eprintln!("cannot unmount {}: {error}", self.image.display());
         }
         if let Err(error) = self.cgroups.close() {
             eprintln!("{}", zoned::chain(&error));
