@@ -28,6 +28,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "documents", run: documents::documents },
     Target { name: "session", run: zones::session },
     Target { name: "zone-documents", run: zones::documents },
+    Target { name: "zone-records", run: zones::records },
+    Target { name: "zone-messages", run: zones::messages },
 ];
 
 #[cfg(test)]

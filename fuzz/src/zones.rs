@@ -1,6 +1,9 @@
 //! What clients send about zones: messages of sessions, and the documents that zones are made from.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use wire::carve::{Carve, CarveChange, Network};
+use wire::frame::{Frame, encode};
 use wire::session::Packet;
 use wire::standing::ZoneSpec;
 
@@ -9,6 +12,32 @@ pub(crate) fn session(bytes: &[u8]) {
     let Ok(packet) = Packet::parse(bytes) else { return };
     let again = packet.encode().expect("what was read can be written");
     assert_eq!(Packet::parse(&again).expect("and read again"), packet);
+}
+
+/// What zoned finds on the disk of a zone.
+pub(crate) fn records(bytes: &[u8]) {
+    let Ok(record) = zoned::standing::record::parse(bytes) else { return };
+    assert_eq!(record.spec.check(), Ok(()));
+    let text = serde_json::to_vec(&record).expect("what was read can be written");
+    assert_eq!(zoned::standing::record::parse(&text).expect("and read again"), record);
+}
+
+/// What zoned hears: from storaged, from whoever asks it for something, from first processes of zones.
+pub(crate) fn messages(bytes: &[u8]) {
+    for fds in [0, 1, 2] {
+        let Ok(frame) = Frame::parse(bytes, fds) else { continue };
+        again::<wire::zone::Request>(&frame);
+        again::<wire::zone::Report>(&frame);
+        again::<wire::task::Reply>(&frame);
+        again::<wire::task::Push>(&frame);
+    }
+}
+
+fn again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(frame: &Frame<'_>) {
+    let Ok(body) = frame.body::<T>() else { return };
+    let Ok(message) = encode(frame.kind, frame.id, &body, 0) else { return };
+    let read = Frame::parse(&message, 0).and_then(|frame| frame.body::<T>());
+    assert_eq!(read.expect("what was read can be written and read again"), body);
 }
 
 /// A zone, or changes to its limits, as the admin API takes them.

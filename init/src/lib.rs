@@ -30,6 +30,10 @@ use supervisor::Supervisor;
 use sys::signal::Signals;
 use wire::service::{SERVICES_MAX, ServiceName, ServiceSpec};
 
+/// Descriptors that init may have open: those that it keeps for services, each twice while one is started.
+const OPEN_FILES: u64 = 16_384;
+const _: () = assert!(OPEN_FILES > 2 * wire::service::FD_STORE_MAX as u64 + 1024);
+
 /// Where services are described.
 const SERVICES: &str = "/etc/mobula/services";
 
@@ -54,6 +58,9 @@ pub fn run() -> ! {
             }
         }
     };
+    if let Err(error) = sys::host::allow_open_files(OPEN_FILES) {
+        console.say(&format!("few descriptors can be kept for services: {error}"));
+    }
     boot::modules(&mut console);
     boot::settings(&mut console);
     let controllers = boot::cgroups(&mut console);

@@ -87,8 +87,8 @@ pub const SETTINGS: [(&str, &str); 36] = [
     ("fs/protected_regular", "2"),
     ("dev/tty/ldisc_autoload", "0"),
     ("dev/tty/legacy_tiocsti", "0"),
-    // One user namespace for each zone slot, and some.
-    ("user/max_user_namespaces", "2048"),
+    // Two user namespaces for each zone slot: one for its users, one to show it files.
+    ("user/max_user_namespaces", "8192"),
     // A kernel that has lost its mind must not write to the disk: restart, as panic= says.
     ("kernel/panic_on_oops", "1"),
     ("kernel/pid_max", "4194304"),

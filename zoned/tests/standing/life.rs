@@ -271,3 +271,35 @@ fn lists_are_paged_by_name() {
         assert!(page(Some("c")).is_empty());
     });
 }
+
+#[test]
+fn what_was_written_to_out_is_published_when_asked_and_when_the_zone_stops() {
+    let own = "life::what_was_written_to_out_is_published_when_asked_and_when_the_zone_stops";
+    on_a_machine(own, |machine| {
+        let mut client = machine.client();
+        client.run("none", "");
+        let refused = client.ask(ZoneRequest::Publish(name("none"))).unwrap_err();
+        assert_eq!(refused.code, "NoOutput");
+        client.create(r#"{"name":"web","login":"ann","image":"base","output":"/ann/stor/out"}"#);
+        client.reach("web", ZoneState::Running);
+        client.exec("web", "echo one > /out/a; mkdir /out/d; echo two > /out/d/b");
+        let published = match client.ask(ZoneRequest::Publish(name("web"))).unwrap().0 {
+            ZoneReply::Published(published) => published,
+            other => panic!("unexpected {other:?}"),
+        };
+        // The storaged of these tests counts what it is shown.
+        assert_eq!(published.objects, 2);
+        client.exec("web", "echo three > /out/c");
+        client.zone(ZoneRequest::Stop { name: name("web"), timeout_s: 0 });
+        client.reach("web", ZoneState::Installed);
+        let events = machine.client().events(0);
+        let counts: Vec<u64> = events
+            .iter()
+            .filter_map(|event| match &event.what {
+                What::Published(published) => Some(published.objects),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(counts, [2, 3]);
+    });
+}

@@ -13,7 +13,7 @@ use sys::process::{Exit, Limit, Program};
 use sys::seqpacket::{Listener, Socket};
 use wire::frame::{Frame, Kind, Refusal, encode};
 use wire::standing::{
-    Event, WindowSize, ZoneName, ZonePush, ZoneReply, ZoneRequest, ZoneState, ZoneView,
+    Event, Published, WindowSize, ZoneName, ZonePush, ZoneReply, ZoneRequest, ZoneState, ZoneView,
 };
 use wire::zone::{Outcome, Reply, Request};
 
@@ -445,6 +445,11 @@ fn storaged(listener: &Listener, usage: &Path) {
                     let none = wire::task::Reply::Manifests(Vec::new());
                     encode(Kind::Reply, frame.id, &none, 0)
                 }
+                wire::task::Request::Publish { .. } => {
+                    let [folder] = <[OwnedFd; 1]>::try_from(fds).unwrap();
+                    let published = Published { objects: count(&folder), ..Published::default() };
+                    encode(Kind::Reply, frame.id, &wire::task::Reply::Published(published), 0)
+                }
                 wire::task::Request::Meter { lines } => {
                     let mut file = File::options().create(true).append(true).open(usage).unwrap();
                     lines.iter().for_each(|line| writeln!(file, "{line}").unwrap());
@@ -461,6 +466,19 @@ fn storaged(listener: &Listener, usage: &Path) {
             }
         }
     }
+}
+
+/// Files below a directory, all of them ours as it is shown.
+fn count(folder: &OwnedFd) -> u64 {
+    fn below(path: &Path) -> u64 {
+        let entries = fs::read_dir(path).unwrap().flatten();
+        let of = |entry: fs::DirEntry| {
+            assert_eq!(std::os::unix::fs::MetadataExt::uid(&entry.metadata().unwrap()), 0);
+            if entry.path().is_dir() { below(&entry.path()) } else { 1 }
+        };
+        entries.map(of).sum()
+    }
+    below(Path::new(&format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(folder))))
 }
 
 /// Runs a test on a machine of its own.
