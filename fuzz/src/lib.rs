@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod documents;
+mod images;
 mod protocol;
 mod zones;
 
@@ -26,6 +27,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "form", run: documents::form },
     Target { name: "form-policy", run: documents::form_policy },
     Target { name: "documents", run: documents::documents },
+    Target { name: "image", run: images::archive },
+    Target { name: "image-layers", run: images::layers },
+    Target { name: "image-documents", run: images::documents },
     Target { name: "session", run: zones::session },
     Target { name: "zone-documents", run: zones::documents },
     Target { name: "zone-records", run: zones::records },

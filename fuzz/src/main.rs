@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Crates whose edges are counted.
-const COUNTED: [&str; 3] = ["storaged", "wire", "fuzz"];
+const COUNTED: [&str; 4] = ["storaged", "wire", "fuzz", "zoned"];
 /// What asks LLVM for it (`clang.llvm.org/docs/SanitizerCoverage.html`).
 const COUNTING: [&str; 5] = [
     "-Cpasses=sancov-module",

@@ -2,7 +2,7 @@
 
 use crate::teller::Teller;
 use crate::{
-    bad_tasks, carve, clients, faults, garbage, jobs, network, objects, standing, zerocopy,
+    bad_tasks, carve, clients, faults, garbage, images, jobs, network, objects, standing, zerocopy,
 };
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
@@ -19,7 +19,7 @@ const KEPT: &str = "kept";
 /// A story told to a running appliance.
 type Story = fn(&Appliance) -> Result<()>;
 
-const STORIES: [(&str, Story); 30] = [
+const STORIES: [(&str, Story); 32] = [
     ("objects are put, listed, read and deleted", objects::put_list_get),
     ("ranges and conditions give parts, or nothing", objects::ranges_and_conditions),
     ("every way of signing is understood, and a wrong one refused", objects::signing),
@@ -43,6 +43,8 @@ const STORIES: [(&str, Story); 30] = [
     ("what zones used within their carve is a job's report", carve::usage),
     ("cases 51, 53, 54: a zone's network is what its rules name, at its rate", network::rules),
     ("a zone's network is in force without zoned, and leaves nothing", network::without_zoned),
+    ("an archive that Docker saved becomes an image, and zones run in it", images::imported),
+    ("an archive that is damaged, or is none, leaves nothing but its reason", images::refused),
     ("garbage on every socket changes nothing", garbage::everywhere),
     ("storaged is killed", |a| faults::kill(a, "storaged")),
     ("zoned is killed", |a| faults::kill(a, "zoned")),
@@ -57,7 +59,7 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
     // Those of standing zones come last: some zones are left for the second boot.
     let stories = || STORIES.iter().chain(&standing::STORIES).copied();
     let names = stories().map(|(name, _)| name);
-    let names = names.chain([BOOT, POWEROFF, AGAIN, standing::AGAIN, BUTTON]);
+    let names = names.chain([BOOT, POWEROFF, AGAIN, standing::AGAIN, images::AGAIN, BUTTON]);
     if !teller.wants(&names.collect::<Vec<_>>()) {
         return;
     }
@@ -85,7 +87,7 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
         }
     }
     teller.tell(POWEROFF, || poweroff_by_command(appliance));
-    if teller.wants(&[AGAIN, standing::AGAIN, BUTTON]) {
+    if teller.wants(&[AGAIN, standing::AGAIN, images::AGAIN, BUTTON]) {
         let again = second_boot(artefacts);
         teller.tell(AGAIN, || {
             let appliance = again.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
@@ -94,6 +96,10 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
         teller.tell(standing::AGAIN, || {
             let appliance = again.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             standing::came_back(appliance)
+        });
+        teller.tell(images::AGAIN, || {
+            let appliance = again.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            images::came_back(appliance)
         });
         teller.tell(BUTTON, || again?.power_off());
     }

@@ -12,6 +12,7 @@ mod clients;
 mod daily;
 mod faults;
 mod garbage;
+mod images;
 mod jobs;
 mod network;
 mod objects;

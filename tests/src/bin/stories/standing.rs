@@ -57,13 +57,13 @@ fn mobula(a: &Appliance, words: &[&str]) -> Command {
 }
 
 /// How a command ended: status, standard output, standard error.
-struct Ended {
-    status: i32,
-    out: String,
-    err: String,
+pub struct Ended {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
 }
 
-fn run_with(a: &Appliance, words: &[&str], input: &[u8]) -> Result<Ended> {
+pub fn run_with(a: &Appliance, words: &[&str], input: &[u8]) -> Result<Ended> {
     let mut command = mobula(a, words);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("running mobula")?;
@@ -91,13 +91,13 @@ fn run_with(a: &Appliance, words: &[&str], input: &[u8]) -> Result<Ended> {
 }
 
 /// What a command that has to succeed wrote.
-fn run(a: &Appliance, words: &[&str]) -> Result<String> {
+pub fn run(a: &Appliance, words: &[&str]) -> Result<String> {
     let Ended { status, out, err } = run_with(a, words, b"")?;
     ensure!(status == 0, "mobula {words:?} ended with {status}: {out}{err}");
     Ok(out)
 }
 
-fn json(a: &Appliance, words: &[&str]) -> Result<Vec<Value>> {
+pub fn json(a: &Appliance, words: &[&str]) -> Result<Vec<Value>> {
     let words: Vec<&str> = ["--json"].iter().chain(words).copied().collect();
     let out = run(a, &words)?;
     out.lines().map(|line| serde_json::from_str(line).context("no JSON")).collect()
