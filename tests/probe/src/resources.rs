@@ -12,6 +12,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
+use nix::sys::wait::waitpid;
 use nix::time::ClockId;
 use nix::unistd::{Pid, pipe};
 use probe::Line;
@@ -58,15 +59,10 @@ pub fn fork_bomb(line: &mut Line) {
     line.saw("fork", end);
     line.saw("processes", count);
     for pid in children {
-        tried_quietly(kill(Pid::from_raw(pid), Signal::SIGKILL));
-        tried_quietly(nix::sys::wait::waitpid(Pid::from_raw(pid), None));
-    }
-}
-
-/// A child that is gone already is no news.
-fn tried_quietly<T>(result: nix::Result<T>) {
-    if let Err(error) = result {
-        eprintln!("probe: {error}");
+        let pid = Pid::from_raw(pid);
+        if let Err(error) = kill(pid, Signal::SIGKILL).and_then(|()| waitpid(pid, None)) {
+            eprintln!("probe: {error}");
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use probe::{Line, NAMES};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use tests::appliance::Artefacts;
+use tests::build::workspace;
 
 /// A story told to the attacked appliance.
 type Story = fn(&Booted) -> Result<()>;
@@ -47,6 +48,16 @@ const STORIES: &[(&str, Story)] = &[
     ("attacks: zoned is killed again and again", control::zoned_killed),
     ("attacks: storaged is killed under running zones", control::storaged_killed),
     ("attacks: zones come and go, and nothing piles up", control::leaks),
+];
+
+/// Cases that are tried on the host alone, each with a test that does it: its file, its name.
+const ON_THE_HOST: &[(u8, &str, &str)] = &[
+    (37, "zoned/tests/hostile.rs", "an_image_with_odd_directories_leads_nowhere"),
+    (39, "zoned/src/import/hostile_test.rs", "names_that_lead_up_are_refused"),
+    (39, "zoned/src/import/hostile_test.rs", "hard_links_to_what_is_not_in_the_image_are_refused"),
+    (39, "zoned/src/import/hostile_test.rs", "a_bomb_is_refused_before_it_has_gone_off"),
+    (54, "zoned/tests/network/main.rs", "what_leaves_a_zone_keeps_to_its_rate"),
+    (54, "zoned/tests/network/main.rs", "what_enters_a_zone_keeps_to_its_rate"),
 ];
 
 thread_local! {
@@ -100,12 +111,20 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
         }
     }
     teller.tell(AGAIN, || power::cut(artefacts, booted));
-    teller.tell(ALL, || {
-        let missing: Vec<_> = TOLD.with_borrow(|told| {
-            let numbers = (1..).zip(NAMES).filter(|(number, _)| !told.contains(number));
-            numbers.map(|(number, name)| format!("{number} {name}")).collect()
-        });
-        ensure!(missing.is_empty(), "not told: {missing:#?}");
-        Ok(())
+    teller.tell(ALL, all_told);
+}
+
+/// Every case was told in this boot, or there is a test on the host that does it.
+fn all_told() -> Result<()> {
+    for (number, file, test) in ON_THE_HOST {
+        let source = std::fs::read_to_string(workspace().join(file))?;
+        ensure!(source.contains(&format!("fn {test}(")), "there is no test {test} in {file}");
+        held(*number, &format!("on the host: {file}, {test}"));
+    }
+    let missing: Vec<_> = TOLD.with_borrow(|told| {
+        let numbers = (1..).zip(NAMES).filter(|(number, _)| !told.contains(number));
+        numbers.map(|(number, name)| format!("{number} {name}")).collect()
     });
+    ensure!(missing.is_empty(), "not told: {missing:#?}");
+    Ok(())
 }
