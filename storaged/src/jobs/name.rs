@@ -96,6 +96,10 @@ pub fn task_id(job: JobId, phase: usize, number: u64) -> Uuid {
     Builder::from_custom_bytes(bytes).into_uuid()
 }
 
+/// The most bytes of an output's name before phase and task: the whole must be a key that S3 can ask for, at
+/// most 1024 bytes, with room for what a task adds to `MANTA_OUTPUT_BASE`.
+const STEM_BYTES_MAX: usize = 900;
+
 /// What the names of a task's outputs start with: all but `<task>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputBase {
@@ -122,7 +126,10 @@ impl OutputBase {
             (PhaseKind::Map, None, Some(input)) => input.strip_prefix(&directory).unwrap_or(input),
             (PhaseKind::Map, None, None) | (PhaseKind::Reduce, _, _) => "/reduce",
         };
-        Self { stem: format!("{directory}{name}"), phase, task: task_id(job, phase, number) }
+        let mut stem = format!("{directory}{name}");
+        // The task's number tells it from others, however much of the name is left.
+        stem.truncate(stem.floor_char_boundary(STEM_BYTES_MAX));
+        Self { stem, phase, task: task_id(job, phase, number) }
     }
 
     /// The output object's name.
@@ -194,6 +201,15 @@ mod test {
     }
 
     proptest! {
+        #[test]
+        fn an_output_s_name_can_be_asked_for_whatever_its_input_s(name in "/ann/stor/[aä/]{0,1100}") {
+            let base = OutputBase::new("ann", JOB, PhaseKind::Map, (15, u64::MAX), Some(&name), None);
+            for output in [base.stdout(), base.stderr()] {
+                prop_assert!(output.len() <= 1000, "{} bytes", output.len());
+                prop_assert!(Name::parse(&output).is_ok());
+            }
+        }
+
         #[test]
         fn tasks_have_names_of_their_own(a in 0..1_u64 << 62, b in 0..1_u64 << 62, p in 0..16_usize) {
             prop_assert_eq!(task_id(JOB, p, a) == task_id(JOB, p, b), a == b);
