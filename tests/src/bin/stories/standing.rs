@@ -16,7 +16,7 @@ use tests::appliance::{Appliance, LOGIN, TOKEN, keys};
 type Story = fn(&Appliance) -> Result<()>;
 
 /// Those of the first boot, in this order: each goes on with what the one before left.
-pub const STORIES: [(&str, Story); 9] = [
+pub const STORIES: [(&str, Story); 10] = [
     ("a standing zone is made, listed and shown with its limits in force", made),
     ("what runs in a standing zone gets input, and its exit status is the command's", entered),
     ("a person logs in to a standing zone on a terminal that changes its size", logged_in),
@@ -24,6 +24,7 @@ pub const STORIES: [(&str, Story); 9] = [
     ("a standing zone is paused, and goes on where it was", paused),
     ("a standing zone's log and the events of the node are followed", followed),
     ("a standing zone that eats memory is killed alone, and says why", eaten),
+    ("a standing zone shows objects, and what it writes becomes objects", shown),
     ("a standing zone does not notice that zoned is killed", survived),
     ("standing zones are stopped, started and deleted, and nothing is left of them", ended),
 ];
@@ -327,10 +328,11 @@ fn followed(a: &Appliance) -> Result<()> {
 }
 
 fn eaten(a: &Appliance) -> Result<()> {
-    run(a, &["zone", "create", "--memory", "32M", "eater"])?;
+    run(a, &["zone", "create", "--memory", "128M", "eater"])?;
     let before = count(a)?;
-    let ended = run_with(a, &["zone", "exec", "eater", "tail", "/dev/zero"], b"")?;
-    ensure!(ended.status != 0, "tail held all of /dev/zero");
+    let eat = "x = bytearray(700 << 20); x[::4096] = b\"x\" * (700 << 8)";
+    let ended = run_with(a, &["zone", "exec", "eater", "python3", "-c", eat], b"")?;
+    ensure!(ended.status != 0, "700 MiB were eaten of 128");
     let told = || Ok(run(a, &["zone", "why", "eater"])?.contains("memory").then_some(()));
     wait_for("a reason", COMMAND_TIME, told)?;
     println!("  {}", run(a, &["zone", "why", "eater"])?.lines().next().unwrap_or_default());
@@ -338,6 +340,36 @@ fn eaten(a: &Appliance) -> Result<()> {
     wait_for("the neighbour to go on", COMMAND_TIME, goes_on)?;
     ensure!(state(a, ZONE)? == "running", "the neighbour is gone");
     run(a, &["zone", "delete", "eater"])?;
+    Ok(())
+}
+
+fn shown(a: &Appliance) -> Result<()> {
+    const BUCKET: &str = "shown";
+    a.s3.create_bucket(BUCKET)?;
+    let large = tests::load::content(1, 100_000);
+    for (key, bytes) in [("logs/a", &b"one\n"[..]), ("logs/d/b", b"two\n"), ("logs/large", &large)]
+    {
+        a.s3.put(BUCKET, key, bytes)?;
+    }
+    run(a, &["zone", "create", "--mount", "shown/logs", "--output", "shown/out", "shower"])?;
+    let script = format!(
+        "cd /manta/{LOGIN}/stor/{BUCKET}/logs && cat a d/b && wc -c <large && \
+         ! touch new 2>/dev/null && mkdir /out/d && cat a d/b >/out/d/both && echo written"
+    );
+    let ended = run_with(a, &["zone", "exec", "shower", "bash", "-c", &script], b"")?;
+    ensure!(ended.out == "one\ntwo\n100000\nwritten\n", "{}{}", ended.out, ended.err);
+    // What is shown stays as it was when the zone started.
+    a.s3.put(BUCKET, "logs/a", b"changed\n")?;
+    let path = format!("/manta/{LOGIN}/stor/{BUCKET}/logs/a");
+    ensure!(run(a, &["zone", "exec", "shower", "cat", &path])? == "one\n", "it changed");
+    run(a, &["zone", "publish", "shower"])?;
+    let both = a.s3.get(BUCKET, "out/d/both")?;
+    ensure!(both.as_deref() == Some(b"one\ntwo\n"), "the object is {both:?}");
+    run(a, &["zone", "exec", "shower", "bash", "-c", "echo late >/out/late"])?;
+    run(a, &["zone", "stop", "shower"])?;
+    let late = || Ok(a.s3.get(BUCKET, "out/late")?.filter(|late| late == b"late\n"));
+    wait_for("what was written last to be an object", COMMAND_TIME, late)?;
+    run(a, &["zone", "delete", "shower"])?;
     Ok(())
 }
 
