@@ -8,6 +8,7 @@
 mod documents;
 mod images;
 mod protocol;
+mod usage;
 mod zones;
 
 /// A target: its name and what it does with bytes.
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "image-layers", run: images::layers },
     Target { name: "image-documents", run: images::documents },
     Target { name: "session", run: zones::session },
+    Target { name: "usage", run: usage::lines },
     Target { name: "zone-documents", run: zones::documents },
     Target { name: "zone-records", run: zones::records },
     Target { name: "zone-messages", run: zones::messages },
