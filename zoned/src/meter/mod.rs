@@ -69,10 +69,10 @@ impl Meter {
 
     /// A zone begins: `now` is what its cgroup has counted so far, which is not its own.
     pub fn begin(&mut self, key: Key, whose: Whose, reserved: Reserved, now: &Stats) {
-        let line = self.ledger.begin(key.clone(), whose, reserved, now, moment());
-        self.outbox.put(line);
         // A task is cut short when zoned is: what is known of its start is on record already.
-        if matches!(key, Key::Zone(_)) {
+        let kept = matches!(key, Key::Zone(_)).then(|| key.clone());
+        self.outbox.put(self.ledger.begin(key, whose, reserved, now, moment()));
+        if let Some(key) = kept {
             self.save(&key);
         }
     }
