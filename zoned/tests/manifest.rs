@@ -2,7 +2,6 @@
 //! runs once more in a mount namespace of its own.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-#[allow(dead_code, reason = "this test needs no zones")]
 mod common;
 
 use erofs::{Meta, Stream};

@@ -3,7 +3,6 @@
 
 mod attacks;
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "shared with the tests of tasks")]
 mod common;
 mod crash;
 mod inside;
