@@ -5,11 +5,14 @@
 //! living zones: the next zoned takes them over. What a zone may reach is decided in [`policy`], what its
 //! link looks like in [`plan`]; here it is done.
 
+mod counters;
 mod links;
 mod plan;
 mod policy;
 mod programs;
 
+pub use counters::Counters;
+use counters::counters;
 pub use links::resolver;
 use policy::Policy;
 use programs::{COUNTERS_BYTES, Maps};
@@ -24,7 +27,6 @@ use sys::bpf::{self, Attached, Map, Program};
 use sys::netlink::Netlink;
 use thiserror::Error;
 use wire::carve::{Limit, Network};
-use wire::standing::Stats;
 
 /// The most zones with a network: one for each slot there can be.
 const ZONES_MAX: u32 = crate::slot::SLOTS_MAX;
@@ -90,47 +92,6 @@ fn call<T, E: Into<io::Error>>(
     result: Result<T, E>,
 ) -> Result<T, NetworkError> {
     result.map_err(|source| NetworkError::Call { act: act.into(), source: source.into() })
-}
-
-/// What went over a zone's link, and what did not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Bytes out of the zone, from the header of IP on.
-    pub out_bytes: u64,
-    /// Packets out of the zone.
-    pub out_packets: u64,
-    /// Bytes into the zone.
-    pub in_bytes: u64,
-    /// Packets into the zone.
-    pub in_packets: u64,
-    /// Sockets, connections and datagrams that the policy refused.
-    pub refused: u64,
-    /// Packets beyond the rate, for which the sender was told to slow down.
-    pub dropped: u64,
-}
-
-impl Counters {
-    /// Adds them to what else is known of the zone.
-    pub const fn tell(&self, stats: &mut Stats) {
-        (stats.out_bytes, stats.out_packets) = (self.out_bytes, self.out_packets);
-        (stats.in_bytes, stats.in_packets) = (self.in_bytes, self.in_packets);
-        stats.refused = self.refused;
-    }
-}
-
-fn counters(bytes: &[u8]) -> Counters {
-    let number = |at: usize| {
-        let part = bytes.get(at * 8..at * 8 + 8).and_then(|part| part.try_into().ok());
-        part.map_or(0, u64::from_ne_bytes)
-    };
-    Counters {
-        out_bytes: number(0),
-        out_packets: number(1),
-        in_bytes: number(2),
-        in_packets: number(3),
-        refused: number(4),
-        dropped: number(5),
-    }
 }
 
 /// A zone that has a network.
