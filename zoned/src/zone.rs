@@ -111,6 +111,8 @@ pub struct Zone {
     pub cgroup: Cgroup,
     /// Where its task's object is shown.
     shown: Option<String>,
+    /// The directory there, once it was used from outside.
+    objects: Option<OwnedFd>,
 }
 
 /// The descriptors beside a task.
@@ -157,7 +159,7 @@ impl Launcher {
         let cgroup = cgroups.make(task.account, Place::Task(task.attempt), &carve)?;
         let shown = task.input.as_deref().map(|name| shown_path(OBJECTS, name));
         let zone = match self.spawn(&cgroup, image) {
-            Ok((control, pidfd)) => Zone { control, pidfd, cgroup, shown },
+            Ok((control, pidfd)) => Zone { control, pidfd, cgroup, shown, objects: None },
             Err(error) => {
                 cgroup.remove()?;
                 return Err(error);
@@ -198,9 +200,11 @@ impl Launcher {
         for (name, file) in task.input.iter().zip(&handed.input) {
             let mount = file_mount(slot, name, file.as_fd())?;
             let path = shown_path(OBJECTS, name);
-            let shown = self.within(zone, || show(&path, mount.as_fd()));
+            let known = zone.objects.take();
+            let shown = self.within(zone, || show(known, &path, mount.as_fd()));
             let failed = |source| StartError::Show { name: name.clone(), source };
-            stdin = Some(shown.and_then(|shown| shown).map_err(failed)?);
+            let (objects, object) = shown.and_then(|shown| shown).map_err(failed)?;
+            (zone.objects, stdin) = (Some(objects), Some(object));
             zone.shown = Some(path);
         }
         let command = Command { init: None, ..command(task) };
@@ -301,15 +305,22 @@ impl Handed {
 }
 
 /// In a zone: shows the object whose mount this is, and opens it there, so that /dev/stdin can be opened
-/// again in the zone.
-fn show(path: &str, mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let root = File::open("/")?;
-    let folder = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let objects =
-        build::open(root.as_fd(), OBJECTS.trim_start_matches('/'), folder, Mode::empty())?;
+/// again in the zone. Gives the directory of objects, to be used again, and the object.
+fn show(
+    objects: Option<OwnedFd>,
+    path: &str,
+    mount: BorrowedFd<'_>,
+) -> io::Result<(OwnedFd, OwnedFd)> {
+    let find = || -> io::Result<OwnedFd> {
+        let (root, folder) = (File::open("/")?, OFlag::O_PATH | OFlag::O_DIRECTORY);
+        let name = OBJECTS.trim_start_matches('/');
+        Ok(build::open(root.as_fd(), name, folder, Mode::empty())?)
+    };
+    let objects = objects.map_or_else(find, Ok)?;
     build::show_object(objects.as_fd(), path, mount)?;
-    let path = path.trim_start_matches('/');
-    Ok(build::open(root.as_fd(), path, OFlag::O_RDONLY, Mode::empty())?)
+    let beneath = path.strip_prefix(OBJECTS).unwrap_or(path).trim_start_matches('/');
+    let object = build::open(objects.as_fd(), beneath, OFlag::O_RDONLY, Mode::empty())?;
+    Ok((objects, object))
 }
 
 /// In a zone: takes an object away again, and the file that it was shown over.
