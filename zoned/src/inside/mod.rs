@@ -22,7 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use sys::activation;
 use sys::seqpacket::{RecvError, SendError, Socket};
@@ -93,7 +93,10 @@ pub fn run() -> Result<(), InsideError> {
         .map(|(_, fd)| Socket::from(fd))
         .ok_or(InsideError::NoControl)?;
     let place = std::env::args_os().nth(1).ok_or(InsideError::NoControl)?;
-    match nursery::serve(socket, Path::new(&place))? {
+    let newborn = nursery::serve(&socket, Path::new(&place))?;
+    // A zone has no use for it, nor anybody in one.
+    drop(socket);
+    match newborn {
         Some(newborn) => first_process(newborn),
         None => Ok(()),
     }
@@ -120,7 +123,8 @@ fn first_process(newborn: Newborn) -> Result<(), InsideError> {
 fn work(control: &Socket, image: OwnedFd) -> Result<(), InsideError> {
     match receive(control)? {
         (Order::Build(plan), fds) => {
-            let stdin = prepare(&plan, image, fds)?;
+            let stdin = prepare(&plan, image.as_fd(), fds)?;
+            drop(image);
             task::run_all(control, stdin)
         }
         (Order::Stand(plan), fds) => standing::run(control, *plan, image, fds),
@@ -131,7 +135,7 @@ fn work(control: &Socket, image: OwnedFd) -> Result<(), InsideError> {
 /// Makes the zone and gives up everything that is not needed to run in it; gives a map's stdin.
 fn prepare(
     plan: &Plan,
-    image: OwnedFd,
+    image: BorrowedFd<'_>,
     mut fds: Vec<OwnedFd>,
 ) -> Result<Option<OwnedFd>, InsideError> {
     if fds.len() < 2 {
@@ -142,7 +146,7 @@ fn prepare(
     }
     let mounts = fds.split_off(2);
     let (users, network) = (&fds[0], &fds[1]);
-    let stdin = build::build(plan, image.as_fd(), users.as_fd(), network.as_fd(), mounts)?;
+    let stdin = build::build(plan, image, users.as_fd(), network.as_fd(), mounts)?;
     privileges::give_up(users.as_fd(), privileges::Kind::Task)?;
     Ok(stdin)
 }

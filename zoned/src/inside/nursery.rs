@@ -35,7 +35,7 @@ pub(super) struct Newborn {
 
 /// Makes zones' first processes until zoned is gone. Returns in each of them with what it was given; in the
 /// nursery itself with nothing. `place` is a directory that is there to be mounted over.
-pub(super) fn serve(socket: Socket, place: &Path) -> Result<Option<Newborn>, InsideError> {
+pub(super) fn serve(socket: &Socket, place: &Path) -> Result<Option<Newborn>, InsideError> {
     call("leave the node's mounts", empty_root(place))?;
     privileges::prepare();
     let mut message = Vec::new();
