@@ -13,7 +13,7 @@ CARGO ?= cargo
 IMAGE = $(CARGO) run --locked --package image --
 RUN_FLAGS = $(if $(ONCE),--once)
 
-.PHONY: help run test image deps fmt fuzz lint unit demonstration other-kernel reproducible stories bench power-cuts
+.PHONY: help run test image media deps fmt fuzz lint unit demonstration other-kernel reproducible stories bench power-cuts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,6 +25,9 @@ run: cc ## build what has changed, boot it in QEMU, demonstrate a job on real da
 	@$(IMAGE) run $(RUN_FLAGS)
 
 test: lint unit fuzz image demonstration other-kernel power-cuts stories ## everything: style, unit tests, and the booted appliance
+
+media: cc ## make the zone image media (ffmpeg, imagemagick) in out/, to be imported
+	@$(IMAGE) zone-image media
 
 image: cc ## build kernel, initramfs and zone image into out/
 	@$(IMAGE) build

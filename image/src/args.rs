@@ -6,6 +6,7 @@ use crate::demo::{self, Plan};
 use crate::deps;
 use crate::kernel::Choice;
 use crate::layout::Layout;
+use crate::zone::{RECIPES, Recipe};
 use clap::{Parser, Subcommand};
 use std::error::Error;
 use std::process::ExitCode;
@@ -28,6 +29,12 @@ pub struct Args {
 enum Task {
     /// Builds kernel, zone image, programs and initramfs into out/.
     Build,
+    /// Makes one zone image in out/, to be imported (`mobula image import`).
+    ZoneImage {
+        /// Which: base, media.
+        #[arg(value_parser = recipe)]
+        recipe: &'static Recipe,
+    },
     /// Installs the Debian packages that building takes (as root), or says how.
     Deps,
     /// Writes image/packages.lock anew: which Debian packages are in the image.
@@ -74,6 +81,10 @@ fn act(args: &Args) -> Result<(), Box<dyn Error>> {
             println!("{}", product.initramfs.display());
             println!("{}", product.zone_image.display());
         }
+        Task::ZoneImage { recipe } => {
+            deps::ensure(args.kernel)?;
+            println!("{}", build::zone_image(&layout, recipe)?.display());
+        }
         Task::Deps => deps::ensure(args.kernel)?,
         Task::Lock { update: _ } => {
             deps::ensure(args.kernel)?;
@@ -94,6 +105,13 @@ fn act(args: &Args) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// The recipe of this name.
+fn recipe(name: &str) -> Result<&'static Recipe, String> {
+    let found = RECIPES.into_iter().find(|recipe| recipe.name == name);
+    let names = RECIPES.map(|recipe| recipe.name).join(", ");
+    found.ok_or_else(|| format!("there is no recipe of that name, but of {names}"))
 }
 
 fn chain(error: &dyn Error) -> String {

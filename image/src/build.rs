@@ -129,6 +129,22 @@ pub fn build(layout: &Layout, choice: Choice, profile: &str) -> Result<Product, 
     Ok(product)
 }
 
+/// Makes one zone image in out/, from the cache if it is there; gives its file.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn zone_image(layout: &Layout, recipe: &zone::Recipe) -> Result<PathBuf, BuildError> {
+    let lock = Lock::read(&layout.source("packages.lock"))?;
+    let alone = lock_cache(layout)?;
+    let (made, _) = zone::made(layout, &lock, recipe)?;
+    drop(alone);
+    let file = layout.out(&format!("{}.erofs", recipe.name));
+    let out = file.parent().expect("the place is below out/");
+    fs::create_dir_all(out).map_err(failed("create", out))?;
+    copy(&made.file, &file)?;
+    Ok(file)
+}
+
 /// Builds everything and writes down with which packages.
 ///
 /// # Errors
@@ -142,7 +158,7 @@ pub fn update_lock(layout: &Layout) -> Result<(), BuildError> {
     let source = kernel::source_version()?;
     lock.set(KERNEL_PART, [debs::known(kernel::SOURCE_PACKAGE, &source)?]);
     lock.set(kernel::debian::PART, [kernel::debian::kernel(layout, &empty)?.1]);
-    lock.set(zone::PART, zone::base(layout, &empty)?.1);
+    lock.set(zone::BASE.part, zone::base(layout, &empty)?.1);
     lock.set(initramfs::PART, initramfs::packages(layout, &empty)?);
     Ok(lock.write(&path)?)
 }
@@ -216,7 +232,7 @@ fn make(
         }
     };
     let (zone, zone_packages) = zone::base(layout, &lock)?;
-    packages.push((zone::PART, zone_packages));
+    packages.push((zone::BASE.part, zone_packages));
     drop(alone);
     let binaries = binaries::build(layout, profile, target)?;
     let alone = lock_cache(layout)?;

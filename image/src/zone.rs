@@ -1,5 +1,6 @@
-//! The zone image `base`: the root that a tenant's programs see. A Debian root made by mmdebstrap, freed
-//! of what no job reads, packed as one EROFS file; the same packages give the same bytes.
+//! Zone images: the root that a tenant's programs see. A Debian root made by mmdebstrap, freed of what no job
+//! reads, packed as one EROFS file; the same packages give the same bytes. `base` is part of the appliance;
+//! others are made when they are asked for, and imported.
 
 use crate::command::{self, CommandError};
 use crate::digest::{self, Inputs};
@@ -14,10 +15,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiserror::Error;
 
-/// The image's name, as jobs ask for it.
-const NAME: &str = wire::job::IMAGE_DEFAULT;
-/// The lock's part for it.
-pub const PART: &str = "zone base";
+/// What an image is made of.
+#[derive(Debug)]
+pub struct Recipe {
+    /// Its name, as jobs ask for it.
+    pub name: &'static str,
+    /// The lock's part for it.
+    pub part: &'static str,
+    /// Packages beyond those of every image.
+    more: &'static [&'static str],
+}
+
+/// The image that the appliance comes with.
+pub const BASE: Recipe = Recipe { name: wire::job::IMAGE_DEFAULT, part: "zone base", more: &[] };
+/// For films, sound and pictures: three times as large, and so not part of the appliance.
+pub const MEDIA: Recipe =
+    Recipe { name: "media", part: "zone media", more: &["ffmpeg", "imagemagick"] };
+/// All of them.
+pub const RECIPES: [&Recipe; 2] = [&BASE, &MEDIA];
+
 /// The Debian release: the one that the appliance's own parts are from.
 const SUITE: &str = "bookworm";
 /// What Manta's users expect of a compute zone, beyond the essential packages.
@@ -150,36 +166,51 @@ impl ZoneImage {
     }
 }
 
-/// The image, from the cache or made now, and the packages in it.
+/// The image `base`, from the cache or made now, and the packages in it.
 ///
 /// # Errors
 /// [`ZoneError`].
 pub fn base(layout: &Layout, lock: &Lock) -> Result<(ZoneImage, Vec<Package>), ZoneError> {
-    let folder = layout.cache(&format!("zone/{NAME}-{}", recipe(lock)));
-    let file = folder.join(format!("{NAME}.erofs"));
+    made(layout, lock, &BASE)
+}
+
+/// An image, from the cache or made now, and the packages in it.
+///
+/// # Errors
+/// [`ZoneError`].
+pub fn made(
+    layout: &Layout,
+    lock: &Lock,
+    recipe: &Recipe,
+) -> Result<(ZoneImage, Vec<Package>), ZoneError> {
+    let name = recipe.name;
+    let folder = layout.cache(&format!("zone/{name}-{}", inputs(recipe, lock)));
+    let file = folder.join(format!("{name}.erofs"));
     if file.is_file() {
         progress::unchanged("zone image", &file.display().to_string());
     } else {
-        make(&folder, &file)?;
+        make(recipe, &folder, &file)?;
     }
-    Ok((image(&file)?, packages(&folder)?))
+    Ok((image(recipe, &file)?, packages(&folder)?))
 }
 
-/// Makes the image anew in `folder` and compares: two makings give the same bytes.
+/// Makes the image `base` anew in `folder` and compares: two makings give the same bytes.
 ///
 /// # Errors
 /// [`ZoneError`].
 pub fn make_again(folder: &Path) -> Result<ZoneImage, ZoneError> {
-    let file = folder.join(format!("{NAME}.erofs"));
-    make(folder, &file)?;
-    image(&file)
+    let file = folder.join(format!("{}.erofs", BASE.name));
+    make(&BASE, folder, &file)?;
+    image(&BASE, &file)
 }
 
 /// Names what the image is made from. The lock is part of it: a new lock asks for new packages.
-fn recipe(lock: &Lock) -> String {
+fn inputs(recipe: &Recipe, lock: &Lock) -> String {
     let mut inputs = Inputs::new();
     inputs.add("recipe", RECIPE.to_le_bytes());
-    for text in PACKAGES.iter().chain(&TRIMMED).chain(&[SUITE, EPOCH, UUID, LIST_HOOK]) {
+    for text in
+        PACKAGES.iter().chain(recipe.more).chain(&TRIMMED).chain(&[SUITE, EPOCH, UUID, LIST_HOOK])
+    {
         inputs.add("text", text);
     }
     for (path, mode) in FOLDERS {
@@ -188,13 +219,13 @@ fn recipe(lock: &Lock) -> String {
     for (path, text) in FILES {
         inputs.add(path, text);
     }
-    for package in lock.part(PART) {
+    for package in lock.part(recipe.part) {
         inputs.add(&package.name, format!("{} {}", package.version, package.sha256));
     }
     inputs.short()
 }
 
-fn make(folder: &Path, file: &Path) -> Result<(), ZoneError> {
+fn make(recipe: &Recipe, folder: &Path, file: &Path) -> Result<(), ZoneError> {
     let mut step = Step::start("zone image");
     let work = folder.with_extension("partial");
     if work.exists() {
@@ -204,7 +235,7 @@ fn make(folder: &Path, file: &Path) -> Result<(), ZoneError> {
     fs::create_dir_all(&root).map_err(failed("create", &root))?;
     step.at("fetching and unpacking packages");
     let tar = work.join("root.tar");
-    bootstrap(&tar)?;
+    bootstrap(recipe, &tar)?;
     // Devices can't be made without root and the zone gets its own; owners are dropped on packing.
     let from =
         ["--extract", "--same-permissions", "--no-same-owner", "--exclude=./dev/*", "--file"];
@@ -226,13 +257,13 @@ fn make(folder: &Path, file: &Path) -> Result<(), ZoneError> {
     Ok(())
 }
 
-fn bootstrap(tar: &Path) -> Result<(), CommandError> {
+fn bootstrap(recipe: &Recipe, tar: &Path) -> Result<(), CommandError> {
     let mut command = Command::new("mmdebstrap");
     command
         .env("SOURCE_DATE_EPOCH", EPOCH)
         .env("LC_ALL", "C")
         .args(["--variant=essential", "--format=tar"])
-        .arg(format!("--include={}", PACKAGES.join(",")))
+        .arg(format!("--include={}", [&PACKAGES[..], recipe.more].concat().join(",")))
         .arg(r#"--aptopt=APT::Install-Recommends "false""#)
         .args(
             TRIMMED
@@ -268,9 +299,9 @@ fn trim(root: &Path) -> Result<(), ZoneError> {
     Ok(())
 }
 
-fn image(file: &Path) -> Result<ZoneImage, ZoneError> {
+fn image(recipe: &Recipe, file: &Path) -> Result<ZoneImage, ZoneError> {
     Ok(ZoneImage {
-        name: NAME.to_owned(),
+        name: recipe.name.to_owned(),
         file: file.to_owned(),
         bytes: fs::metadata(file).map_err(failed("look at", file))?.len(),
         sha256: digest::file(file).map_err(failed("read", file))?,
@@ -295,10 +326,11 @@ mod test {
     #[test]
     fn a_new_lock_asks_for_a_new_image() {
         let mut lock = Lock::default();
-        let before = recipe(&lock);
+        let before = inputs(&BASE, &lock);
         let package = Package { name: "bash".into(), version: "1".into(), sha256: "0".repeat(64) };
-        lock.set(PART, [package]);
-        assert_ne!(recipe(&lock), before);
+        lock.set(BASE.part, [package]);
+        assert_ne!(inputs(&BASE, &lock), before);
+        assert_ne!(inputs(&MEDIA, &lock), inputs(&BASE, &lock));
     }
 
     #[test]
