@@ -185,7 +185,10 @@ fn play(restart: bool, events: Vec<(Option<Event>, bool, u64)>) -> Play {
             Some(Event::Cleared) => {}
             // A refusal changes nothing.
             Some(event) => {
-                let _ = play.happen(event);
+                let before = play.life.clone();
+                if play.happen(event).is_err() {
+                    assert_eq!(play.life, before);
+                }
             }
         }
     }
