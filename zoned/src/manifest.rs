@@ -145,7 +145,7 @@ pub fn outermost<'a>(prefixes: impl IntoIterator<Item = &'a str>) -> Vec<&'a str
     for name in sorted {
         let below =
             |outer: &&str| name.strip_prefix(*outer).is_some_and(|rest| rest.starts_with('/'));
-        if !kept.iter().any(|outer| *outer == name || below(&outer)) {
+        if !kept.iter().any(|outer| *outer == name || below(outer)) {
             kept.push(name);
         }
     }
