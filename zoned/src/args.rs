@@ -22,6 +22,9 @@ pub struct Args {
     /// A directory on the filesystem whose project quotas limit what tasks write
     #[arg(long, value_name = "DIR", default_value = "/data")]
     pub data: PathBuf,
+    /// storaged's user, who is shown what zones wrote as its own
+    #[arg(long, value_name = "UID", default_value_t = 200)]
+    pub store_user: u32,
     /// The cgroup that zones are made in
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup/zones")]
     pub cgroup: PathBuf,

@@ -154,6 +154,7 @@ pub struct Daemon {
     pub(crate) clients: Clients,
     pub(crate) events: Events,
     pub(crate) standing: Standing,
+    pub(crate) store_user: u32,
     signals: SignalFd,
     born: Instant,
 }
@@ -252,6 +253,7 @@ impl Daemon {
             clients: Clients::new(listener(handed, args.wire.as_ref())?),
             events: call("use the file of event numbers", Events::open(&args.run.join("events")))?,
             standing,
+            store_user: args.store_user,
             signals,
             born: now,
         };

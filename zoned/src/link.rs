@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use sys::seqpacket::{Credentials, RecvError, SendError, Socket, SocketError};
+use sys::seqpacket::{RecvError, SendError, Socket, SocketError};
 use thiserror::Error;
 use wire::frame::{Frame, FrameError, Kind, Refusal, encode};
 use wire::task::{Hello, Peer, Push, REQUESTS_MAX, Reply, Request};
@@ -132,15 +132,6 @@ impl<P> Link<P> {
     /// [`LinkError`]: the connection is to be dropped.
     pub fn ask(&mut self, request: &Request, beside: P) -> Result<(), (LinkError, P)> {
         self.ask_with(request, beside, &[])
-    }
-
-    /// Who is at the other end, while it is up.
-    #[must_use]
-    pub fn peer(&self) -> Option<Credentials> {
-        match &self.state {
-            State::Up(socket) => socket.peer().ok(),
-            State::Down { .. } => None,
-        }
     }
 
     /// As [`Self::ask`], with descriptors beside the request.

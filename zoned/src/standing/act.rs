@@ -212,6 +212,11 @@ impl Daemon {
                 zone.publication = Publication::Asked;
                 match self.publish(name, None) {
                     Ok(()) => return None,
+                    // It is published when storaged is back: now, or when zoned is started again.
+                    Err(refused) if refused.code == "Unavailable" && !self.standing.closing => {
+                        self.standing.zones.get_mut(name)?.publication = Publication::Due;
+                        return None;
+                    }
                     // What it wrote stays, and is published with what it writes next.
                     Err(refused) => {
                         let zone = self.standing.zones.get_mut(name)?;
@@ -325,6 +330,7 @@ impl Daemon {
             })
             .collect();
         due.into_iter().for_each(|(name, event)| self.zone_happens(&name, event));
+        self.publish_what_waits();
         let waiting = |zone: &Zone| zone.pending.is_some() || zone.life.state == State::Down;
         let waiting = self.standing.zones.iter().filter(|(_, zone)| waiting(zone));
         let waiting: Vec<ZoneName> = waiting.map(|(name, _)| name.clone()).collect();
@@ -339,6 +345,7 @@ impl Daemon {
 
     /// Ends all zones; what is wanted of them stays on record.
     pub(crate) fn close_standing(&mut self) {
+        self.standing.closing = true;
         let names: Vec<ZoneName> = self.standing.zones.keys().cloned().collect();
         names.into_iter().for_each(|name| self.zone_happens(&name, Event::Close));
     }

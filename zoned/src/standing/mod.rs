@@ -91,12 +91,15 @@ enum Publication {
 
 impl Zone {
     fn new(record: Record, life: Life) -> Self {
+        // An earlier zoned may not have come to it.
+        let publication =
+            if record.spec.output.is_some() { Publication::Due } else { Publication::Over };
         Self {
             record,
             life,
             body: None,
             pending: None,
-            publication: Publication::Over,
+            publication,
             sessions: BTreeMap::new(),
             restarts: 0,
             last_outcome: None,
@@ -122,6 +125,8 @@ pub(crate) struct Standing {
     /// Accounts' numbers that are known already: they never change.
     accounts: BTreeMap<String, u32>,
     next_session: u64,
+    /// The node ends.
+    closing: bool,
 }
 
 impl Standing {
@@ -136,6 +141,7 @@ impl Standing {
             accounts: BTreeMap::new(),
             // Never one that an earlier zoned gave.
             next_session: unix_ms(),
+            closing: false,
         }
     }
 
@@ -197,6 +203,7 @@ impl Standing {
     pub(crate) fn busy(&self) -> bool {
         self.zones.values().any(|zone| {
             zone.pending.is_some()
+                || zone.waits_to_publish()
                 || matches!(zone.life.state, life::State::Down | life::State::Ready)
         })
     }

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use sys::mountfd::{self, Restrictions};
 use sys::namespace;
 use wire::frame::Refusal;
-use wire::standing::{Subject, What, ZoneName, ZoneReply, ZoneSpec};
+use wire::standing::{Published, Subject, What, ZoneName, ZoneReply, ZoneSpec};
 use wire::task::{MANIFESTS_MAX, ManifestId, Reply, Request};
 use wire::zone::{OBJECTS, shown_path};
 
@@ -46,6 +46,17 @@ pub(super) struct Pending {
     pub(super) held: bool,
     pub(super) mounts: Vec<(String, OwnedFd)>,
     pub(super) manifests: Vec<ManifestId>,
+}
+
+impl super::Zone {
+    /// Whether it does not run, and what it wrote has yet to be looked at.
+    pub(super) fn waits_to_publish(&self) -> bool {
+        let idle = matches!(
+            self.life.state,
+            State::Installed | State::Waiting { .. } | State::Failed { .. }
+        );
+        idle && self.publication == Publication::Due
+    }
 }
 
 impl Daemon {
@@ -110,8 +121,10 @@ impl Daemon {
             (Beside::Manifests, Reply::Manifests(held)) => self.manifests_held(&held),
             (Beside::Release, Reply::Released) => {}
             (Beside::Publish { zone, asker }, Reply::Published(published)) => {
-                let what = What::Published(published.clone());
-                self.events.tell(Subject::Zone(zone.clone()), what);
+                if asker.is_some() || published != Published::default() {
+                    let what = What::Published(published.clone());
+                    self.events.tell(Subject::Zone(zone.clone()), what);
+                }
                 self.publication_over(&zone, asker, Ok(ZoneReply::Published(published)));
             }
             (beside, _) => {
@@ -235,11 +248,8 @@ impl Daemon {
         };
         let login = spec.login.clone();
         let number = zone.record.number;
-        let Some(store) = self.link.peer() else {
-            return Err(refusal("Unavailable", "storaged is not there: try again"));
-        };
         let out = self.standing.records.place(name).join(super::act::OUT);
-        let folder = show_out(&out, number, store).map_err(|error| {
+        let folder = show_out(&out, number, self.store_user).map_err(|error| {
             refusal("Internal", format!("cannot show /out to storaged: {error}"))
         })?;
         let beside = Beside::Publish { zone: name.clone(), asker };
@@ -247,6 +257,23 @@ impl Daemon {
             Ok(())
         } else {
             Err(refusal("Unavailable", "storaged is not there: try again"))
+        }
+    }
+
+    /// Publishes what zones wrote that do not run: zoned, or the node, ended before that was done.
+    pub(super) fn publish_what_waits(&mut self) {
+        let waiting = self.standing.zones.iter().filter(|(_, zone)| zone.waits_to_publish());
+        let waiting: Vec<ZoneName> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in waiting {
+            if !self.link.has_room() || self.standing.closing {
+                return;
+            }
+            if let Some(zone) = self.standing.zones.get_mut(&name) {
+                zone.publication = Publication::Asked;
+            }
+            if let Err(refused) = self.publish(&name, None) {
+                self.publication_over(&name, None, Err(refused));
+            }
         }
     }
 
@@ -274,11 +301,7 @@ impl Daemon {
 }
 
 /// The directory, to be read by storaged and by nobody else, its owner shown as storaged's user.
-fn show_out(
-    out: &std::path::Path,
-    number: u32,
-    store: sys::seqpacket::Credentials,
-) -> io::Result<OwnedFd> {
+fn show_out(out: &std::path::Path, number: u32, store_user: u32) -> io::Result<OwnedFd> {
     let folder = File::open(out)?;
     let owner = fstat(&folder)?;
     let zone = crate::slot::USER_BASE + number * crate::slot::USERS;
@@ -286,7 +309,7 @@ fn show_out(
         return Err(io::Error::other(format!("it belongs to user {}", owner.st_uid)));
     }
     let mount = mountfd::copy(folder.as_fd(), c"")?;
-    let view = namespace::owner_as(zone, zone, store.uid)?;
+    let view = namespace::owner_as(zone, zone, store_user)?;
     mountfd::map_owners(mount.as_fd(), view.as_fd(), Restrictions::READ_ONLY_DATA)?;
     // The descriptor of the mount itself cannot be read.
     Ok(File::open(format!("/proc/self/fd/{}", mount.as_raw_fd()))?.into())

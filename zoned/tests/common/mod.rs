@@ -377,7 +377,7 @@ impl Node {
         self.store.send(&encode(Kind::Push, 0, push, 0).unwrap(), &[]).unwrap();
     }
 
-    /// The next request but those to keep usage, which are answered here.
+    /// The next request but those to keep usage and about manifests, which are answered here.
     pub fn request(&self) -> (u64, Request) {
         loop {
             let mut message = Vec::new();

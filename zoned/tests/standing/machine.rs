@@ -2,6 +2,7 @@
 //! storaged that knows one account, and a client.
 
 use crate::common::{alone, eventually};
+use crate::objects::Shelf;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +14,7 @@ use sys::process::{Exit, Limit, Program};
 use sys::seqpacket::{Listener, Socket};
 use wire::frame::{Frame, Kind, Refusal, encode};
 use wire::standing::{
-    Event, Published, WindowSize, ZoneName, ZonePush, ZoneReply, ZoneRequest, ZoneState, ZoneView,
+    Event, WindowSize, ZoneName, ZonePush, ZoneReply, ZoneRequest, ZoneState, ZoneView,
 };
 use wire::zone::{Outcome, Reply, Request};
 
@@ -200,6 +201,8 @@ impl Client {
 pub struct Machine {
     place: PathBuf,
     pub cgroup: PathBuf,
+    /// What storaged has.
+    pub shelf: Shelf,
     ear: Socket,
     kept: Vec<(String, OwnedFd)>,
     zoned: Option<i32>,
@@ -222,12 +225,13 @@ impl Machine {
         let cgroup = root.join(format!("zoned-standing-{}", std::process::id()));
         fs::create_dir(&cgroup).unwrap();
         let listener = Listener::bind(&place.join("storaged.sock"), 0o600).unwrap();
-        let usage = place.join("usage");
-        std::thread::spawn(move || storaged(&listener, &usage));
+        let shelf = Shelf::default();
+        let (theirs, usage) = (shelf.clone(), place.join("usage"));
+        std::thread::spawn(move || storaged(&listener, &usage, &theirs));
         let access = sys::socket::Access { user: 0, group: 0, mode: 0o600 };
         let ear = sys::socket::ear(&place.join("notify"), access).unwrap();
         ear.set_nonblocking().unwrap();
-        let mut machine = Self { place, cgroup, ear, kept: Vec::new(), zoned: None };
+        let mut machine = Self { place, cgroup, shelf, ear, kept: Vec::new(), zoned: None };
         machine.start(None);
         machine
     }
@@ -429,7 +433,7 @@ impl Drop for Machine {
 }
 
 /// Knows one account, and nothing to run; writes usage to a file.
-fn storaged(listener: &Listener, usage: &Path) {
+fn storaged(listener: &Listener, usage: &Path, shelf: &Shelf) {
     while let Ok(Some(zoned)) = listener.accept() {
         let mut message = Vec::new();
         while let Ok(Some(fds)) = zoned.recv(&mut message) {
@@ -437,48 +441,33 @@ fn storaged(listener: &Listener, usage: &Path) {
             if frame.kind != Kind::Request {
                 continue;
             }
+            let mut beside = Vec::new();
             let answer = match frame.body().unwrap() {
                 wire::task::Request::Account { login } if login == "ann" => {
                     encode(Kind::Reply, frame.id, &wire::task::Reply::Account { id: ACCOUNT }, 0)
-                }
-                wire::task::Request::Manifests { .. } => {
-                    let none = wire::task::Reply::Manifests(Vec::new());
-                    encode(Kind::Reply, frame.id, &none, 0)
-                }
-                wire::task::Request::Publish { .. } => {
-                    let [folder] = <[OwnedFd; 1]>::try_from(fds).unwrap();
-                    let published = Published { objects: count(&folder), ..Published::default() };
-                    encode(Kind::Reply, frame.id, &wire::task::Reply::Published(published), 0)
                 }
                 wire::task::Request::Meter { lines } => {
                     let mut file = File::options().create(true).append(true).open(usage).unwrap();
                     lines.iter().for_each(|line| writeln!(file, "{line}").unwrap());
                     encode(Kind::Reply, frame.id, &wire::task::Reply::Metered, 0)
                 }
-                other => {
-                    let refusal =
-                        Refusal { code: "NoSuchAccount".to_owned(), message: format!("{other:?}") };
-                    encode(Kind::Refusal, frame.id, &refusal, 0)
-                }
+                other => match shelf.answer(&other, fds) {
+                    Some((reply, fds)) => {
+                        beside = fds;
+                        encode(Kind::Reply, frame.id, &reply, beside.len())
+                    }
+                    None => {
+                        let (code, message) = ("NoSuchAccount".to_owned(), format!("{other:?}"));
+                        encode(Kind::Refusal, frame.id, &Refusal { code, message }, 0)
+                    }
+                },
             };
-            if zoned.send(&answer.unwrap(), &[]).is_err() {
+            let beside: Vec<BorrowedFd<'_>> = beside.iter().map(AsFd::as_fd).collect();
+            if zoned.send(&answer.unwrap(), &beside).is_err() {
                 break;
             }
         }
     }
-}
-
-/// Files below a directory, all of them ours as it is shown.
-fn count(folder: &OwnedFd) -> u64 {
-    fn below(path: &Path) -> u64 {
-        let entries = fs::read_dir(path).unwrap().flatten();
-        let of = |entry: fs::DirEntry| {
-            assert_eq!(std::os::unix::fs::MetadataExt::uid(&entry.metadata().unwrap()), 0);
-            if entry.path().is_dir() { below(&entry.path()) } else { 1 }
-        };
-        entries.map(of).sum()
-    }
-    below(Path::new(&format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(folder))))
 }
 
 /// Runs a test on a machine of its own.

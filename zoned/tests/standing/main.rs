@@ -10,5 +10,6 @@ mod life;
 mod machine;
 mod metered;
 mod network;
+mod objects;
 #[path = "../common/program.rs"]
 mod program;
