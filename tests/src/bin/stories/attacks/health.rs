@@ -33,7 +33,9 @@ impl Health {
         let (zoned, storaged) = (a.agent.daemon("zoned")?.pid, a.agent.daemon("storaged")?.pid);
         let count = |path: String| -> Result<u64> { Ok(a.agent.list(&path, false)?.len() as u64) };
         let cgroups = a.agent.list("/sys/fs/cgroup/zones", true)?;
-        let zones = cgroups.iter().filter(|name| name.ends_with('/') && name.contains("/z-"));
+        // Those of tasks and of standing zones.
+        let named = |name: &str| name.contains("/z-") || name.contains("/s-");
+        let zones = cgroups.iter().filter(|name| name.ends_with('/') && named(name));
         let memory = a.agent.read("/proc/meminfo")?;
         let unreclaimable = memory.lines().find_map(|line| line.strip_prefix("SUnreclaim:"));
         let kib = unreclaimable.and_then(|text| text.split_whitespace().next()?.parse().ok());

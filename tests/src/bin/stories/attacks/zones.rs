@@ -69,6 +69,8 @@ fn delete(a: &Appliance, zone: &str) -> Result<()> {
 /// Makes the zone, with the probe in it.
 fn make(b: &Booted, more: &[&str]) -> Result<()> {
     let a = &b.appliance;
+    // One that a story which failed has left.
+    let (_, _) = mobula(a, &["zone", "delete", ZONE], b"")?;
     let size = ["zone", "create", "--memory", "512M", "--scratch", "256M", "--cpu", "0.5"];
     good(a, &[&size[..], more, &[ZONE]].concat())?;
     let program = std::fs::read(tests::build::program("probe", "probe")?)?;
@@ -103,7 +105,7 @@ pub fn capped(b: &Booted) -> Result<()> {
     let a = &b.appliance;
     make(b, &[])?;
     let groups = a.agent.list("/sys/fs/cgroup/zones", true)?;
-    let group = groups.iter().find(|name| name.ends_with(&format!("/z-{ZONE}/")));
+    let group = groups.iter().find(|name| name.ends_with(&format!("/s-{ZONE}/")));
     let group = group.with_context(|| format!("no cgroup of the zone in {groups:?}"))?;
     let path = format!("/sys/fs/cgroup/zones/{group}cpu.stat");
     let uptime = || -> Result<f64> {
