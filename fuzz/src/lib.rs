@@ -7,6 +7,7 @@
 
 mod documents;
 mod images;
+mod manifests;
 mod protocol;
 mod usage;
 mod zones;
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "image", run: images::archive },
     Target { name: "image-layers", run: images::layers },
     Target { name: "image-documents", run: images::documents },
+    Target { name: "manifest", run: manifests::manifest },
     Target { name: "session", run: zones::session },
     Target { name: "usage", run: usage::lines },
     Target { name: "zone-documents", run: zones::documents },
