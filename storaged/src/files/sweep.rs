@@ -130,15 +130,18 @@ impl Files {
         let mut failed = Ok(());
         view.within(&[Keyspace::ToUnlink.byte()], &mut |key, _| {
             let damaged = |source| IndexError::Damaged { what: "row of to_unlink", source };
-            let mut look = || -> Result<(), SweepError> {
-                let blob = blob_of_key(key).map_err(damaged)?;
-                let kept = self.inner.pins.keep(blob);
-                if !kept.map_err(FilesError::at("read the pins of", &self.inner.root))? {
-                    blobs.push(blob);
-                }
-                Ok(())
+            failed = match blob_of_key(key).map_err(damaged) {
+                Ok(blob) => match self.inner.pins.keep(blob) {
+                    Ok(kept) => {
+                        blobs.extend((!kept).then_some(blob));
+                        Ok(())
+                    }
+                    Err(error) => {
+                        Err(FilesError::at("read the pins of", &self.inner.root)(error).into())
+                    }
+                },
+                Err(error) => Err(error.into()),
             };
-            failed = look();
             if failed.is_ok() && blobs.len() < UNLINKS_MAX {
                 ControlFlow::Continue(())
             } else {

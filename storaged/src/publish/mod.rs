@@ -56,7 +56,7 @@ pub struct Target {
 pub fn publish(store: &Store, target: &Target, directory: OwnedFd) -> io::Result<Published> {
     let mut publication =
         Publication { store, target, published: Published::default(), holes_left: HOLE_BYTES_MAX };
-    let mut walk = Walk::begin(directory)?;
+    let mut walk = Walk::begin(directory.as_fd())?;
     while let Some((path, entry)) = walk.next() {
         let taken = match entry {
             Entry::File(file) => publication.take(&path, &file),

@@ -247,7 +247,7 @@ fn a_file_that_its_owner_may_not_read_is_refused() {
     }
     let house = House::new();
     let path = house.write("file", b"mine");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     house.refused("forbids its owner");
 }
 

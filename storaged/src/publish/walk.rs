@@ -39,10 +39,10 @@ pub struct Walk {
 
 impl Walk {
     /// Begins at a directory.
-    pub fn begin(directory: OwnedFd) -> io::Result<Self> {
+    pub fn begin(directory: BorrowedFd<'_>) -> io::Result<Self> {
         // A directory that is open for its path alone can't be read.
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let directory = open(directory.as_fd(), b".", flags)?;
+        let directory = open(directory, b".", flags)?;
         Ok(Self { open: vec![Level::new(directory, Vec::new())?] })
     }
 
@@ -68,11 +68,11 @@ impl Walk {
                 }
                 Ok(Found::Directory(directory)) => match Level::new(directory, path.clone()) {
                     Ok(level) => self.open.push(level),
-                    Err(error) => return Some((path, Entry::Refused(refusal(error)))),
+                    Err(error) => return Some((path, Entry::Refused(refusal(&error)))),
                 },
                 // It has gone since the directory was read: nobody wants it published.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Some((path, Entry::Refused(refusal(error)))),
+                Err(error) => return Some((path, Entry::Refused(refusal(&error)))),
             }
         }
     }
@@ -129,7 +129,7 @@ fn open(directory: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> io::Result<Owne
     Ok(openat2(directory, name, how)?)
 }
 
-fn refusal(error: io::Error) -> Refusal {
+fn refusal(error: &io::Error) -> Refusal {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EACCES | Errno::EPERM) => Refusal::Unreadable,
         // What was a file is a link, or what was a directory is none.

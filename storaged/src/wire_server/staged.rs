@@ -73,12 +73,13 @@ impl Staged {
     }
 }
 
-/// Why a name is none of an object of that account.
-fn named(login: &str, path: &str) -> Result<Name, Answer> {
-    let name =
-        Name::parse(path).map_err(|why| refusal("InvalidArgument", format!("{path}: {why}")))?;
+/// The name of an object of that account, or the answer to one that is none.
+fn named(login: &str, path: &str) -> Result<Name, Box<Answer>> {
+    let refused = |code, why| Box::new(refusal(code, why));
+    let name = Name::parse(path);
+    let name = name.map_err(|why| refused("InvalidArgument", format!("{path}: {why}")))?;
     if name.login != login {
-        return Err(refusal("Authorization", format!("{path} is not {login}'s")));
+        return Err(refused("Authorization", format!("{path} is not {login}'s")));
     }
     Ok(name)
 }
@@ -115,7 +116,7 @@ impl Office {
         let Some(file) = self.staged.take(connection, id) else { return unknown(id) };
         let name = match named(login, path) {
             Ok(name) => name,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         match self.make_object(file, name, content_type) {
             Ok(reply) => reply.into(),
@@ -169,7 +170,7 @@ impl Office {
     pub(super) fn remove(&self, login: &str, path: &str) -> Answer {
         let name = match named(login, path) {
             Ok(name) => name,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         let removed = self.jobs.store().transact_wait(move |txn| {
             let Some(account) = crate::store::account(txn, &name.login)? else { return Ok(()) };

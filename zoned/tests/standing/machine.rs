@@ -451,7 +451,7 @@ fn storaged(listener: &Listener, usage: &Path, shelf: &Shelf) {
                     lines.iter().for_each(|line| writeln!(file, "{line}").unwrap());
                     encode(Kind::Reply, frame.id, &wire::task::Reply::Metered, 0)
                 }
-                other => match shelf.answer(&other, fds) {
+                other => match shelf.answer(&other, &fds) {
                     Some((reply, fds)) => {
                         beside = fds;
                         encode(Kind::Reply, frame.id, &reply, beside.len())

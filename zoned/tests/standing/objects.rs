@@ -34,7 +34,7 @@ impl Shelf {
     }
 
     /// Answers as storaged would; nothing for a prefix that it will not show.
-    pub fn answer(&self, request: &Request, fds: Vec<OwnedFd>) -> Option<(Reply, Vec<OwnedFd>)> {
+    pub fn answer(&self, request: &Request, fds: &[OwnedFd]) -> Option<(Reply, Vec<OwnedFd>)> {
         match request {
             Request::Manifests { after } => {
                 let after = |id: &&ManifestId| after.is_none_or(|after| **id > after);
