@@ -85,7 +85,7 @@ impl Node {
             self.launcher.start(&task, fds, &mut self.slot, &self.image, &mut self.cgroups)?;
         let outcome = hear_out(&zone)?;
         let status = now()?;
-        end(zone)?;
+        end(&zone)?;
         let gone = now()?;
         ensure!(outcome == Outcome::Exited { code: 0 }, "the zone's task: {outcome:?}");
         Ok(Times {
@@ -156,7 +156,7 @@ impl Node {
     /// When one does not end.
     pub fn empty(&mut self) -> Result<()> {
         for (zone, slot) in self.idle.drain(..) {
-            end(zone)?;
+            end(&zone)?;
             self.pool.put(slot);
         }
         Ok(())
@@ -187,7 +187,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(zone) = self.instance.take()
-            && let Err(error) = end(zone)
+            && let Err(error) = end(&zone)
         {
             eprintln!("cannot end the instance: {error:#}");
         }
@@ -205,7 +205,7 @@ impl Drop for Node {
 }
 
 /// Lets a zone end whose task is over, and waits until nothing is left of it.
-fn end(zone: Zone) -> Result<()> {
+fn end(zone: &Zone) -> Result<()> {
     zone.control.send(&encode(Kind::Push, 0, &Order::Acknowledged, 0)?, &[])?;
     wait(&zone.pidfd)?;
     reap(zone.pidfd.as_fd())?;

@@ -23,7 +23,7 @@ use judge::{Facts, HOLE_BYTES_MAX, Kind, Refusal, check_name, judge, line};
 use md5::{Digest, Md5};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use sys::lease::Lease;
 use walk::{Entry, Walk};
@@ -53,10 +53,10 @@ pub struct Target {
 ///
 /// # Errors
 /// If the directory itself cannot be read; what is wrong with a file is in the answer.
-pub fn publish(store: &Store, target: &Target, directory: OwnedFd) -> io::Result<Published> {
+pub fn publish(store: &Store, target: &Target, directory: BorrowedFd<'_>) -> io::Result<Published> {
     let mut publication =
         Publication { store, target, published: Published::default(), holes_left: HOLE_BYTES_MAX };
-    let mut walk = Walk::begin(directory.as_fd())?;
+    let mut walk = Walk::begin(directory)?;
     while let Some((path, entry)) = walk.next() {
         let taken = match entry {
             Entry::File(file) => publication.take(&path, &file),

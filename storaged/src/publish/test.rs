@@ -34,7 +34,7 @@ impl House {
     }
 
     fn publish(&self) -> Published {
-        publish(&self.store, &self.target, File::open(&self.out).unwrap().into()).unwrap()
+        publish(&self.store, &self.target, File::open(&self.out).unwrap().as_fd()).unwrap()
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {

@@ -121,7 +121,7 @@ impl Office {
             return refusal("InvalidArgument", "no directory came beside it".to_owned());
         };
         let target = Target { account, area: name.area, path: name.path };
-        match publish(self.jobs.store(), &target, directory) {
+        match publish(self.jobs.store(), &target, directory.as_fd()) {
             Ok(published) => Reply::Published(published).into(),
             Err(error) => refusal("Unavailable", format!("cannot read what is published: {error}")),
         }
