@@ -243,6 +243,13 @@ fn an_erofs_image_that_is_cut_off_or_damaged_is_refused() {
     assert!(run(&bad).unwrap_err().to_string().contains("damaged"));
 }
 
+#[test]
+fn a_link_into_a_whiteout_makes_no_directory_there() {
+    let layer = Pack::new().symlink("a", ".wh.a").folder("a/b").done();
+    let error = run(&docker(&[layer], &json!({}))).unwrap_err().to_string();
+    assert!(error.contains("no usable path"), "{error}");
+}
+
 fn part() -> impl Strategy<Value = String> {
     "(a|b|c|\\.wh\\.a|\\.wh\\.b|\\.wh\\.\\.wh\\.\\.opq|\\.\\.|\\.|dev|tmp)"
 }

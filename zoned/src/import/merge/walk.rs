@@ -3,7 +3,7 @@
 
 use super::super::error::ImportError;
 use super::super::limits::{DEPTH_MAX, LINKS_FOLLOWED_MAX};
-use super::{Child, Content, IMPLIED, Kind, Node, NodeId, ROOT, Tree};
+use super::{Child, Content, IMPLIED, Kind, Node, NodeId, ROOT, Tree, WHITEOUT};
 use std::collections::{BTreeMap, VecDeque};
 
 impl Tree {
@@ -44,7 +44,9 @@ impl Tree {
             }
             let Some(child) = self.child((here, &part)) else {
                 let Some(layer) = make else { return Ok(None) };
-                if part.len() > erofs::NAME_BYTES_MAX || trail.len() > DEPTH_MAX {
+                // A link may not make what an entry may not.
+                let is_whiteout = followed > 0 && part.starts_with(WHITEOUT);
+                if is_whiteout || part.len() > erofs::NAME_BYTES_MAX || trail.len() > DEPTH_MAX {
                     return refused("lies behind a link that leads to no usable path");
                 }
                 let node = self.add(Node { meta: IMPLIED, kind: Kind::Directory(BTreeMap::new()) });
