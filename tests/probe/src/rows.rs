@@ -391,12 +391,12 @@ pub(crate) const ROWS: &[Row] = &[
         number: 61,
         task: "roots=/,/objects/*|/,/shm,/store/objects/*
                kinds=overlay:zone,proc:none,tmpfs:none,tmpfs:zone|ext4:/dev/vda,overlay:zone,proc:none,tmpfs:zone
-               layers=lower,upperdir=upper,workdir=work,uuid=on cgroup=0::/ host=z-* maps=0
+               layers=lower,upperdir=upper,workdir=work,uuid=on objects=absent cgroup=0::/ host=z-* maps=0
                /proc/sys/kernel/random/boot_id=ENOENT /proc/cmdline=ENOENT
                /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT /run/mobula=ENOENT",
         standing: Some(
             "roots=/,* kinds=devpts:none,* layers=lower,upperdir=upper,workdir=work,uuid=on
-             cgroup=0::/ host=* maps=0 /proc/sys/kernel/random/boot_id=ENOENT
+             objects=none|absent cgroup=0::/ host=* maps=0 /proc/sys/kernel/random/boot_id=ENOENT
              /proc/cmdline=ENOENT /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT
              /run/mobula=ENOENT",
         ),

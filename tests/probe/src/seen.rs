@@ -96,11 +96,13 @@ pub fn node_names(line: &mut Line) {
     kinds.sort_unstable();
     kinds.dedup();
     line.saw("kinds", kinds.join(","));
-    let layers = mounts
-        .lines()
-        .find(|line| line.contains(" - overlay "))
-        .and_then(|line| line.split("lowerdir=").nth(1));
-    line.saw("layers", layers.unwrap_or("none"));
+    let layers = |source: &str| {
+        let overlay = format!(" - overlay {source} ");
+        let mount = mounts.lines().find(|line| line.contains(&overlay))?;
+        Some(mount.split("lowerdir=").nth(1).unwrap_or("none"))
+    };
+    line.saw("layers", layers("zone").unwrap_or("absent"));
+    line.saw("objects", layers("objects").unwrap_or("absent"));
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     line.saw("cgroup", own.lines().filter(|line| line.starts_with("0::")).collect::<String>());
     let name = nix::unistd::gethostname().unwrap_or_default();
