@@ -215,8 +215,8 @@ pub fn output(b: &Booted) -> Result<()> {
     a.s3.create_bucket(OUT)?;
     make(b, &["--output", OUT])?;
     let line = "cd /out; echo good >good; ln -s /etc/passwd link; ln -s /proc/1/root rooted; \
-                ln -s .. up; mkfifo fifo; echo x >one; ln one two; truncate -s 1P sparse 2>&1; \
-                mknod char c 1 3 2>&1; sleep 600 >held & sleep 0.5; ls -l";
+                ln -s .. up; mkfifo fifo; echo x >one; ln one two; truncate -s 8T sparse; \
+                mknod char c 1 3 2>&1; setsid sleep 600 >held & sleep 0.5; ls -l";
     let (_, listing) = within(a, ZONE, &format!("({line}) & sleep 3"))?;
     let (_, published) = mobula(a, &["zone", "publish", ZONE], b"")?;
     let keys = a.s3.keys(OUT)?;
