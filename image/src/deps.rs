@@ -7,10 +7,12 @@ use std::process::Command;
 use thiserror::Error;
 
 /// Packages and what each is for.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("build-essential", "the linker, and the kernel's compiler"),
     ("cpio", "looks into archives in tests"),
     ("erofs-utils", "packs zone images"),
+    ("gawk", "adds up what zones used, in a test"),
+    ("jq", "reads those records there"),
     ("kmod", "orders the modules of Debian's kernel"),
     ("mmdebstrap", "makes the root of zone images"),
     ("python3-venv", "holds the S3 clients that tests drive"),
