@@ -5,10 +5,10 @@ use crate::peers::{KEYS_ACCESS, Peers, Which, keys};
 use crate::process::Server;
 use crate::report::{Bar, Comparison, Report};
 use crate::settings::Scale;
-use crate::wrk::{self, Round};
+use crate::wrk::{self, Round, Scheme};
 use anyhow::{Context, Result};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use tests::sigv4::{self, Parts};
 
@@ -68,15 +68,26 @@ pub fn prepare(peers: &Peers, servers: &[Server], size: Size, scale: &Scale) -> 
     let prefix = prefix(size);
     let folder = peers.files().join(BUCKET).join(prefix.trim_end_matches('/'));
     fs::create_dir_all(&folder)?;
-    for number in 0..objects {
-        fs::write(
-            folder.join(number.to_string()),
-            tests::load::content(number as u64, size.bytes),
-        )?;
-    }
+    once(&peers.run.join(format!("filled-files-{}", size.bytes)), || {
+        (0..objects).try_for_each(|number| {
+            let content = tests::load::content(number as u64, size.bytes);
+            Ok(fs::write(folder.join(number.to_string()), content)?)
+        })
+    })?;
     for server in servers.iter().filter(|server| is_filled_by_requests(server)) {
-        load::fill(server.address, BUCKET, &prefix, objects, size.bytes)
-            .with_context(|| format!("fill {}", server.name))?;
+        once(&peers.run.join(format!("filled-{}-{}", server.name, size.bytes)), || {
+            load::fill(server.address, BUCKET, &prefix, objects, size.bytes)
+                .with_context(|| format!("fill {}", server.name))
+        })?;
+    }
+    Ok(())
+}
+
+/// Does what leaves its traces in the run's data, unless another part has done it.
+fn once(mark: &Path, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    if !mark.exists() {
+        work()?;
+        fs::write(mark, "").with_context(|| format!("write {}", mark.display()))?;
     }
     Ok(())
 }
@@ -90,9 +101,16 @@ fn prefix(size: Size) -> String {
 }
 
 /// A file of distinct presigned targets for a server.
-pub fn targets(peers: &Peers, server: &Server, size: Size, scale: &Scale) -> Result<PathBuf> {
+pub fn targets(
+    peers: &Peers,
+    server: &Server,
+    size: Size,
+    scheme: Scheme,
+    scale: &Scale,
+) -> Result<PathBuf> {
     let file = peers.run.join(format!("{}-{}.targets", server.name, size.bytes));
-    let (host, objects) = (server.address.to_string(), scale.objects(size.objects));
+    let host = scheme.address(server.address).to_string();
+    let objects = scale.objects(size.objects);
     let target = |number: usize| {
         let path = format!("/{BUCKET}/{}{}", prefix(size), number % objects);
         // Where objects come up again, the URL is another one all the same.
@@ -107,15 +125,18 @@ pub fn run(
     peers: &Peers,
     servers: &[Server],
     size: Size,
+    scheme: Scheme,
     scale: &Scale,
     report: &mut Report,
 ) -> Result<()> {
     prepare(peers, servers, size, scale)?;
-    let files: Vec<_> =
-        servers.iter().map(|server| targets(peers, server, size, scale)).collect::<Result<_>>()?;
+    let files: Vec<_> = servers
+        .iter()
+        .map(|server| targets(peers, server, size, scheme, scale))
+        .collect::<Result<_>>()?;
     let mut rounds: Vec<Vec<Option<Round>>> = servers.iter().map(|_| Vec::new()).collect();
     let ask = |at: usize, seconds: u32| {
-        let load = wrk::Load { targets: files[at].clone(), connections: 32, seconds };
+        let load = wrk::Load { scheme, targets: files[at].clone(), connections: 32, seconds };
         wrk::run(&servers[at], &load)
     };
     for at in 0..servers.len() {
@@ -140,11 +161,13 @@ pub fn run(
             .filter_map(|(a, b)| Some(((*a)?, (*b)?)))
             .collect();
         let bar = match (server.name, size.s3s_fs_min) {
+            _ if scheme == Scheme::Https => None,
             (name, _) if name == Which::Nginx.name() => Some(Bar::AtMost(size.nginx_max)),
             (name, Some(least)) if name == Which::S3sFs.name() => Some(Bar::AtMost(1.0 / least)),
             _ => None,
         };
-        let what = format!("GET {}", size.name);
+        let over = if scheme == Scheme::Https { " over HTTPS" } else { "" };
+        let what = format!("GET {}{over}", size.name);
         let of =
             |figure: fn(&Round) -> f64| pairs.iter().map(|(a, b)| (figure(a), figure(b))).collect();
         report.compare(Comparison::new(

@@ -13,7 +13,7 @@ use tests::sigv4::{self, Parts};
 /// How long one answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// The longest head of an answer, and the longest body that is read.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// What a round came to.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,10 @@
 //! its processes, then requests a second and the 99th percentile. Nothing here decides about storaged.
 
 mod get;
+mod https;
+mod idle;
 mod index;
+mod inline;
 mod list;
 mod load;
 mod memory;
@@ -14,6 +17,7 @@ mod peers;
 mod process;
 mod put;
 mod report;
+mod seals;
 mod settings;
 mod statistics;
 mod wrk;

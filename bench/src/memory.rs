@@ -1,11 +1,12 @@
-//! Memory of the servers: idle, and with a thousand busy connections.
+//! Memory of the servers: idle, with ten thousand idle connections, and with a thousand busy ones.
 
 use crate::get;
+use crate::idle;
 use crate::peers::Peers;
 use crate::process::Server;
 use crate::report::Report;
 use crate::settings::Scale;
-use crate::wrk;
+use crate::wrk::{self, Scheme};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -17,10 +18,12 @@ pub fn run(peers: &Peers, servers: &[Server], scale: &Scale, report: &mut Report
     let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let idle: Vec<_> = servers.iter().map(Server::resident_bytes).collect();
     let size = get::SIZES[1];
+    idle::run(servers, scale.quick, report)?;
     get::prepare(peers, servers, size, scale)?;
     for (server, idle) in servers.iter().zip(idle) {
-        let targets = get::targets(peers, server, size, scale)?;
-        let load = wrk::Load { targets, connections: CONNECTIONS, seconds: scale.seconds.max(5) };
+        let targets = get::targets(peers, server, size, Scheme::Http, scale)?;
+        let seconds = scale.seconds.max(5);
+        let load = wrk::Load { scheme: Scheme::Http, targets, connections: CONNECTIONS, seconds };
         let busy = std::thread::scope(|scope| -> Result<u64> {
             let running = scope.spawn(|| wrk::run(server, &load));
             let mut most = 0;

@@ -1,6 +1,7 @@
 //! The servers: installed into the cache, started with the same keys and the same bytes.
 
 use crate::process::Server;
+use crate::wrk::Scheme;
 use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ pub enum Which {
 }
 
 impl Which {
+    /// Where a second storaged serves, beside which the first is measured.
+    pub const OTHER_STORAGED_PORT: u16 = 19_104;
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -77,7 +81,8 @@ impl Peers {
         self.run.join("files")
     }
 
-    fn log(&self, which: Which) -> PathBuf {
+    /// What a server writes.
+    pub fn log(&self, which: Which) -> PathBuf {
         self.run.join(format!("{}.log", which.name()))
     }
 
@@ -87,19 +92,7 @@ impl Peers {
         let text = |path: &Path| path.display().to_string();
         let (program, arguments): (PathBuf, Vec<String>) = match which {
             Which::Storaged => return self.storaged(&self.run.join("storaged"), &[]),
-            Which::Nginx => {
-                let template = include_str!("../nginx.conf");
-                let folder = self.run.join("nginx");
-                std::fs::create_dir_all(&folder)?;
-                let filled = template
-                    .replace("ROOT", &text(&self.files()))
-                    .replace("PORT", &port)
-                    .replace("FILES", &OPEN_FILES.to_string())
-                    .replace("RUN", &text(&folder));
-                let file = folder.join("nginx.conf");
-                std::fs::write(&file, filled)?;
-                ("nginx".into(), vec!["-c".into(), text(&file), "-p".into(), text(&folder)])
-            }
+            Which::Nginx => return self.nginx(None),
             Which::S3sFs => {
                 let arguments = ["--host", "127.0.0.1", "--port", &port, "--access-key"];
                 let mut arguments: Vec<_> = arguments.map(str::to_owned).into();
@@ -114,10 +107,52 @@ impl Peers {
         Server::start(which.name(), which.address(), &program, &arguments, &self.log(which))
     }
 
+    /// Starts nginx, which serves the same files over HTTPS, too, if there is a certificate: a file that has
+    /// its key, too.
+    pub fn nginx(&self, certificate: Option<&Path>) -> Result<Server> {
+        let which = Which::Nginx;
+        let text = |path: &Path| path.display().to_string();
+        let folder = self.run.join("nginx");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).context("remove the last nginx's files")?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        let write = |name: &str, template: &str, address: SocketAddr| -> Result<PathBuf> {
+            let filled = template
+                .replace("ROOT", &text(&self.files()))
+                .replace("PORT", &address.port().to_string())
+                .replace("CERTIFICATE", &certificate.map(text).unwrap_or_default())
+                .replace("FILES", &OPEN_FILES.to_string())
+                .replace("RUN", &text(&folder));
+            let file = folder.join(name);
+            std::fs::write(&file, filled)?;
+            Ok(file)
+        };
+        let file = write("nginx.conf", include_str!("../nginx.conf"), which.address())?;
+        if certificate.is_some() {
+            let address = Scheme::Https.address(which.address());
+            write("tls.conf", include_str!("../nginx-tls.conf"), address)?;
+        }
+        let arguments = ["-c".into(), text(&file), "-p".into(), text(&folder)];
+        let program = Path::new("nginx");
+        Server::start(which.name(), which.address(), program, &arguments, &self.log(which))
+    }
+
     /// Starts storaged on a directory.
     pub fn storaged(&self, data: &Path, more: &[&str]) -> Result<Server> {
         let which = Which::Storaged;
-        let (data, s3) = (data.display().to_string(), which.address().to_string());
+        self.storaged_as(which.name(), which.address(), data, more)
+    }
+
+    /// Starts a storaged that is compared with another one.
+    pub fn storaged_as(
+        &self,
+        name: &'static str,
+        address: SocketAddr,
+        data: &Path,
+        more: &[&str],
+    ) -> Result<Server> {
+        let (data, s3) = (data.display().to_string(), address.to_string());
         let fixed = [
             "--data",
             &data,
@@ -133,7 +168,8 @@ impl Peers {
             KEYS_SECRET,
         ];
         let arguments: Vec<_> = fixed.iter().chain(more).map(|text| (*text).to_owned()).collect();
-        Server::start(which.name(), which.address(), &self.storaged, &arguments, &self.log(which))
+        let log = self.run.join(format!("{name}.log"));
+        Server::start(name, address, &self.storaged, &arguments, &log)
     }
 
     fn seaweedfs(&self) -> Result<Server> {

@@ -91,6 +91,14 @@ impl Comparison {
 pub struct Report {
     comparisons: Vec<Comparison>,
     facts: Vec<(String, String, Option<bool>)>,
+    failures: Vec<(String, String)>,
+}
+
+/// A bar, and what was found beside it.
+struct Held {
+    what: String,
+    found: String,
+    met: bool,
 }
 
 impl Report {
@@ -104,6 +112,52 @@ impl Report {
     pub fn fact(&mut self, what: &str, value: String, met: Option<bool>) {
         println!("| {what} | {value} | {} |", verdict(met));
         self.facts.push((what.to_owned(), value, met));
+    }
+
+    /// Adds that a part could not be measured, and why.
+    pub fn fail(&mut self, part: &str, why: String) {
+        println!("| {part} | failed: {why} |");
+        self.failures.push((part.to_owned(), why));
+    }
+
+    /// Parts that could not be measured.
+    pub fn failures(&self) -> usize {
+        self.failures.len()
+    }
+
+    /// All bars that were looked at, those that are missed first.
+    fn held(&self) -> Vec<Held> {
+        let compared = self.comparisons.iter().filter_map(|comparison| {
+            let Comparison { what, figure, peer, ratio, bar, .. } = comparison;
+            let bar = (*bar)?;
+            let found = format!("{:.3} {}", ratio.value, bar.text());
+            let met = bar.is_met(ratio.value);
+            Some(Held { what: format!("{what}, {figure}, beside {peer}"), found, met })
+        });
+        let facts = self.facts.iter().filter_map(|(what, value, met)| {
+            Some(Held { what: what.clone(), found: value.clone(), met: (*met)? })
+        });
+        let mut held: Vec<Held> = compared.chain(facts).collect();
+        held.sort_by_key(|held| held.met);
+        held
+    }
+
+    /// The last table: each bar, met or missed, and what could not be measured.
+    pub fn bars(&self) -> String {
+        let held = self.held();
+        let met = held.iter().filter(|held| held.met).count();
+        let missed = held.len() - met;
+        let failed = self.failures.len();
+        let mut text = format!("{met} bars met, {missed} missed; {failed} parts failed\n\n");
+        text += "| bar | found | |\n| --- | --- | --- |\n";
+        for Held { what, found, met } in &held {
+            let verdict = if *met { "met" } else { "**MISSED**" };
+            text += &format!("| {what} | {found} | {verdict} |\n");
+        }
+        for (part, why) in &self.failures {
+            text += &format!("| {part} | {why} | **FAILED** |\n");
+        }
+        text
     }
 
     /// The whole text.
@@ -133,7 +187,7 @@ fn verdict(met: Option<bool>) -> &'static str {
     match met {
         None => "",
         Some(true) => "met",
-        Some(false) => "**not met**",
+        Some(false) => "**MISSED**",
     }
 }
 
@@ -176,6 +230,22 @@ mod test {
             Some(Bar::AtLeast(1.0)),
         ));
         report.fact("memory", "5 MiB".into(), None);
-        assert!(report.markdown().contains("**not met**") && report.markdown().contains("5 MiB"));
+        assert!(report.markdown().contains("**MISSED**") && report.markdown().contains("5 MiB"));
+    }
+
+    #[test]
+    fn the_last_table_has_every_bar_and_every_failure() {
+        let mut report = Report::default();
+        let pair = |bar| Comparison::new("PUT", "rate", "x", vec![(1.0, 2.0)], bar);
+        report.compare(pair(Some(Bar::AtMost(0.5))));
+        report.compare(pair(Some(Bar::AtLeast(0.6))));
+        report.compare(pair(None));
+        report.fact("restart", "6 s".into(), Some(false));
+        report.fact("memory", "5 MiB".into(), None);
+        report.fail("zones", "not root".into());
+        let text = report.bars();
+        assert!(text.starts_with("1 bars met, 2 missed; 1 parts failed"), "{text}");
+        assert!(text.contains("zones | not root | **FAILED**") && !text.contains("memory"));
+        assert!(text.find("MISSED").unwrap() < text.find("| met |").unwrap(), "{text}");
     }
 }

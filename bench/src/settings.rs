@@ -3,11 +3,13 @@
 use crate::peers::{Peers, Which};
 use crate::process::{self, Server};
 use crate::report::Report;
-use crate::{get, index, list, memory, put, zones};
+use crate::wrk::Scheme;
+use crate::{get, https, index, inline, list, memory, put, seals, zones};
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 /// Keys of the small bucket that is listed.
 const LISTED_SMALL: usize = 10_000;
@@ -28,19 +30,45 @@ pub enum Part {
     Put,
     /// Pages of listings.
     List,
-    /// An index of ten million keys; takes long.
+    /// GETs over HTTPS, beside nginx with the same certificate.
+    Https,
+    /// An index of ten million keys, and a snapshot of it.
     Index,
-    /// Memory, idle and busy.
+    /// Memory, idle and busy, and of ten thousand idle connections.
     Memory,
     /// Zones beside bubblewrap, crun and runc; as root.
     Zones,
+    /// Contents in the index beside contents in files, by size; only when it is named.
+    Inline,
+    /// PUT and cold GET in the booted appliance with fs-verity and without; only when it is named, after
+    /// `make image`.
+    Seals,
+}
+
+impl Part {
+    /// What is measured of storaged, in this order.
+    const SERVERS: [Part; 8] = [
+        Part::Memory,
+        Part::Get,
+        Part::Https,
+        Part::Put,
+        Part::List,
+        Part::Index,
+        Part::Inline,
+        Part::Seals,
+    ];
+
+    /// Whether it is measured if no part is named: what a bar is for. The others are for decisions.
+    fn is_usual(self) -> bool {
+        !matches!(self, Part::Inline | Part::Seals)
+    }
 }
 
 /// storaged beside other servers.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Arguments {
-    /// Which parts; all if none is named.
+    /// Which parts; if none is named, all that have bars.
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Few short rounds over few objects: to see that it works, not for figures.
@@ -94,7 +122,7 @@ impl Scale {
     }
 }
 
-/// Runs it all.
+/// Runs it all. A part that fails is named at the end, and the others are measured all the same.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let cache = arguments.cache.clone().map_or_else(cache, Ok)?;
     let run = cache.join("run");
@@ -102,21 +130,36 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         std::fs::remove_dir_all(&run).context("remove the last run's data")?;
     }
     std::fs::create_dir_all(run.join("files"))?;
-    let wanted = |part: Part| arguments.parts.is_empty() || arguments.parts.contains(&part);
+    let wanted = |part: Part| {
+        if arguments.parts.is_empty() { part.is_usual() } else { arguments.parts.contains(&part) }
+    };
     let mut report = Report::default();
     if wanted(Part::Zones) {
-        zones(arguments, &run, &mut report)?;
+        let measured = zones(arguments, &run, &mut report);
+        note(measured, Part::Zones, &mut report);
     }
-    let servers = [Part::Memory, Part::Get, Part::Put, Part::List, Part::Index];
-    let servers: Vec<Part> = servers.into_iter().filter(|part| wanted(*part)).collect();
+    let servers: Vec<Part> = Part::SERVERS.into_iter().filter(|part| wanted(*part)).collect();
     if !servers.is_empty() {
-        beside_servers(&servers, arguments, cache, &run, &mut report)?;
+        beside_servers(&servers, arguments, cache.clone(), &run, &mut report)?;
     }
-    println!("\n{}\n\n{}", heading(), report.markdown());
+    let text = format!("{}\n\n{}\n{}", heading(), report.markdown(), report.bars());
+    println!("\n{text}");
+    let file = cache.join("report.md");
+    std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    println!("also in {}", file.display());
+    let failed = report.failures();
+    ensure!(failed == 0, "{failed} parts failed; what servers said is in {}", run.display());
     if arguments.keep {
         return Ok(());
     }
     std::fs::remove_dir_all(&run).context("remove the run's data")
+}
+
+/// Enters that a part failed, if it did.
+fn note(measured: Result<()>, part: Part, report: &mut Report) {
+    if let Err(error) = measured {
+        report.fail(&format!("{part:?}").to_lowercase(), format!("{error:#}"));
+    }
 }
 
 /// Zones beside other containers.
@@ -151,7 +194,13 @@ fn beside_servers(
     } else {
         Scale { rounds: arguments.rounds, seconds: arguments.seconds, urls: 50_000, quick: false }
     };
-    parts.iter().try_for_each(|part| one(*part, arguments, &peers, &scale, report))
+    for part in parts {
+        let began = Instant::now();
+        let measured = one(*part, arguments, &peers, &scale, report);
+        note(measured, *part, report);
+        println!("{part:?}: {:.0} s", began.elapsed().as_secs_f64());
+    }
+    Ok(())
 }
 
 fn one(
@@ -173,7 +222,14 @@ fn one(
         Part::Get => {
             let servers = start(&others)?;
             let sizes = get::SIZES.into_iter().filter(|size| has(size.bytes));
-            sizes.into_iter().try_for_each(|size| get::run(peers, &servers, size, scale, report))
+            sizes
+                .into_iter()
+                .try_for_each(|size| get::run(peers, &servers, size, Scheme::Http, scale, report))
+        }
+        Part::Https => {
+            let others: Vec<_> = others.iter().copied().filter(|w| *w == Which::Nginx).collect();
+            let sizes: Vec<_> = get::SIZES.into_iter().filter(|size| has(size.bytes)).collect();
+            https::run(peers, &others, &sizes, scale, report)
         }
         Part::Put => {
             let others: Vec<_> = others.iter().copied().filter(|w| *w != Which::Nginx).collect();
@@ -189,10 +245,12 @@ fn one(
             );
             index::fill(&data, "small", small)?;
             index::fill(&data, "large", large)?;
-            let server = peers.storaged(&data, &[])?;
+            let server = peers.storaged(&data, &index::NO_SNAPSHOT)?;
             list::run(&server, ("small", small), ("large", large), scale, report)
         }
         Part::Zones => Ok(()),
+        Part::Inline => inline::run(peers, scale, report),
+        Part::Seals => seals::run(peers, scale, report),
         Part::Index => index::run(peers, scale.objects(arguments.keys), scale, report),
     }
 }

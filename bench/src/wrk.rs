@@ -2,6 +2,7 @@
 
 use crate::process::{LOAD_CORE, Server};
 use anyhow::{Context, Result, bail, ensure};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,9 +32,40 @@ pub struct Round {
     pub cpu_us: f64,
 }
 
+/// How it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// Encrypted.
+    Https,
+}
+
+/// The ports of HTTPS are so far beyond those of HTTP.
+const HTTPS_BEYOND: u16 = 100;
+
+impl Scheme {
+    /// Where a server is asked in this way that serves HTTP there.
+    pub fn address(self, http: SocketAddr) -> SocketAddr {
+        match self {
+            Scheme::Http => http,
+            Scheme::Https => SocketAddr::new(http.ip(), http.port() + HTTPS_BEYOND),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
 /// A load of GETs.
 #[derive(Debug, Clone)]
 pub struct Load {
+    /// Over what.
+    pub scheme: Scheme,
     /// The file of targets.
     pub targets: PathBuf,
     /// Connections that are kept.
@@ -53,7 +85,7 @@ pub fn run(server: &Server, load: &Load) -> Result<Round> {
         .arg(format!("-d{}s", load.seconds))
         .arg("-s")
         .arg(&script)
-        .arg(format!("http://{}", server.address))
+        .arg(format!("{}://{}", load.scheme.name(), load.scheme.address(server.address)))
         .arg("--")
         .arg(&load.targets)
         .arg(fastrand::u32(..).to_string())

@@ -99,6 +99,10 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", hide = true)]
     pub segment_bytes: Option<u64>,
 
+    /// Bytes of the largest object that is kept in the index: for measurements (decision 65).
+    #[arg(long, value_name = "BYTES", default_value_t = crate::store::INLINE_BYTES_MAX, hide = true)]
+    pub inline_bytes: usize,
+
     /// Where other daemons connect, unless a supervisor handed over a socket named "wire".
     #[arg(long, value_name = "PATH")]
     pub wire: Option<PathBuf>,

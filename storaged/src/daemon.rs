@@ -285,6 +285,7 @@ fn options(args: &Args) -> Options {
         snapshot_journal_bytes: args.snapshot_after.unwrap_or(usual.snapshot_journal_bytes),
         scrub_rate: args.scrub_rate,
         segment_bytes: args.segment_bytes.unwrap_or(usual.segment_bytes),
+        inline_bytes: args.inline_bytes,
         objects_view: args.objects_view.clone(),
         durability: match args.durability {
             Durability::Fsync => store::Durability::Fsync,

@@ -199,6 +199,8 @@ pub struct Appliance {
     pub mobula: PathBuf,
     /// An S3 client of a second storaged, if the agent starts one.
     pub second: Client,
+    /// The port of 127.0.0.1 that leads to it.
+    pub second_port: u16,
 }
 
 impl Appliance {
@@ -238,6 +240,7 @@ impl Appliance {
             https,
             mobula,
             second: client(second),
+            second_port: second,
         })
     }
 

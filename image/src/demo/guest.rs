@@ -90,7 +90,7 @@ impl Guest {
         let acceleration = qemu::probe(&product.kernel, &folder.join("probe"))?;
         step.done(match acceleration {
             qemu::Acceleration::Kvm => "KVM works here",
-            qemu::Acceleration::Emulated => {
+            qemu::Acceleration::Emulated | qemu::Acceleration::Counted => {
                 "KVM does not work here: emulated, so all of it is slower"
             }
         });

@@ -120,7 +120,7 @@ impl Machine {
     /// As [`Self::start`] and [`Self::wait_for_line`]; [`QemuError::Panic`] if the kernel panics again, or was not
     /// emulated.
     pub fn boot(options: &Options, limit: Duration) -> Result<Self, QemuError> {
-        let mut again = options.acceleration == Acceleration::Emulated;
+        let mut again = options.acceleration != Acceleration::Kvm;
         loop {
             let mut machine = Self::start(options)?;
             let line = machine.wait_for_line("mobula: init .* starts|Kernel panic", limit)?;

@@ -15,8 +15,8 @@ mod walk;
 
 use crate::calendar::now_ms;
 use crate::store::{
-    AccountId, Area, Content, INLINE_BYTES_MAX, Metadata, ObjectPath, PATH_BYTES_MAX, Store,
-    TransactError, TxnError, object,
+    AccountId, Area, Content, Metadata, ObjectPath, PATH_BYTES_MAX, Store, TransactError, TxnError,
+    object,
 };
 use bytes::Bytes;
 use judge::{Facts, HOLE_BYTES_MAX, Kind, Refusal, check_name, judge, line};
@@ -156,7 +156,7 @@ impl Publication<'_> {
         size: u64,
         lease: &Lease<'_>,
     ) -> Result<(Content, Metadata), Refusal> {
-        let inline = size <= INLINE_BYTES_MAX as u64;
+        let inline = size <= self.store.inline_bytes() as u64;
         let full =
             |error: &(dyn std::error::Error + 'static)| Refusal::Failed(crate::s3::chain(error));
         let mut staging = if inline {

@@ -11,8 +11,7 @@ use super::post::FromForm;
 use super::{Api, error, lock, writing};
 use crate::events::{Change, EventKind};
 use crate::store::{
-    ChecksumType, Content, INLINE_BYTES_MAX, Metadata, ObjectPath, Staging, Txn, TxnError, Written,
-    bucket,
+    ChecksumType, Content, Metadata, ObjectPath, Staging, Txn, TxnError, Written, bucket,
 };
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
@@ -163,11 +162,12 @@ async fn receive(
     expected: &mut Expected,
     md5: &mut [u8; 16],
 ) -> S3Result<Content> {
-    let large = length.is_some_and(|length| length > INLINE_BYTES_MAX as u64);
+    let inline_max = api.store.inline_bytes();
+    let large = length.is_some_and(|length| length > inline_max as u64);
     let mut first = Bytes::new();
     if !large {
-        first = body.batch(INLINE_BYTES_MAX + 1, expected).await?;
-        if first.len() <= INLINE_BYTES_MAX {
+        first = body.batch(inline_max + 1, expected).await?;
+        if first.len() <= inline_max {
             *md5 = Md5::checksum(&first);
             return Ok(Content::Inline(first));
         }

@@ -31,8 +31,8 @@ pub use self::record::{
 pub(crate) use self::txn::{Effects, OBJECT_BYTES, OBJECTS, Tally};
 pub use self::txn::{Made, Removed, Room, Txn, TxnError};
 pub use self::types::{
-    AccountId, Area, BlobId, BlobRecord, BlobState, Content, ContentRef, Digest, INLINE_BYTES_MAX,
-    ObjectPath, PATH_BYTES_MAX, PathError, Version,
+    AccountId, Area, BlobId, BlobRecord, BlobState, Content, ContentRef, Digest,
+    INLINE_BYTES_LIMIT, INLINE_BYTES_MAX, ObjectPath, PATH_BYTES_MAX, PathError, Version,
 };
 pub use self::versions::{Deleted, Deleter, Written};
 pub(crate) use self::view::numbered;
@@ -98,6 +98,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes a second that the scrub reads; 0: there is none.
     pub scrub_rate: u64,
+    /// The largest content that is kept in the index, in bytes; cut down to [`INLINE_BYTES_LIMIT`].
+    pub inline_bytes: usize,
 }
 
 /// Threads that write, seal and sync files, unless told otherwise: enough that fsyncs of several
@@ -128,6 +130,7 @@ impl Options {
             snapshot_journal_bytes: snapshot::JOURNAL_BYTES,
             segment_bytes: crate::journal::SEGMENT_BYTES_MAX,
             scrub_rate: 0,
+            inline_bytes: INLINE_BYTES_MAX,
         }
     }
 }
@@ -185,6 +188,7 @@ struct Inner {
     hot: Arc<Hot>,
     latch: Arc<Latch>,
     id: Uuid,
+    inline_bytes: usize,
     // Last: the directory stays locked until all threads are gone.
     _home: Home,
 }
@@ -303,7 +307,19 @@ impl Store {
         if !files.abilities().project {
             log::warn!("no project quotas here: what tasks write is not held to their disk limits");
         }
-        let inner = Inner { scrub, keeper, reaper, committer, files, hot, latch, id, _home: home };
+        let inline_bytes = options.inline_bytes.min(INLINE_BYTES_LIMIT);
+        let inner = Inner {
+            scrub,
+            keeper,
+            reaper,
+            committer,
+            files,
+            hot,
+            latch,
+            id,
+            inline_bytes,
+            _home: home,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -483,6 +499,12 @@ impl Store {
     /// What open(2) says.
     pub fn open_objects(&self) -> io::Result<std::fs::File> {
         self.inner.files.open_objects()
+    }
+
+    /// The largest content that is kept in the index, in bytes; a larger one is a file.
+    #[must_use]
+    pub fn inline_bytes(&self) -> usize {
+        self.inner.inline_bytes
     }
 
     /// Whether the kernel checks the pages of objects as they are read.

@@ -87,7 +87,7 @@ impl Txn<'_> {
         meta: Metadata,
     ) -> Result<Written, TxnError> {
         let (content, size) = match content {
-            Content::Inline(bytes) if bytes.len() > super::INLINE_BYTES_MAX => {
+            Content::Inline(bytes) if bytes.len() > super::INLINE_BYTES_LIMIT => {
                 return Err(TxnError::TooLong { got: bytes.len() });
             }
             Content::Inline(bytes) => {

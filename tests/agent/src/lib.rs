@@ -39,6 +39,11 @@ pub enum Request {
         /// Everything below it, too.
         deep: bool,
     },
+    /// How long are the files in this directory and below, and what do they take on the disk?
+    Blocks {
+        /// Its path.
+        path: String,
+    },
     /// In which frames of memory are `pages` pages from `address` on?
     Frames {
         /// Whose address.
@@ -134,6 +139,8 @@ pub enum Reply {
     File(String),
     /// Names.
     Names(Vec<String>),
+    /// Bytes of each file: how long it is, and what is allocated to it.
+    Blocks(Vec<(u64, u64)>),
     /// The frame of each page; 0 where none is present or the kernel hides it.
     Frames(Vec<u64>),
     /// How many frames are charged to each cgroup, by its path.

@@ -36,6 +36,20 @@ pub fn list(path: &str, deep: bool) -> Result<Reply> {
     Ok(Reply::Names(names))
 }
 
+/// A block of stat(2), in bytes.
+const BLOCK_BYTES: u64 = 512;
+
+pub fn blocks(path: &str) -> Result<Reply> {
+    let mut names = Vec::new();
+    walk(Path::new(path), "", true, &mut names)?;
+    names.retain(|name| !name.ends_with('/'));
+    let of = |name: &String| {
+        let metadata = Path::new(path).join(name).symlink_metadata()?;
+        Ok((metadata.len(), metadata.blocks() * BLOCK_BYTES))
+    };
+    names.iter().map(of).collect::<Result<_>>().map(Reply::Blocks)
+}
+
 fn walk(directory: &Path, prefix: &str, deep: bool, names: &mut Vec<String>) -> Result<()> {
     let entries =
         directory.read_dir().with_context(|| format!("listing {}", directory.display()))?;

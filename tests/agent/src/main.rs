@@ -49,6 +49,7 @@ fn answer(request: Request) -> Result<Reply> {
         Request::Processes => look::processes(),
         Request::Read { path } => look::read(&path),
         Request::List { path, deep } => look::list(&path, deep),
+        Request::Blocks { path } => look::blocks(&path),
         Request::Frames { pid, address, pages } => look::frames(pid, address, pages),
         Request::Owners { frames } => look::owners(&frames),
         Request::Signal { pid, signal } => run::signal(pid, signal),

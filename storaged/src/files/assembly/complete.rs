@@ -181,7 +181,7 @@ fn make_file(
 ) -> Result<(Content, Option<PartFile>), SealError> {
     let total: u64 = assembly.chosen.iter().map(|part| part.size).sum();
     let path = |file| file_path(&inner.uploads, id, file);
-    if total <= INLINE_BYTES_MAX as u64 {
+    if total <= store.inline_bytes() as u64 {
         return Ok((Content::Inline(read_small(inner, &assembly.chosen, path)?.into()), None));
     }
     let plan = plan(&assembly.chosen, recorded, |file| state(&path(file), total));
