@@ -64,7 +64,7 @@ power-cuts: cc ## cut the power of a storaged on this machine 208 times (as root
 stories: image ## stories told to a booted appliance
 	$(CARGO) run --locked --package tests --bin stories
 
-bench: cc ## storaged beside nginx, s3s-fs and SeaweedFS, zones beside bubblewrap, crun and runc; BENCH="--quick zones" for a part
+bench: cc ## storaged beside nginx, s3s-fs and SeaweedFS, zones beside bubblewrap, crun and runc; BENCH="--quick zones" for a part, BENCH=inline or BENCH=seals for what is not usual
 	$(CARGO) run --locked --release --package bench -- $(BENCH)
 
 # Rust links with the C compiler's driver, so it takes one to build even what installs packages.

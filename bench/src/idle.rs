@@ -105,7 +105,8 @@ fn tell(server: &Server, count: usize, before: &Used, after: &Used, report: &mut
         named.join(", ")
     );
     let met = (server.name == "storaged").then_some(resident <= RESIDENT_BYTES_MAX);
-    report.fact(&format!("memory of {}, {count} idle connections", server.name), text, met);
+    let bar = if met.is_some() { ", ≤ 4096 bytes of its own each" } else { "" };
+    report.fact(&format!("memory of {}, {count} idle connections{bar}", server.name), text, met);
 }
 
 /// A connection that was answered once, and leaves nothing behind when it is dropped.

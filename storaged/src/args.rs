@@ -99,7 +99,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", hide = true)]
     pub segment_bytes: Option<u64>,
 
-    /// Bytes of the largest object that is kept in the index: for measurements (decision 65).
+    /// Bytes of the largest object that is kept in the index: for measurements (decision 66).
     #[arg(long, value_name = "BYTES", default_value_t = crate::store::INLINE_BYTES_MAX, hide = true)]
     pub inline_bytes: usize,
 

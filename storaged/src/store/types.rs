@@ -14,7 +14,7 @@ pub const PATH_BYTES_MAX: usize = 4096;
 /// pages. A file costs an inode, a block and an fsync of its own.
 pub const INLINE_BYTES_MAX: usize = 8 * 1024;
 
-/// The most that a store may be told to keep so, in bytes: what was measured (decision 65). A store reads whatever
+/// The most that a store may be told to keep so, in bytes: what was measured (decision 66). A store reads whatever
 /// another limit has left.
 pub const INLINE_BYTES_LIMIT: usize = 64 * 1024;
 
