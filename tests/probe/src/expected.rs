@@ -1,7 +1,8 @@
 //! What each case must report, in a zone and, as a proof that the attack is one, outside of any zone.
 //!
 //! A row is a list of `try=results`, the results separated by `|`: `ok`, the name of an error, `<N` for
-//! at most N, `>N` for at least N, `abc*` for what begins so. All that is listed must have been tried and, in a zone, nothing else.
+//! at most N, `>N` for at least N, `abc*` for what begins so. Tries that must all give the same are joined by
+//! `+`, with or without blanks before it. All that is listed must have been tried and, in a zone, nothing else.
 
 use crate::rows::ROWS;
 use crate::{Line, name};
@@ -49,8 +50,7 @@ pub fn faults(line: &Line, place: Place) -> Vec<String> {
     let Some(row) = row(line.number, place) else {
         return vec![format!("case {} is not for this place", line.number)];
     };
-    let expected: Vec<(&str, &str)> =
-        row.split_whitespace().filter_map(|word| word.rsplit_once('=')).collect();
+    let expected = expectations(row);
     let mut faults = Vec::new();
     for (what, results) in &expected {
         match line.result(what) {
@@ -68,6 +68,23 @@ pub fn faults(line: &Line, place: Place) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Each try of a row, and its results.
+fn expectations(row: &str) -> Vec<(String, &str)> {
+    let mut found = Vec::new();
+    let mut tries: Vec<&str> = Vec::new();
+    for word in row.split_whitespace() {
+        let (names, results) = match word.rsplit_once('=') {
+            Some((names, results)) => (names, Some(results)),
+            None => (word, None),
+        };
+        tries.extend(names.split('+').filter(|name| !name.is_empty()));
+        if let Some(results) = results {
+            found.extend(tries.drain(..).map(|name| (name.to_owned(), results)));
+        }
+    }
+    found
 }
 
 fn fits(pattern: &str, got: &str) -> bool {
@@ -101,4 +118,27 @@ pub fn judge(text: &str, asked: &[u8], place: Place) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn tries_that_give_the_same_are_told_together() {
+        let found = expectations("a+b\n +c=EPERM|ok d=1 kill(all,0)=ok");
+        let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c", "d", "kill(all,0)"]);
+        assert_eq!((found[2].1, found[3].1), ("EPERM|ok", "1"));
+    }
+
+    #[test]
+    fn every_word_of_every_row_is_an_expectation() {
+        for row in ROWS {
+            for text in [row.task, row.standing.unwrap_or_default(), row.outside] {
+                let last = text.split_whitespace().last().unwrap_or("=");
+                assert!(last.contains('='), "case {}: {last} expects nothing", row.number);
+            }
+        }
+    }
 }

@@ -218,28 +218,3 @@ pub fn new_roots(line: &mut Line) {
     let root = fs::metadata("/").map(|data| data.ino()).ok();
     line.saw("end", if here == root { "the-root" } else { "elsewhere" });
 }
-
-/// struct vfs_cap_data, version 2: every capability, effective.
-const CAPABILITY: [u8; 20] =
-    [1, 0, 0, 2, 255, 255, 255, 255, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0];
-
-pub fn overlay(line: &mut Line) {
-    let file = match File::create("/root/marked") {
-        Ok(file) => file,
-        Err(error) => return line.saw("create", word(&error)),
-    };
-    tried(line, "trusted.overlay", sys::xattr::set(file.as_fd(), c"trusted.overlay.opaque", b"y"));
-    let redirect = sys::xattr::set(file.as_fd(), c"trusted.overlay.redirect", b"/etc");
-    tried(line, "trusted.redirect", redirect);
-    tried(
-        line,
-        "security.capability",
-        sys::xattr::set(file.as_fd(), c"security.capability", &CAPABILITY),
-    );
-    tried(line, "rename-lower", fs::rename("/usr", "/usr-moved"));
-    let before = fs::read("/etc/passwd");
-    let wrote = fs::write("/etc/passwd", "changed").and_then(|()| fs::read("/etc/passwd"));
-    line.saw("copy-up", wrote.map_or_else(|error| word(&error), |text| text.len().to_string()));
-    let restored = before.and_then(|text| fs::write("/etc/passwd", text));
-    line.saw("restore", restored.map_or_else(|error| word(&error), |()| "done".to_owned()));
-}

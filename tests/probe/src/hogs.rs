@@ -5,8 +5,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use nix::unistd::Pid;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 use sys::attempt;
 
@@ -18,6 +20,11 @@ const TABLE_SPAN: usize = 2 << 20;
 /// How long the hogs go on that nothing stops.
 const SPIN_TIME: Duration = Duration::from_secs(10);
 const FLOOD_BYTES: usize = 256 << 20;
+/// What direct access has to be aligned to, on any disk.
+const BLOCK_BYTES: usize = 4096;
+/// One direct write, and over how many of them the hammer goes.
+const HAMMER_BYTES: usize = 64 << 10;
+const HAMMERED: usize = 256;
 
 /// Runs the hog of a case, if there is one; gives whether it is one that lives on.
 pub fn run(case: u8) -> Option<bool> {
@@ -27,7 +34,14 @@ pub fn run(case: u8) -> Option<bool> {
         10 => page_tables(),
         19 => sockets(),
         44 => everyone(),
-        13 | 18 | 21 => {
+        13 => {
+            if let Err(error) = hammer() {
+                eprintln!("probe: hammering: {error}");
+                return Some(false);
+            }
+            return Some(true);
+        }
+        18 | 21 => {
             flood(FLOOD_BYTES);
             return Some(true);
         }
@@ -75,6 +89,36 @@ fn flood(bytes: usize) {
             return eprintln!("probe: flooding: {error}");
         }
     }
+}
+
+/// Writes past the page cache, again and again over the same blocks, and reads them back: to a file of the
+/// data disk, which is `/out` in a standing zone and a task's output.
+fn hammer() -> std::io::Result<()> {
+    let direct =
+        |options: &mut OpenOptions, path: &str| options.custom_flags(libc::O_DIRECT).open(path);
+    let own = "/out/hammered";
+    let (writer, reader) =
+        match direct(File::options().write(true).create(true).truncate(true), own) {
+            Ok(writer) => (writer, Some(direct(File::options().read(true), own)?)),
+            // A task may write to its output and not read it.
+            Err(_) => (direct(File::options().write(true), "/proc/self/fd/1")?, None),
+        };
+    let mut room = vec![b'd'; HAMMER_BYTES + BLOCK_BYTES];
+    let aligned = room.as_ptr().align_offset(BLOCK_BYTES);
+    let block = &mut room[aligned..aligned + HAMMER_BYTES];
+    let deadline = Instant::now() + SPIN_TIME;
+    let mut turns = 0;
+    while Instant::now() < deadline && turns * HAMMER_BYTES < FLOOD_BYTES {
+        // The first block holds what was said before.
+        let at = BLOCK_BYTES + (turns % HAMMERED) * HAMMER_BYTES;
+        writer.write_all_at(block, at as u64)?;
+        if let Some(reader) = &reader {
+            reader.read_exact_at(block, at as u64)?;
+        }
+        turns += 1;
+    }
+    eprintln!("probe: {turns} direct writes of {} KiB", HAMMER_BYTES >> 10);
+    Ok(())
 }
 
 fn spin() {

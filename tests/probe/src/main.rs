@@ -8,6 +8,7 @@ mod calls;
 mod files;
 mod hogs;
 mod kernel;
+mod overlay;
 mod resources;
 mod seen;
 mod tries;
@@ -90,7 +91,7 @@ fn run(line: &mut Line) -> bool {
         35 => files::first_process,
         36 => files::descriptors,
         38 => files::new_roots,
-        40 => files::overlay,
+        40 => overlay::overlay,
         41 => kernel::new_namespaces,
         42 => kernel::foreign_namespaces,
         43 => kernel::foreign_memory,

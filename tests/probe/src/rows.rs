@@ -4,6 +4,13 @@
 
 use crate::expected::Row;
 
+/// What says that an address is not reached, whatever the reason: no socket, no route, no leave.
+macro_rules! no_way_out {
+    () => {
+        "ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH"
+    };
+}
+
 pub(crate) const ROWS: &[Row] = &[
     Row {
         number: 1,
@@ -189,8 +196,10 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         number: 40,
-        task: "trusted.overlay=EPERM trusted.redirect=EPERM security.capability=EPERM
-               rename-lower=EXDEV copy-up=7 restore=done",
+        task: "trusted.overlay+trusted.redirect+trusted.metacopy+trusted.directory=EPERM
+               security.capability=EPERM user.overlay=ok|EOPNOTSUPP|EPERM led=0 upper+work=ENOENT
+               rename-lower=EXDEV redirect=EXDEV rename-own=ok copy-up=7 restore=done
+               fill=ENOSPC copy-up-whole=ENOSPC lower=whole emptied=ok",
         standing: None,
         outside: "",
     },
@@ -313,59 +322,25 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         number: 53,
-        task: "loopback=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               loopback-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               gateway=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               gateway-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               metadata=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               metadata-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               link-local=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               link-local-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               private=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               private-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               public=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               public-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               multicast=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               multicast-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               loopback6=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               loopback6-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               link-local6=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               link-local6-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               mapped6=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               mapped6-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               mapped-metadata6=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               mapped-metadata6-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               any=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               any-udp=ok|ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-               listen=ok|EPERM|EACCES|EAFNOSUPPORT",
-        // A zone with a network has a loopback, which is its own: nothing of the node listens there.
-        standing: Some(
-            "loopback=ok|ECONNREFUSED|ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             loopback-udp=ok|ECONNREFUSED|ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             gateway=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             gateway-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             metadata=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             metadata-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             link-local=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             link-local-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             private=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             private-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             public=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             public-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             multicast=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             multicast-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             loopback6=ok|ECONNREFUSED|ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             loopback6-udp=ok|ECONNREFUSED|ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             link-local6=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             link-local6-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             mapped6=ok|ECONNREFUSED|ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             mapped6-udp=ok|ECONNREFUSED|ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             mapped-metadata6=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             mapped-metadata6-udp=ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             any=ok|ECONNREFUSED|ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             any-udp=ok|ENETUNREACH|EADDRNOTAVAIL|EINVAL|EPERM|EACCES|EAFNOSUPPORT|EHOSTUNREACH
-             listen=ok|EPERM|EACCES|EAFNOSUPPORT",
+        task: concat!(
+            "loopback+loopback-udp+loopback6+loopback6-udp+mapped6+mapped6-udp+any+gateway+gateway-udp
+             +metadata+metadata-udp+link-local+link-local-udp+private+private-udp+public+public-udp
+             +multicast+multicast-udp+link-local6+link-local6-udp+mapped-metadata6+mapped-metadata6-udp=",
+            no_way_out!(),
+            " any-udp=ok|",
+            no_way_out!(),
+            " listen=ok|EPERM|EACCES|EAFNOSUPPORT"
         ),
+        // A zone with a network has a loopback, which is its own: nothing of the node listens there.
+        standing: Some(concat!(
+            "loopback+loopback-udp+loopback6+loopback6-udp+mapped6+mapped6-udp+any+any-udp=ok|ECONNREFUSED|",
+            no_way_out!(),
+            " gateway+gateway-udp+metadata+metadata-udp+link-local+link-local-udp+private+private-udp
+             +public+public-udp+multicast+multicast-udp+link-local6+link-local6-udp+mapped-metadata6
+             +mapped-metadata6-udp=",
+            no_way_out!(),
+            " listen=ok|EPERM|EACCES|EAFNOSUPPORT"
+        )),
         outside: "",
     },
     Row {
@@ -416,13 +391,13 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         number: 61,
-        task: "roots=/,/objects/*|/,/shm,/store/objects/*
+        task: "roots=/|/,/shm object-root=/objects/#|/store/objects/#/# stdin=the-object
                kinds=overlay:zone,proc:none,tmpfs:none,tmpfs:zone|ext4:/dev/vda,overlay:zone,proc:none,tmpfs:zone
                layers=lower,upperdir=upper,workdir=work,uuid=on objects=absent cgroup=0::/ host=z-* maps=0
                /proc/sys/kernel/random/boot_id=ENOENT /proc/cmdline=ENOENT
                /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT /run/mobula=ENOENT",
         standing: Some(
-            "roots=/,* kinds=devpts:none,* layers=lower,upperdir=upper,workdir=work,uuid=on
+            "roots=/|/,/shm object-root=none stdin=null|pipe kinds=devpts:none,* layers=lower,upperdir=upper,workdir=work,uuid=on
              objects=none|absent cgroup=0::/ host=* maps=0 /proc/sys/kernel/random/boot_id=ENOENT
              /proc/cmdline=ENOENT /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT
              /run/mobula=ENOENT",

@@ -85,10 +85,28 @@ pub fn side_channels(line: &mut Line) {
 pub fn node_names(line: &mut Line) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     // Fields: id, parent, device, root, place, options, then others, and after a dash: kind, source, options.
-    let mut roots: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(3)).collect();
+    let object = object_path();
+    let place = |line: &&str| line.split(' ').nth(4) == Some(object.as_str());
+    let root = |line: &str| line.split(' ').nth(3).map(str::to_owned);
+    let mut roots: Vec<String> =
+        mounts.lines().filter(|line| !place(line)).filter_map(root).collect();
     roots.sort_unstable();
     roots.dedup();
     line.saw("roots", roots.join(","));
+    // What the kernel shows of where the store keeps an object has to be numbers, and nothing else.
+    let own = mounts.lines().find(place).and_then(root);
+    line.saw("object-root", own.map_or_else(|| "none".to_owned(), |root| numbers_hidden(&root)));
+    let stdin = fs::read_link("/proc/self/fd/0").unwrap_or_default();
+    let stdin = stdin.to_string_lossy();
+    line.saw(
+        "stdin",
+        match &*stdin {
+            path if path == object => "the-object",
+            "/dev/null" => "null",
+            path if path.starts_with("pipe:") => "pipe",
+            path => path,
+        },
+    );
     let after = |line: &str| line.split_once(" - ").map(|(_, rest)| rest.to_owned());
     let kinds = mounts.lines().filter_map(after);
     let mut kinds: Vec<String> =
@@ -119,6 +137,13 @@ pub fn node_names(line: &mut Line) {
     ] {
         tried(line, name, fs::metadata(name));
     }
+}
+
+/// A path with each part that is a number in hexadecimal digits shown as `#`.
+fn numbers_hidden(path: &str) -> String {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts = path.split('/').map(|part| if digits(part) { "#" } else { part });
+    parts.collect::<Vec<_>>().join("/")
 }
 
 pub fn last_tenant(line: &mut Line) {
