@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "image", run: images::archive },
     Target { name: "image-layers", run: images::layers },
     Target { name: "image-documents", run: images::documents },
+    Target { name: "kernel-log", run: zones::kernel_log },
     Target { name: "manifest", run: manifests::manifest },
     Target { name: "session", run: zones::session },
     Target { name: "usage", run: usage::lines },

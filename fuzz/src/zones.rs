@@ -14,6 +14,15 @@ pub(crate) fn session(bytes: &[u8]) {
     assert_eq!(Packet::parse(&again).expect("and read again"), packet);
 }
 
+/// Records of the kernel's log, in which programs write as well.
+pub(crate) fn kernel_log(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if zoned::damage::damaged_file(&text).is_some() {
+        let kernel_s_own = text.split(',').next().and_then(|level| level.parse().ok());
+        assert!(kernel_s_own.is_some_and(|level: u32| level < 8), "a program was believed");
+    }
+}
+
 /// What zoned finds on the disk of a zone.
 pub(crate) fn records(bytes: &[u8]) {
     let Ok(record) = zoned::standing::record::parse(bytes) else { return };

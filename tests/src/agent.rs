@@ -198,6 +198,19 @@ impl Agent {
         }
     }
 
+    /// Says messages on every `SOCK_SEQPACKET` socket of a process, as if it did; gives how many were taken.
+    ///
+    /// # Errors
+    /// If it has no such socket.
+    pub fn speak(&self, pid: i32, messages: &[Vec<u8>]) -> Result<usize> {
+        let messages = messages.iter().map(|bytes| BASE64_STANDARD.encode(bytes)).collect();
+        match self.ask(&Request::Speak { pid, messages })? {
+            Reply::Spoken { sockets: 0, .. } => bail!("process {pid} has no such socket"),
+            Reply::Spoken { sent, .. } => Ok(sent),
+            other => bail!("an odd answer: {other:?}"),
+        }
+    }
+
     /// Starts a program as a user.
     ///
     /// # Errors

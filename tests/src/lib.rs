@@ -15,4 +15,5 @@ pub mod manta;
 pub mod recorded;
 pub mod s3;
 pub mod sigv4;
+pub mod tarball;
 pub mod usage;

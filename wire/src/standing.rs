@@ -577,6 +577,11 @@ pub enum What {
     },
     /// Files of `/out` became objects.
     Published(Published),
+    /// The kernel refuses pages of an object that it shows: they are not what was stored.
+    Damaged {
+        /// The object's full name.
+        object: String,
+    },
     /// Work waits because the node is short of something.
     Held {
         /// Of what, in words.
@@ -596,6 +601,15 @@ pub enum What {
         /// Why.
         why: String,
     },
+}
+
+/// What there is to say of a damaged object, and to be done about it.
+#[must_use]
+pub fn damaged(object: &str) -> String {
+    format!(
+        "{object} is damaged on the disk: reading it fails (EIO, SIGBUS); put it again from a copy, or \
+         delete it, then stop and start the zone"
+    )
 }
 
 /// What became of the files in a zone's `/out`.

@@ -40,6 +40,19 @@ pub struct ManifestId(pub uuid::Uuid);
 /// The most manifests named in one message.
 pub const MANIFESTS_MAX: usize = 1024;
 
+/// The most objects that are named of one damaged file; copies share it.
+pub const DAMAGED_MAX: usize = 8;
+
+/// A file of the store as the kernel names it when it refuses its pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DamagedFile {
+    /// By its inode on the data disk.
+    Inode(u64),
+    /// By its own name, a number.
+    Number(u64),
+}
+
 /// Names a file that is being written for the store, as long as the connection lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -126,6 +139,16 @@ pub enum Request {
     Release {
         /// Which.
         manifests: Vec<ManifestId>,
+    },
+    /// The kernel refuses pages of a file: of which objects below this prefix is it, as they are now? The
+    /// answer, [`Reply::Damaged`], may take long.
+    Damaged {
+        /// The account whose zone shows the prefix.
+        login: String,
+        /// The prefix: `/login/stor/…`, that account's.
+        prefix: String,
+        /// The file.
+        file: DamagedFile,
     },
     /// Give me this object, to be read.
     Open {
@@ -216,6 +239,12 @@ pub enum Reply {
     Manifests(Vec<ManifestId>),
     /// They are released.
     Released,
+    /// The objects whose bytes are in that file, by their full names, at most [`DAMAGED_MAX`]; none if it
+    /// is no object's there any more.
+    Damaged {
+        /// `/login/stor/…`.
+        objects: Vec<String>,
+    },
     /// The object, beside it its file, read-only.
     Opened {
         /// Its size.

@@ -6,6 +6,7 @@
 
 use crate::args::Args;
 use crate::carve::{self, AccountCarve, Admission, Cgroup, CgroupError, Tree};
+use crate::damage::KernelLog;
 use crate::events::Events;
 use crate::images::{ImageError, Images, Question};
 use crate::link::Link;
@@ -155,6 +156,8 @@ pub struct Daemon {
     pub(crate) events: Events,
     pub(crate) standing: Standing,
     pub(crate) store_user: u32,
+    /// None where the kernel's log can't be read.
+    pub(crate) kernel_log: Option<KernelLog>,
     signals: SignalFd,
     born: Instant,
 }
@@ -164,6 +167,7 @@ pub struct Daemon {
 enum Source {
     Signals,
     Storaged,
+    KernelLog,
     Listener,
     Client(PeerId),
     Control(AttemptId),
@@ -228,6 +232,11 @@ impl Daemon {
         if let Err(error) = landlock::version() {
             degraded.push(format!("no Landlock: zones have one wall less ({error})"));
         }
+        let kernel_log = KernelLog::open();
+        if let Err(error) = &kernel_log {
+            degraded
+                .push(format!("zones are not told of damaged objects: no kernel log ({error})"));
+        }
         degraded.iter().for_each(|line| eprintln!("zoned: {line}"));
         let now = Instant::now();
         let Limits { zones, memory_mib } = limits;
@@ -254,6 +263,7 @@ impl Daemon {
             events: call("use the file of event numbers", Events::open(&args.run.join("events")))?,
             standing,
             store_user: args.store_user,
+            kernel_log: kernel_log.ok(),
             signals,
             born: now,
         };
@@ -291,6 +301,7 @@ impl Daemon {
             match source {
                 Source::Signals => return Ok(false),
                 Source::Storaged => self.hear_storaged(),
+                Source::KernelLog => self.hear_kernel(),
                 Source::Listener => self.clients.accept(),
                 Source::Client(at) => self.answer_client(at),
                 Source::Control(attempt) => self.hear_zone(attempt),
@@ -319,6 +330,9 @@ impl Daemon {
         let mut watch = |source, fd| watch_for(source, fd, PollFlags::POLLIN);
         if let Some(socket) = self.link.socket() {
             watch(Source::Storaged, socket);
+        }
+        if let Some(log) = &self.kernel_log {
+            watch(Source::KernelLog, log.fd());
         }
         if let Some(listener) = self.clients.listener() {
             watch(Source::Listener, listener);
@@ -388,6 +402,7 @@ impl Daemon {
     /// Kills all zones and waits for them: their attempts end with the connection.
     fn stop(mut self) -> Result<(), DaemonError> {
         self.lose_link("zoned was told to stop");
+        self.kernel_log = None;
         self.close_standing();
         let deadline = Instant::now() + Duration::from_millis(STOP_MS_MAX);
         let some = |d: &Self| !d.zones.is_empty() || !d.warm.is_empty() || d.runs_besides();
@@ -402,7 +417,11 @@ impl Daemon {
                     Source::StandingProcess(number) => self.standing_gone(number),
                     Source::ImportControl => self.hear_import(),
                     Source::ImportProcess => self.import_gone(),
-                    Source::Signals | Source::Storaged | Source::Listener | Source::Client(_) => {}
+                    Source::Signals
+                    | Source::Storaged
+                    | Source::KernelLog
+                    | Source::Listener
+                    | Source::Client(_) => {}
                 }
             }
         }

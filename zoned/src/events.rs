@@ -114,6 +114,7 @@ fn shortened(what: What) -> What {
         What::State { from, to, why } => What::State { from, to, why: why.map(cut) },
         What::Held { why } => What::Held { why: cut(why) },
         What::ImportFailed { why } => What::ImportFailed { why: cut(why) },
+        What::Damaged { object } => What::Damaged { object: cut(object) },
         What::Published(mut published) => {
             published.refused = published.refused.into_iter().map(cut).collect();
             What::Published(published)

@@ -10,6 +10,7 @@ pub mod args;
 pub mod attempt;
 pub mod carve;
 pub mod daemon;
+pub mod damage;
 pub mod events;
 pub mod failpoint;
 pub mod filter;

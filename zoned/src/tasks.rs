@@ -359,5 +359,6 @@ const fn name(reply: &Reply) -> &'static str {
         Reply::Committed { .. } => "Committed",
         Reply::Removed => "Removed",
         Reply::Published(_) => "Published",
+        Reply::Damaged { .. } => "Damaged",
     }
 }

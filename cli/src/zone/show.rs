@@ -252,6 +252,7 @@ fn what(event: &Event) -> String {
             size(published.bytes),
             published.refused_count
         ),
+        What::Damaged { object } => wire::standing::damaged(object),
         What::Held { why } => format!("work waits: {why}"),
         What::Released => "work goes on".to_owned(),
         What::Imported { sha256, bytes } => format!("imported, {}, sha256 {sha256}", size(*bytes)),

@@ -52,7 +52,7 @@ use pool::Pool;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, DirEntryExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -171,6 +171,21 @@ impl Files {
     /// The directory of objects as zones may see it, read-only.
     pub(crate) fn open_objects(&self) -> io::Result<File> {
         File::open(&self.inner.view)
+    }
+
+    /// The file with this inode. Directory entries have it, so no file is looked at.
+    pub(crate) fn find(&self, inode: u64) -> io::Result<Option<BlobId>> {
+        for folder in std::fs::read_dir(&self.inner.objects)? {
+            for entry in std::fs::read_dir(folder?.path())? {
+                let entry = entry?;
+                if entry.ino() == inode {
+                    let name = entry.file_name();
+                    let number = name.to_str().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+                    return Ok(number.map(BlobId));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Whether there is room for new objects of so many bytes.

@@ -217,6 +217,33 @@ fn add(
     Ok(())
 }
 
+/// The paths of objects of an area, as they are now and whose own path starts with `prefix`, that have their
+/// bytes in a blob; at most `most`. There is no index of that: all records below are read.
+///
+/// # Errors
+/// When the index fails.
+pub fn names_of(
+    store: &Store,
+    (account, area, prefix): (AccountId, Area, &[u8]),
+    blob: BlobId,
+    most: usize,
+) -> Result<Vec<Vec<u8>>, IndexError> {
+    let whole = object_prefix(account, area, prefix);
+    let end = prefix_end(&whole).expect("a key of an object starts with its keyspace's byte");
+    let mut from = Some(whole);
+    let mut names = Vec::new();
+    while let Some(start) = from
+        && names.len() < most
+    {
+        let (page, next) = read_page(&store.read()?, &start, &end)?;
+        let of_it = page.into_iter().filter(|(_, record)| record.content == ContentRef::Blob(blob));
+        names.extend(of_it.map(|(name, _)| name));
+        from = next;
+    }
+    names.truncate(most);
+    Ok(names)
+}
+
 /// Sees to it that nobody writes to a manifest that is mounted: the mount itself does not.
 fn close(store: &Store, path: &Path) -> Result<File, ManifestError> {
     let file = File::open(path).map_err(ManifestError::file("open"))?;

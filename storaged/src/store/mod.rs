@@ -507,6 +507,14 @@ impl Store {
         self.inner.inline_bytes
     }
 
+    /// The file of objects with this inode on the data disk, if it is one. All names are read.
+    ///
+    /// # Errors
+    /// What reading the directories says.
+    pub(crate) fn find_file(&self, inode: u64) -> io::Result<Option<BlobId>> {
+        self.inner.files.find(inode)
+    }
+
     /// Whether the kernel checks the pages of objects as they are read.
     #[must_use]
     pub fn has_verity(&self) -> bool {

@@ -5,10 +5,10 @@ use crate::jobs::name::Name;
 use crate::manifest::{self, ManifestError};
 use crate::publish::{Target, publish};
 use crate::s3::chain;
-use crate::store::{AccountId, IndexError, OpenBlobError, account, object};
+use crate::store::{AccountId, BlobId, IndexError, OpenBlobError, account, object};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use wire::task::{MANIFESTS_MAX, ManifestId, Reply};
+use wire::task::{DAMAGED_MAX, DamagedFile, MANIFESTS_MAX, ManifestId, Reply};
 
 /// Why an account's zone does not get what it asks for.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,40 @@ impl Office {
             verity: store.has_verity(),
         };
         Answer { reply: Ok(reply), fds: vec![Box::new(made.file), Box::new(objects)] }
+    }
+
+    /// Of which objects below a prefix a file is whose pages the kernel refuses.
+    pub(super) fn damaged(&self, login: &str, prefix: &str, file: DamagedFile) -> Answer {
+        let (id, name) = match self.own(login, prefix) {
+            Ok(found) => found,
+            Err(denied) => return denied.into(),
+        };
+        let store = self.jobs.store();
+        let blob = match file {
+            DamagedFile::Number(number) => Some(BlobId(number)),
+            DamagedFile::Inode(inode) => match store.find_file(inode) {
+                Ok(found) => found,
+                Err(error) => {
+                    return refusal("Internal", format!("cannot look for inode {inode}: {error}"));
+                }
+            },
+        };
+        let Some(blob) = blob else { return Reply::Damaged { objects: Vec::new() }.into() };
+        let top = Name { path: String::new(), ..name.clone() };
+        let below = if name.path.is_empty() { String::new() } else { name.path + "/" };
+        match manifest::names_of(store, (id, name.area, below.as_bytes()), blob, DAMAGED_MAX) {
+            Ok(paths) => {
+                let named = |path: &Vec<u8>| format!("{top}/{}", String::from_utf8_lossy(path));
+                let objects: Vec<String> = paths.iter().map(named).collect();
+                log::error!(
+                    "the kernel refuses pages of blob {}, of {}",
+                    blob.0,
+                    objects.join(", ")
+                );
+                Reply::Damaged { objects }.into()
+            }
+            Err(error) => refusal("Unavailable", chain(&error)),
+        }
     }
 
     pub(super) fn manifests(&self, after: Option<ManifestId>) -> Answer {

@@ -79,7 +79,10 @@ impl Work {
     pub const fn is_long(&self) -> bool {
         match self {
             Self::Serve { request, .. } => {
-                matches!(request, Request::Manifest { .. } | Request::Publish { .. })
+                matches!(
+                    request,
+                    Request::Manifest { .. } | Request::Publish { .. } | Request::Damaged { .. }
+                )
             }
             Self::CutOff(_) => false,
         }
@@ -179,6 +182,7 @@ impl Office {
             Request::Manifest { login, prefix, project } => self.manifest(&login, &prefix, project),
             Request::Manifests { after } => self.manifests(after),
             Request::Release { manifests } => self.release_manifests(&manifests),
+            Request::Damaged { login, prefix, file } => self.damaged(&login, &prefix, file),
             Request::Open { login, path } => self.open(&login, &path),
             Request::Stage { project } => self.stage(connection, project),
             Request::Commit { staged, login, path, content_type } => {

@@ -82,6 +82,13 @@ pub enum Request {
         /// What to send.
         messages: Vec<String>,
     },
+    /// Say `messages` (base64) on every `SOCK_SEQPACKET` socket that a process has, as if it did.
+    Speak {
+        /// Whose sockets.
+        pid: i32,
+        /// What to send.
+        messages: Vec<String>,
+    },
     /// Make `length` bytes from `start` of a disk its partition `number`.
     Partition {
         /// The disk, under `/dev`.
@@ -151,6 +158,13 @@ pub enum Reply {
         messages: Vec<String>,
         /// The peer hung up.
         closed: bool,
+    },
+    /// Messages were sent in another's name.
+    Spoken {
+        /// Sockets that it has.
+        sockets: usize,
+        /// Messages that were taken.
+        sent: usize,
     },
     /// A program runs.
     Started {

@@ -57,6 +57,7 @@ fn answer(request: Request) -> Result<Reply> {
         Request::Fill { path, leave } => run::fill(&path, leave),
         Request::Remove { path } => run::remove(&path),
         Request::Send { socket, messages } => run::send(&socket, &messages),
+        Request::Speak { pid, messages } => run::speak(pid, &messages),
         Request::Partition { disk, number, start, length } => {
             run::partition(&disk, number, start, length)
         }

@@ -13,6 +13,10 @@ use wire::frame::{Frame, Kind, encode};
 use wire::standing::{Subject, What, ZoneName, ZonePush};
 use wire::zone::{Order, Outcome, Report};
 
+/// Messages taken in before others have their turn: more than fit a socket, so that nothing is lost of what was
+/// said before an end, and few enough that a zone that never stops talking holds up nobody.
+const WORDS_A_TURN: usize = 1024;
+
 impl Daemon {
     /// Gives an order to a zone's first process; one that does not take it is killed.
     pub(super) fn order(&mut self, name: &ZoneName, order: &Order, fds: &[BorrowedFd<'_>]) {
@@ -33,11 +37,11 @@ impl Daemon {
         }
     }
 
-    /// Takes in everything that a zone's first process has said.
+    /// Takes in what a zone's first process has said: all of it, unless it goes on saying more.
     pub(crate) fn hear_standing(&mut self, number: u32) {
         let Some(name) = self.standing.by_number.get(&number).cloned() else { return };
         let mut message = Vec::new();
-        loop {
+        for _ in 0..WORDS_A_TURN {
             let Some(zone) = self.standing.zones.get_mut(&name) else { return };
             let Some(body) = zone.body.as_mut().filter(|body| body.listening) else { return };
             let report = match body.control.recv(&mut message) {

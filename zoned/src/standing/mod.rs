@@ -107,6 +107,12 @@ impl Zone {
         }
     }
 
+    /// What it shows of the store, each with whose it is.
+    fn prefixes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let spec = &self.record.spec;
+        spec.mounts.iter().map(|mount| (spec.login.as_str(), mount.prefix.as_str()))
+    }
+
     fn note(&mut self, reason: String) {
         self.reasons.truncate(REASONS - 1);
         self.reasons.push_front(reason);
@@ -214,6 +220,28 @@ impl Standing {
             let mounted = zone.body.iter().flat_map(|body| &body.note.manifests);
             mounted.chain(zone.pending.iter().flat_map(|pending| &pending.manifests)).copied()
         })
+    }
+
+    /// Prefixes that zones which run show, each with the account that shows it.
+    pub(crate) fn shown_prefixes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.zones.values().filter(|zone| zone.body.is_some()).flat_map(Zone::prefixes)
+    }
+
+    /// The zones that run and show a prefix of which something holds.
+    pub(crate) fn showing(&self, holds: impl Fn((&str, &str)) -> bool) -> Vec<ZoneName> {
+        let runs = self.zones.iter().filter(|(_, zone)| zone.body.is_some());
+        let showing = runs.filter(|(_, zone)| zone.prefixes().any(&holds));
+        showing.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Notes what is wrong with a zone; false if that is known.
+    pub(crate) fn blame(&mut self, name: &ZoneName, why: String) -> bool {
+        let Some(zone) = self.zones.get_mut(name) else { return false };
+        let news = !zone.reasons.contains(&why);
+        if news {
+            zone.note(why);
+        }
+        news
     }
 
     /// Whether any zone has processes.

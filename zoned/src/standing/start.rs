@@ -99,6 +99,7 @@ impl Daemon {
                 self.meter.begin(Key::Zone(name.clone()), whose, reserved, &nothing);
                 self.counts.started += 1;
                 failpoint::hit("told");
+                self.listen_for_damage();
                 None
             }
             Err(error) => {

@@ -18,7 +18,7 @@ use sys::mountfd::{self, Restrictions};
 use sys::namespace;
 use wire::frame::Refusal;
 use wire::standing::{Published, Subject, What, ZoneName, ZoneReply, ZoneSpec};
-use wire::task::{MANIFESTS_MAX, ManifestId, Reply, Request};
+use wire::task::{DamagedFile, MANIFESTS_MAX, ManifestId, Reply, Request};
 use wire::zone::{OBJECTS, shown_path};
 
 /// What hangs on an answer.
@@ -32,6 +32,8 @@ pub(crate) enum Beside {
     Manifests,
     /// Nothing.
     Release,
+    /// Zones that show the objects which have their bytes in a damaged file.
+    Damaged { file: DamagedFile },
     /// A zone whose output is being published, and who wants to know.
     Publish { zone: ZoneName, asker: Option<Asker> },
 }
@@ -61,7 +63,7 @@ impl super::Zone {
 
 impl Daemon {
     /// Asks for something; false if that can't be done now.
-    fn question(&mut self, request: &Request, beside: Beside, fds: &[OwnedFd]) -> bool {
+    pub(crate) fn question(&mut self, request: &Request, beside: Beside, fds: &[OwnedFd]) -> bool {
         if !self.link.has_room() {
             return false;
         }
@@ -120,6 +122,7 @@ impl Daemon {
             }
             (Beside::Manifests, Reply::Manifests(held)) => self.manifests_held(&held),
             (Beside::Release, Reply::Released) => {}
+            (Beside::Damaged { .. }, Reply::Damaged { objects }) => self.objects_damaged(&objects),
             (Beside::Publish { zone, asker }, Reply::Published(published)) => {
                 if asker.is_some() || published != Published::default() {
                     let what = What::Published(published.clone());
@@ -148,6 +151,10 @@ impl Daemon {
             Beside::Publish { zone, asker } => {
                 self.publication_over(&zone, asker, Err(refused.clone()));
             }
+            Beside::Damaged { file } => {
+                eprintln!("zoned: storaged does not say whose {file:?} is: {}", refused.message);
+                self.damage_unknown(file);
+            }
             Beside::Manifests | Beside::Release => {
                 eprintln!("zoned: storaged releases no manifests: {}", refused.message);
             }
@@ -168,6 +175,7 @@ impl Daemon {
                 }
             }
             Beside::Publish { zone, asker } => self.publication_over(&zone, asker, Err(away())),
+            Beside::Damaged { file } => self.damage_unknown(file),
             Beside::Manifests | Beside::Release => {}
         }
     }

@@ -166,7 +166,8 @@ pub fn rules(a: &Appliance) -> Result<()> {
     rates(a, &world, RATE)?;
     let later = LATER.to_string();
     mobula(a, &["zone", "update", NAME, "--out-rate", &later, "--in-rate", &later])?;
-    rates(a, &world, LATER)
+    rates(a, &world, LATER)?;
+    Ok(())
 }
 
 /// A number in an answer.
@@ -176,18 +177,33 @@ fn number(json: &str, name: &str) -> Result<u64> {
     Ok(digits.parse()?)
 }
 
-fn near(what: &str, payload: f64, rate: u64) -> Result<()> {
+fn near(what: &str, payload: f64, rate: u64) -> Result<String> {
     let measured = payload / PAYLOAD;
     let error = measured / rate as f64 - 1.0;
-    println!("  {what}: {measured:.0} B/s of {rate} asked for, {:+.2} %", error * 100.0);
+    let said = format!("{what}: {measured:.0} B/s of {rate} asked for, {:+.2} %", error * 100.0);
+    println!("  {said}");
     ensure!(error.abs() < ERROR_MAX, "{what} is {measured:.0} B/s");
-    Ok(())
+    Ok(said)
 }
 
-fn rates(a: &Appliance, world: &World, rate: u64) -> Result<()> {
+/// A zone that sends and receives all it can, once each way; in words, how fast that was.
+pub fn paced(a: &Appliance) -> Result<String> {
+    let world = World::start()?;
+    let allow = [format!("tcp:{HOST}:{}", world.source), format!("tcp:{HOST}:{}", world.sink)];
+    let rate = RATE.to_string();
+    let mut arguments = vec!["--out-rate", &rate, "--in-rate", &rate];
+    allow.iter().for_each(|rule| arguments.extend(["--allow", rule]));
+    arguments.push(NAME);
+    create(a, &arguments)?;
+    let measured = rates(a, &world, RATE);
+    mobula(a, &["zone", "delete", NAME])?;
+    measured
+}
+
+fn rates(a: &Appliance, world: &World, rate: u64) -> Result<String> {
     let script = format!("timeout 8 cat /dev/zero >/dev/tcp/{HOST}/{}; true", world.sink);
     inside(a, NAME, &script)?;
-    near("out", world.rates.recv_timeout(START_TIME)?, rate)?;
+    let out = near("out", world.rates.recv_timeout(START_TIME)?, rate)?;
     let (warm_up, bytes) = (2 * rate, 6 * rate);
     let script = format!(
         "exec 3</dev/tcp/{HOST}/{}; head -c {warm_up} <&3 >/dev/null; a=$EPOCHREALTIME; \
@@ -196,7 +212,8 @@ fn rates(a: &Appliance, world: &World, rate: u64) -> Result<()> {
     );
     let times = inside(a, NAME, &script)?;
     let Some((begin, end)) = times.trim().split_once(' ') else { bail!("no times: {times}") };
-    near("in", bytes as f64 / (end.parse::<f64>()? - begin.parse::<f64>()?), rate)
+    let into = near("in", bytes as f64 / (end.parse::<f64>()? - begin.parse::<f64>()?), rate)?;
+    Ok(format!("{out}; {into}"))
 }
 
 pub fn without_zoned(a: &Appliance) -> Result<()> {

@@ -4,6 +4,7 @@ use super::health::Health;
 use crate::jobs::{JOB_TIME, map, name};
 use anyhow::{Context, Result, ensure};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use tests::agent::wait_for;
@@ -12,12 +13,14 @@ use tests::build;
 use tests::manta::JobError;
 use wire::job::JobSpec;
 
+/// The directory of the files that hold objects.
+pub const OBJECTS: &str = "/data/store/objects";
 /// Where its objects are.
 pub const BUCKET: &str = "attacks";
 /// More than a process may lock, less than a zone's memory.
 const OBJECT_BYTES: usize = 256 << 10;
 /// How long a node may take to have cleared up after an attack.
-const QUIET_TIME: Duration = Duration::from_secs(60);
+pub const QUIET_TIME: Duration = Duration::from_secs(60);
 
 /// A booted appliance with the probe in its store.
 pub struct Booted {
@@ -83,6 +86,27 @@ impl Booted {
             None => String::new(),
         };
         Ok(Ran { stdout, error, stderr })
+    }
+
+    /// The files that hold objects.
+    fn files(&self) -> Result<BTreeSet<String>> {
+        let all = self.appliance.agent.list(OBJECTS, true)?;
+        Ok(all.into_iter().filter(|name| !name.ends_with('/')).collect())
+    }
+
+    /// Puts an object that is large enough for a file of its own; gives the file's path.
+    pub fn put_in_file(&self, key: &str, content: &[u8]) -> Result<String> {
+        let before = self.files()?;
+        self.appliance.s3.put(BUCKET, key, content)?;
+        let after = self.files()?;
+        let new: Vec<_> = after.difference(&before).collect();
+        let [file] = &new[..] else { anyhow::bail!("the file of {key} is one of {new:?}") };
+        Ok(format!("{OBJECTS}/{file}"))
+    }
+
+    /// Whether an object's file is there.
+    pub fn has_file(&self, path: &str) -> Result<bool> {
+        Ok(self.files()?.iter().any(|file| path.ends_with(file.as_str())))
     }
 
     /// Runs a line that must succeed; gives what it wrote.

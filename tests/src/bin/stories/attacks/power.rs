@@ -2,10 +2,9 @@
 
 use super::booted::{BUCKET, Booted};
 use super::control::inputs;
-use super::held;
+use super::{held, shown};
 use crate::jobs::{JOB_TIME, map, name};
 use anyhow::{Context, Result, ensure};
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -14,12 +13,11 @@ use std::time::Duration;
 use tests::agent::wait_for;
 use tests::appliance::{Appliance, Artefacts, Shape};
 
-const OBJECTS: &str = "/data/store/objects";
 /// Of the data disk's ext4.
-const BLOCK_BYTES: u64 = 4096;
+pub const BLOCK_BYTES: u64 = 4096;
 /// The block of the object that is damaged: neither its first nor its last.
-const DAMAGED: u64 = 300;
-const VICTIM_BYTES: usize = 3 << 20;
+pub const DAMAGED: u64 = 300;
+pub const VICTIM_BYTES: usize = 3 << 20;
 const TASKS: usize = 4;
 
 /// Reads every page of the object by a mapping.
@@ -30,7 +28,8 @@ print(sum(view[at] for at in range(0, len(view), 4096)))
 '"#;
 
 pub fn cut(artefacts: &Artefacts, mut b: Booted) -> Result<()> {
-    let victim = put_victim(&b.appliance)?;
+    let victim = b.put_in_file("victim", &tests::load::content(68, VICTIM_BYTES))?;
+    let shown = shown::put(&b)?;
     let inputs = inputs(&b, "cut", TASKS)?;
     let job = b.appliance.jobs.submit(&map("sleep 4; cat"), &inputs)?;
     wait_for("zones to run", Duration::from_secs(30), || {
@@ -38,7 +37,9 @@ pub fn cut(artefacts: &Artefacts, mut b: Booted) -> Result<()> {
         Ok(all.iter().any(|p| p.cgroup.starts_with("/zones/") && p.name == "sleep").then_some(()))
     })?;
     b.appliance.machine.kill()?;
+    replay(&b.disk)?;
     damage(&b.disk, &victim)?;
+    shown::damage(&b.disk, &shown)?;
 
     let (a, ready) = Appliance::boot(artefacts, "attacks again", &Shape::usual(&b.disk))?;
     println!("  {ready}");
@@ -48,28 +49,19 @@ pub fn cut(artefacts: &Artefacts, mut b: Booted) -> Result<()> {
     no_half_zone(&a)?;
     held(69, &format!("a job of {TASKS} tasks that were cut off was done after the boot"));
     damaged(&a)?;
+    shown::refused(&a)?;
     a.power_off()
 }
 
-/// Puts an object; gives the path of its file.
-fn put_victim(a: &Appliance) -> Result<String> {
-    let files = || -> Result<BTreeSet<String>> {
-        let all = a.agent.list(OBJECTS, true)?;
-        Ok(all.into_iter().filter(|name| !name.ends_with('/')).collect())
-    };
-    let before = files()?;
-    a.s3.put(BUCKET, "victim", &tests::load::content(68, VICTIM_BYTES))?;
-    let after = files()?;
-    let new: Vec<_> = after.difference(&before).collect();
-    let [file] = &new[..] else { anyhow::bail!("the object's file is one of {new:?}") };
-    Ok(format!("{OBJECTS}/{file}"))
+/// Where the blocks of files are may be in the journal only, as yet.
+fn replay(disk: &Path) -> Result<()> {
+    let replay = Command::new("e2fsck").args(["-y", "-E", "journal_only"]).arg(disk).output()?;
+    ensure!(replay.status.code().is_some_and(|code| code < 4), "e2fsck: {replay:?}");
+    Ok(())
 }
 
 /// Overwrites a block of a file behind the filesystem's back.
-fn damage(disk: &Path, file: &str) -> Result<()> {
-    // Where the file's blocks are may be in the journal only, as yet.
-    let replay = Command::new("e2fsck").args(["-y", "-E", "journal_only"]).arg(disk).output()?;
-    ensure!(replay.status.code().is_some_and(|code| code < 4), "e2fsck: {replay:?}");
+pub fn damage(disk: &Path, file: &str) -> Result<()> {
     let path = file.strip_prefix("/data").context("a file of the data disk")?;
     let question = format!("bmap {path} {DAMAGED}");
     let found = Command::new("debugfs").args(["-R", &question]).arg(disk).output()?;

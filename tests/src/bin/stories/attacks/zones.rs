@@ -1,6 +1,7 @@
 //! Attacks from a standing zone, whose root may do more and whose life is longer than a task's.
 
 use super::booted::{BUCKET, Booted};
+use super::control::resident_kib;
 use super::{held, judged};
 use anyhow::{Context, Result, ensure};
 use probe::expected::{Place, cases};
@@ -10,11 +11,13 @@ use std::time::{Duration, Instant};
 use tests::agent::wait_for;
 use tests::appliance::{Appliance, LOGIN, TOKEN};
 
-const ZONE: &str = "hostile";
+pub const ZONE: &str = "hostile";
 /// What a zone writes to /out becomes objects here.
 const OUT: &str = "attacks-out";
 /// Its output is a pipe there, and not a file with a quota.
 const OUTPUT_QUOTA: u8 = 12;
+/// What begins a command that makes a zone which needs little.
+const SMALL: [&str; 6] = ["zone", "create", "--memory", "64M", "--scratch", "16M"];
 const COMMAND_TIME: Duration = Duration::from_secs(180);
 /// The cap of the zone, in processors, and how far off it may be.
 const CPUS: f64 = 0.5;
@@ -22,7 +25,7 @@ const CPUS_MORE: f64 = 1.02;
 const CPUS_LESS: f64 = 0.9;
 
 /// Runs `mobula`; gives its exit code and what it wrote.
-fn mobula(a: &Appliance, arguments: &[&str], stdin: &[u8]) -> Result<(i32, String)> {
+pub fn mobula(a: &Appliance, arguments: &[&str], stdin: &[u8]) -> Result<(i32, String)> {
     let admin = format!("http://127.0.0.1:{}", a.ports[2]);
     let mut child = Command::new(&a.mobula)
         .args(arguments)
@@ -51,23 +54,23 @@ fn mobula(a: &Appliance, arguments: &[&str], stdin: &[u8]) -> Result<(i32, Strin
     Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned()))
 }
 
-fn good(a: &Appliance, arguments: &[&str]) -> Result<String> {
+pub fn good(a: &Appliance, arguments: &[&str]) -> Result<String> {
     let (code, text) = mobula(a, arguments, b"")?;
     ensure!(code == 0, "mobula {arguments:?}: {code}: {text}");
     Ok(text)
 }
 
 /// Runs a shell's line in the zone; gives what it wrote.
-fn within(a: &Appliance, zone: &str, line: &str) -> Result<(i32, String)> {
+pub fn within(a: &Appliance, zone: &str, line: &str) -> Result<(i32, String)> {
     mobula(a, &["zone", "exec", zone, "--", "bash", "-c", line], b"")
 }
 
-fn delete(a: &Appliance, zone: &str) -> Result<()> {
+pub fn delete(a: &Appliance, zone: &str) -> Result<()> {
     good(a, &["zone", "delete", zone]).map(drop)
 }
 
 /// Makes the zone, with the probe in it.
-fn make(b: &Booted, more: &[&str]) -> Result<()> {
+pub fn make(b: &Booted, more: &[&str]) -> Result<()> {
     let a = &b.appliance;
     // One that a story which failed has left.
     let (_, _) = mobula(a, &["zone", "delete", ZONE], b"")?;
@@ -134,33 +137,10 @@ pub fn capped(b: &Booted) -> Result<()> {
 pub fn log_flood(b: &Booted) -> Result<()> {
     let a = &b.appliance;
     let zoned = a.agent.daemon("zoned")?.pid;
-    let resident = || {
-        a.agent.number(&format!("/proc/{zoned}/status"), "VmRSS:").or_else(|_| {
-            let text = a.agent.read(&format!("/proc/{zoned}/status"))?;
-            let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            Ok::<_, anyhow::Error>(
-                line.context("no VmRSS")?.trim().trim_end_matches(" kB").parse()?,
-            )
-        })
-    };
+    let resident = || resident_kib(b, zoned);
     let before = resident()?;
     let flood = "while :; do printf '%1000s\\n' x; done";
-    good(
-        a,
-        &[
-            "zone",
-            "create",
-            "--memory",
-            "64M",
-            "--scratch",
-            "16M",
-            "flood",
-            "--",
-            "bash",
-            "-c",
-            flood,
-        ],
-    )?;
+    good(a, &[&SMALL[..], &["flood", "--", "bash", "-c", flood]].concat())?;
     std::thread::sleep(Duration::from_secs(10));
     let after = resident()?;
     let log = good(a, &["zone", "logs", "flood"])?;
@@ -182,22 +162,7 @@ pub fn log_flood(b: &Booted) -> Result<()> {
 pub fn ignores_term(b: &Booted) -> Result<()> {
     let a = &b.appliance;
     let line = "trap '' TERM; while :; do sleep 1; done";
-    good(
-        a,
-        &[
-            "zone",
-            "create",
-            "--memory",
-            "64M",
-            "--scratch",
-            "16M",
-            "stubborn",
-            "--",
-            "bash",
-            "-c",
-            line,
-        ],
-    )?;
+    good(a, &[&SMALL[..], &["stubborn", "--", "bash", "-c", line]].concat())?;
     let began = Instant::now();
     good(a, &["zone", "stop", "-t", "2", "stubborn"])?;
     let took = began.elapsed();
@@ -265,4 +230,10 @@ pub fn network(b: &Booted) -> Result<()> {
     let ran = within(&b.appliance, ZONE, "/tmp/probe 53");
     delete(&b.appliance, ZONE)?;
     judged(&ran?.1, &[53], Place::Standing)
+}
+
+/// What leaves a zone and what enters it keeps to the rates that it has.
+pub fn rates(b: &Booted) -> Result<()> {
+    held(54, &crate::network::paced(&b.appliance)?);
+    Ok(())
 }
