@@ -68,7 +68,9 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 fd = os.open(os.environ["MANTA_INPUT_FILE"], os.O_RDONLY)
 view = mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
 signal.sigtimedwait([signal.SIGUSR1], 120)
-print(hashlib.sha256(view).hexdigest(), hashlib.sha256(os.pread(fd, 1 << 30, 0)).hexdigest())
+shown = [line.split()[-1] for line in open("/proc/self/maps") if " r--s " in line]
+own = "own" if shown == [os.environ["MANTA_INPUT_FILE"]] else shown
+print(hashlib.sha256(view).hexdigest(), hashlib.sha256(os.pread(fd, 1 << 30, 0)).hexdigest(), own)
 '"#;
 
 pub fn deleted(b: &Booted) -> Result<()> {
@@ -109,7 +111,9 @@ pub fn deleted(b: &Booted) -> Result<()> {
     for output in a.jobs.outputs(job)? {
         let text = String::from_utf8_lossy(&a.jobs.object(&output)?).into_owned();
         let digests: Vec<_> = text.split_whitespace().collect();
-        ensure!(digests == [expected.as_str(); 2], "{digests:?} is not twice {expected}");
+        // What it maps is called there as the zone knows it, and not as the store does.
+        let right = [expected.as_str(), expected.as_str(), "own"];
+        ensure!(digests == right, "{digests:?} is not twice {expected}");
     }
     ensure!(a.s3.get(BUCKET, "deleted")?.is_none(), "it is still there");
     let now = a.s3.get(BUCKET, "overwritten")?.context("it is gone")?;

@@ -199,6 +199,16 @@ pub fn output(b: &Booted) -> Result<()> {
             published.trim().replace('\n', "; ")
         ),
     );
+    // The kernel shows where on the disk it is: by the zone's own name, and nobody else's.
+    let (_, mounts) = within(a, ZONE, "cat /proc/self/mountinfo")?;
+    let mut fields = mounts.lines().map(|line| line.split(' ').skip(3));
+    let root = fields
+        .find_map(|mut line| Some((line.next()?, line.next()?)).filter(|(_, at)| *at == "/out"));
+    ensure!(
+        root.is_some_and(|(root, _)| root == format!("/zones/{ZONE}/out")),
+        "{root:?}: {mounts}"
+    );
+    held(61, "and of /out a standing zone sees its own name alone");
     // A directory and a link to one take turns at the same name while it is collected.
     let race = "cd /out; rm -rf d; (while :; do mkdir d 2>/dev/null && echo own >d/passwd; rm -rf d; \
                 ln -s /etc d 2>/dev/null; rm -f d; done) & sleep 8; kill %1";
