@@ -100,7 +100,7 @@ fn archives() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
         ("huge-header", saved(&[pax]), "extended header"),
         ("links-in-a-circle", saved(&[circle()]), "too many links"),
         ("too-many-entries", packed(&many.done())?, "entries"),
-        ("bomb", packed(&bomb)?, "pack"),
+        ("bomb", packed(&bomb)?, "more than the"),
     ])
 }
 
