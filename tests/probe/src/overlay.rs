@@ -21,8 +21,8 @@ pub fn overlay(line: &mut Line) {
         line.saw("create", word(&error));
     }
     // The layers themselves are nowhere in the zone.
-    for name in ["upper", "work"] {
-        tried(line, name, fs::metadata(format!("/{name}")));
+    for (name, path) in [("upper", "/upper"), ("work", "/work/work")] {
+        tried(line, name, fs::metadata(path));
     }
     tried(line, "rename-lower", fs::rename("/usr", "/usr-moved"));
     copies(line);

@@ -139,9 +139,10 @@ pub fn node_names(line: &mut Line) {
     }
 }
 
-/// A path with each part that is a number in hexadecimal digits shown as `#`.
+/// A path with each part that is numbers, in hexadecimal digits, shown as `#`.
 fn numbers_hidden(path: &str) -> String {
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(digit);
     let parts = path.split('/').map(|part| if digits(part) { "#" } else { part });
     parts.collect::<Vec<_>>().join("/")
 }
