@@ -18,12 +18,15 @@ use tests::tarball::{
 
 /// The zone that runs in an image.
 const ZONE: &str = "of-a-hostile-image";
-/// One more than an image may have (zoned's limits of imports).
-const ENTRIES: usize = 400_001;
+/// Links whose targets are, together, more than the names of an image may be (zoned's limits of imports).
+const LINKS: usize = 17_000;
+const TARGET_BYTES: usize = 4_000;
 /// What deflate and zstd make of zeros is refused beyond 1:200 once there is a GiB of it.
 const BOMB_BYTES: usize = (1 << 30) + (64 << 20);
-/// Larger than anything that a zone may write.
+/// A file of holes, larger than anything that a zone may write: copied up, it may take its holes along.
 const HUGE_BYTES: u64 = 10 << 30;
+/// A file of bytes, larger than the zone's room.
+const LARGE_BYTES: usize = 24 << 20;
 /// struct vfs_cap_data, version 2: every capability, effective.
 const CAPABILITIES: [u8; 20] =
     [1, 0, 0, 2, 255, 255, 255, 255, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0];
@@ -87,8 +90,6 @@ fn archives() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
         saved(&[Tarball::default().entry(kind, name, link, b"").done()])
     };
     let pax = Tarball::default().sized(EXTENDED, "pax", "", 8 << 20, b"").done();
-    let many = (0..ENTRIES)
-        .fold(Tarball::default(), |all, number| all.entry(FILE, &format!("{number}"), "", b""));
     // Where a zone has its own /dev nothing of it would be kept: it is not even written.
     let bomb = Tarball::default().entry(FILE, "dev/zeros", "", &vec![0; BOMB_BYTES]).done();
     Ok(vec![
@@ -99,9 +100,21 @@ fn archives() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
         ("whiteout-up", one(FILE, "a/.wh...", ""), "whiteout"),
         ("huge-header", saved(&[pax]), "extended header"),
         ("links-in-a-circle", saved(&[circle()]), "too many links"),
-        ("too-many-entries", packed(&many.done())?, "entries"),
+        ("names-without-end", packed(&long_links())?, "bytes of names"),
         ("bomb", packed(&bomb)?, "more than the"),
     ])
+}
+
+/// Links with targets as long as paths may be.
+fn long_links() -> Vec<u8> {
+    let record = format!(" linkpath={}\n", "l".repeat(TARGET_BYTES));
+    // The length counts its own four digits.
+    let record = format!("{}{record}", record.len() + 4);
+    let add = |all: Tarball, number| {
+        let extended = all.entry(EXTENDED, "pax", "", record.as_bytes());
+        extended.entry(SYMLINK, &format!("{number}"), "", b"")
+    };
+    (0..LINKS).fold(Tarball::default(), add).done()
 }
 
 fn circle() -> Vec<u8> {
@@ -240,9 +253,9 @@ pub fn marked(b: &Booted) -> Result<()> {
     let create =
         ["zone", "create", "--image", "marked", "--memory", "64M", "--scratch", "16M", ZONE];
     let (made, why) = mobula(a, &create, b"")?;
-    // A copy of 10 GiB stops where the zone's room does; the file below is what it was.
-    let line = "ls /led; echo led; cat /meta; cat /zero; cat /disk; (echo x >>/huge); echo huge $?; \
-                read -r -N 4 x </huge; (echo small >/root/again) && echo room; \
+    // A copy stops where the zone's room does; the file below is what it was.
+    let line = "ls /led; echo led; cat /meta; cat /zero; cat /disk; (echo x >>/large); echo large $?; \
+                (echo x >>/huge); read -r -N 4 x </large && echo whole $x; (echo small >/root/again) && echo room; \
                 for p in raised capable; do while read -r n v r; do \
                 case $n in Uid:|CapEff:) echo $p $n $v $r;; esac; done < <(/bin/$p /proc/self/status); done";
     let looked = within(a, ZONE, line);
@@ -257,7 +270,8 @@ pub fn marked(b: &Booted) -> Result<()> {
         let refused = format!("{device}: Permission denied");
         ensure!(text.contains(&refused), "{device}: {text}");
     }
-    ensure!(told("huge 1") && text.contains("No space left"), "10 GiB were copied up: {text}");
+    let refused = told("large 1") && told("whole llll") && text.contains("No space left");
+    ensure!(refused, "more was copied up than there is room for: {text}");
     ensure!(told("room"), "what was not copied up takes room: {text}");
     for program in ["raised", "capable"] {
         ensure!(told(&format!("{program} Uid: 0 0 0 0")), "{program}: {text}");
@@ -265,7 +279,10 @@ pub fn marked(b: &Booted) -> Result<()> {
     }
     held(32, "and those of an image are inert");
     held(33, "and those of an image gain nothing");
-    held(40, "and an image's marks lead nowhere; a copy of 10 GiB ends with the zone's room");
+    held(
+        40,
+        "and an image's marks lead nowhere; a copy ends with the zone's room, of 24 MiB or 10 GiB",
+    );
     Ok(())
 }
 
@@ -305,6 +322,8 @@ fn marked_image() -> Result<Vec<u8>> {
         &[("trusted.overlay.metacopy", b""), ("trusted.overlay.redirect", b"/etc/passwd")],
     );
     image.file(b"meta", &meta, 1, 4, &mut &b"own\n"[..])?;
+    let large = vec![b'l'; LARGE_BYTES];
+    image.file(b"large", &Meta::of_mode(0o666), 1, large.len() as u64, &mut &large[..])?;
     image.absent(b"huge", &Meta::of_mode(0o666), 1, HUGE_BYTES)?;
     let all_may = Meta::of_mode(0o666);
     image.device(b"zero", &all_may, 1, Device::Character { major: 1, minor: 5 })?;

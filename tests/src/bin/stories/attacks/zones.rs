@@ -18,7 +18,8 @@ const OUT: &str = "attacks-out";
 const OUTPUT_QUOTA: u8 = 12;
 /// What begins a command that makes a zone which needs little.
 const SMALL: [&str; 6] = ["zone", "create", "--memory", "64M", "--scratch", "16M"];
-const COMMAND_TIME: Duration = Duration::from_secs(180);
+/// The longest command imports a bomb: a GiB has to come out of it before it is one.
+const COMMAND_TIME: Duration = Duration::from_secs(300);
 /// The cap of the zone, in processors, and how far off it may be.
 const CPUS: f64 = 0.5;
 const CPUS_MORE: f64 = 1.02;
