@@ -204,6 +204,34 @@ fn s3_is_served_encrypted_with_a_certificate_that_is_kept() {
 }
 
 #[test]
+fn contents_stay_readable_when_another_size_is_kept_in_the_index() {
+    let data = tempfile::tempdir().unwrap();
+    let files = || {
+        let within = |path: std::path::PathBuf| std::fs::read_dir(path).unwrap().count();
+        let folders = std::fs::read_dir(data.path().join("objects")).unwrap();
+        folders.map(|folder| within(folder.unwrap().path())).sum::<usize>()
+    };
+    let runs = [(None, 8192, 0), (Some("0"), 1, 1), (Some("65536"), 65_536, 1), (None, 8193, 2)];
+    for (run, (told, bytes, expected)) in runs.into_iter().enumerate() {
+        let arguments: Vec<&str> = told.iter().flat_map(|told| ["--inline-bytes", told]).collect();
+        let mut daemon = Daemon::start(data.path(), &arguments, 2);
+        if run == 0 {
+            daemon.create_bucket();
+        }
+        let client = daemon.client();
+        client.put(BUCKET, &run.to_string(), &noise(bytes)).unwrap();
+        for (before, (_, bytes, _)) in runs.iter().enumerate().take(run + 1) {
+            let content = client.get(BUCKET, &before.to_string()).unwrap().unwrap();
+            assert!(content == noise(*bytes), "{before} after {run}");
+        }
+        assert_eq!(files(), expected, "after run {run}");
+        drop(client);
+        daemon.terminate();
+        assert!(daemon.wait().success());
+    }
+}
+
+#[test]
 fn every_request_is_a_line_of_the_access_log() {
     let data = tempfile::tempdir().unwrap();
     let arguments = ["--access-log", "ada"];
