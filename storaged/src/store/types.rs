@@ -10,7 +10,7 @@ use thiserror::Error;
 /// times over, and so does what Manta allows.
 pub const PATH_BYTES_MAX: usize = 4096;
 
-/// The largest content that is kept in the journal and the index instead of a file, in bytes: two
+/// The largest content that is kept in the journal and the index instead of a file, in bytes (decision 66): two
 /// pages. A file costs an inode, a block and an fsync of its own.
 pub const INLINE_BYTES_MAX: usize = 8 * 1024;
 
