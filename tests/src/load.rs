@@ -5,8 +5,9 @@
 //! ended, acknowledged, by position P must be found by whoever looks at the state as of P or later, and the
 //! one after it may be found, if it began in time.
 
-use crate::s3::{Answer, Ask, Client};
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::s3::{Ask, Client};
+use crate::uploads::{self, PART_BYTES, Upload};
+use anyhow::{Result, anyhow, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,8 +25,6 @@ pub const SMALL_BYTES_MAX: usize = 4000;
 /// Objects of at least this many bytes surely have a file of their own.
 pub const LARGE_BYTES_MIN: usize = 20_000;
 const LARGE_BYTES_MAX: usize = 200_000;
-/// Bytes of the first part of an upload in parts: the least that S3 allows.
-const PART_BYTES: usize = 5 << 20;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,47 +305,19 @@ impl Worker {
             Act::Delete => (None, 204),
         };
         let method = if body.is_some() { "PUT" } else { "DELETE" };
-        let answer = self.ask(&Ask { body: body.as_deref(), ..Ask::new(method, &path) }, good)?;
+        let asked = Ask { body: body.as_deref(), ..Ask::new(method, &path) };
+        let answer = uploads::ask(&self.client, &asked, good)?;
         Ok(answer.is_some())
-    }
-
-    /// The answer, unless there is none or it is "not now".
-    fn ask(&self, ask: &Ask<'_>, good: u16) -> Result<Option<Answer>> {
-        match self.client.request(ask) {
-            Err(_) => Ok(None),
-            Ok(answer) if answer.status >= 500 => Ok(None),
-            Ok(answer) => {
-                let what = || format!("{} {}", ask.method, ask.path);
-                answer.expect(good).with_context(what).map(Some)
-            }
-        }
     }
 
     /// An upload in two parts, the second one first. One that fails is left as it is.
     fn upload(&self, path: &str, content: &[u8]) -> Result<bool> {
-        let begin = Ask { query: &[("uploads", "")], body: Some(b""), ..Ask::new("POST", path) };
-        let Some(begun) = self.ask(&begin, 200)? else { return Ok(false) };
-        let id = begun.elements("UploadId").pop().context("an upload without an id")?;
-        let mut list = Vec::new();
+        let upload = Upload { client: &self.client, path };
+        let Some(id) = upload.begin()? else { return Ok(false) };
         let (first, second) = content.split_at(PART_BYTES);
-        for (number, part) in [("2", second), ("1", first)] {
-            let query = [("partNumber", number), ("uploadId", id.as_str())];
-            let ask = Ask { query: &query, body: Some(part), ..Ask::new("PUT", path) };
-            let Some(put) = self.ask(&ask, 200)? else { return Ok(false) };
-            let tag = put.header("etag");
-            list.push(format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"));
-        }
-        list.reverse();
-        let list = list.concat();
-        let body =
-            format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>").into_bytes();
-        let query = [("uploadId", id.as_str())];
-        let complete = Ask { query: &query, body: Some(&body), ..Ask::new("POST", path) };
-        Ok(match self.ask(&complete, 200)? {
-            // It may be told in the body that it failed, when the answer had begun before.
-            Some(answer) => answer.text().contains("<ETag>"),
-            None => false,
-        })
+        let Some(second) = upload.part(&id, 2, second)? else { return Ok(false) };
+        let Some(first) = upload.part(&id, 1, first)? else { return Ok(false) };
+        upload.complete(&id, [(1, &*first), (2, &*second)])
     }
 }
 

@@ -1,6 +1,7 @@
 //! storaged by itself on this machine, as a developer starts it.
 
-use crate::appliance::keys;
+use crate::appliance::{LOGIN, keys};
+use crate::manta::Jobs;
 use crate::s3::{Ask, Client};
 use crate::sigv4::Keys;
 use anyhow::{Context, Result, bail, ensure};
@@ -89,6 +90,12 @@ impl Storaged {
         }
     }
 
+    /// A client of its Manta port.
+    #[must_use]
+    pub fn jobs(&self) -> Jobs {
+        Jobs::new(Client::new(&format!("127.0.0.1:{}", self.ports[1]), keys()), LOGIN)
+    }
+
     /// The address of its S3 port, as clients want it.
     #[must_use]
     pub fn endpoint(&self) -> String {
@@ -131,7 +138,7 @@ fn spawn(
         .arg("--data")
         .arg(data)
         .args(["--s3", &format!("127.0.0.1:{s3}"), "--manta", &format!("127.0.0.1:{manta}")])
-        .args(["--account", "stories", "--access-key", &access, "--secret-key", &secret])
+        .args(["--account", LOGIN, "--access-key", &access, "--secret-key", &secret])
         .args(["--threads", "2"])
         .args(more)
         .stdin(Stdio::null())

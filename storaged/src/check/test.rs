@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::index::{Changes, Persist};
+use crate::store::uploads::NewUpload;
 use crate::store::{AccountId, Area, BucketRecord, Content, Metadata, ObjectPath, Options, Store};
 use md5::{Digest as _, Md5};
 use std::fs::{self, Permissions};
@@ -210,6 +211,46 @@ fn a_damaged_snapshot_is_found() {
     let found = findings(folder.path(), Depth::Deep).join("\n");
     assert!(found.contains("is damaged"), "{found}");
     assert!(found.contains("can't be made anew"), "{found}");
+}
+
+/// The file of an upload's one part, beside the objects.
+fn upload(folder: &Path) -> PathBuf {
+    let store = Store::open(options(folder)).unwrap();
+    let new = NewUpload {
+        bucket: "b".to_owned(),
+        path: path("upload"),
+        initiator: "ada".to_owned(),
+        initiated_ms: 1,
+        sum: None,
+        meta: Metadata::default(),
+    };
+    let id = store.transact_wait(move |txn| txn.begin_upload(new)).unwrap().id;
+    store.wait(async {
+        let mut part = store.begin_part(id, 1, Some(50_000)).await.unwrap();
+        part.write(vec![7; 50_000].into()).await.unwrap();
+        let written = part.finish().await.unwrap();
+        store.record_part(written, None, 2).await.unwrap();
+    });
+    let directory = folder.join("uploads").join(id.to_string());
+    let files: Vec<_> = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 1);
+    files[0].clone()
+}
+
+#[test]
+fn a_part_that_is_not_what_was_acknowledged_is_found() {
+    let folder = filled();
+    let file = upload(folder.path());
+    assert!(findings(folder.path(), Depth::Deep).is_empty());
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[40_000] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    assert!(findings(folder.path(), Depth::Usual).is_empty(), "only reading tells");
+    assert_one(&findings(folder.path(), Depth::Deep), "not those of the part's entity tag");
+    fs::write(&file, &bytes[..40_000]).unwrap();
+    assert_one(&findings(folder.path(), Depth::Usual), "its file ends at 40000");
+    fs::remove_file(&file).unwrap();
+    assert_one(&findings(folder.path(), Depth::Usual), "part 1 of upload");
 }
 
 #[test]
