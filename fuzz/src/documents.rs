@@ -95,3 +95,23 @@ pub(crate) fn documents(bytes: &[u8]) {
         }
     }
 }
+
+/// A document with references, as the protocol library would be given it: what is left is none that it refuses, and
+/// what was none stays as it was.
+pub(crate) fn references(bytes: &[u8]) {
+    let Some(resolved) = s3::references::resolved(bytes) else { return };
+    assert!(resolved.len() < bytes.len());
+    let marks = |bytes: &[u8]| bytes.windows(2).filter(|pair| pair == b"&#").count();
+    assert!(marks(&resolved) < marks(bytes));
+    assert!(std::str::from_utf8(bytes).is_err() || std::str::from_utf8(&resolved).is_ok());
+}
+
+/// The tags of a condition: none of them is found in another object's.
+pub(crate) fn tag_list(bytes: &[u8]) {
+    let Some(list) = s3::tag_list::TagList::parse(bytes) else { return };
+    let text = String::from_utf8_lossy(bytes);
+    let other = [0xa5; 16].into();
+    let named = matches!(list, s3::tag_list::TagList::Any) || text.contains(&"a5".repeat(16));
+    assert!(named || !list.is_alike(&other));
+    assert!(list.is_alike(&other) || !list.is_same(&other));
+}

@@ -29,6 +29,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "form", run: documents::form },
     Target { name: "form-policy", run: documents::form_policy },
     Target { name: "documents", run: documents::documents },
+    Target { name: "references", run: documents::references },
+    Target { name: "tag-list", run: documents::tag_list },
     Target { name: "image", run: images::archive },
     Target { name: "image-layers", run: images::layers },
     Target { name: "image-documents", run: images::documents },

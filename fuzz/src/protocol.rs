@@ -68,7 +68,7 @@ fn told(pieces: &[&[u8]]) -> Vec<Told> {
 /// A head as a stranger signs it, in a header or in its target.
 pub(crate) fn signature(bytes: &[u8]) {
     let Ok(head) = parse(bytes) else { return };
-    let operation = s3::operation::of(&head.request);
+    let operation = s3::operation::of(&head.request, &s3::hosted::Domains::default());
     assert!((operation as usize) < s3::operation::NAMES.len());
     let (parts, ()) = head.request.into_parts();
     let claimed = s3::signature::parse(&parts);

@@ -47,7 +47,7 @@ pub struct Args {
 
     /// Write a line of JSON about every request: an object an hour in the bucket mobula-access-log, which is
     /// this account's. Give that account keys to read it.
-    #[arg(long, value_name = "ACCOUNT", num_args = 0..=1, default_missing_value = "system")]
+    #[arg(long, value_name = "ACCOUNT", num_args = 0..=1, default_missing_value = crate::hourly::SYSTEM_ACCOUNT)]
     #[arg(value_parser = |text: &str| Login::try_from(text.to_owned()))]
     pub access_log: Option<Login>,
 
@@ -119,6 +119,10 @@ pub struct Args {
     /// configuration calls it arn:mobula:sqs::webhook:NAME.
     #[arg(long, value_name = "NAME=URL")]
     pub webhook: Vec<Webhook>,
+
+    /// The authorities that vouch for https:// webhooks, as PEM; by default those of this system.
+    #[arg(long, value_name = "FILE", default_value = crate::events::USUAL_ROOTS)]
+    pub webhook_ca: PathBuf,
 
     /// How long a day of lifecycle rules is, in seconds. Anything but 86400 is for tests.
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]

@@ -8,9 +8,9 @@
 use crate::accounts::{Accounts, AccountsError, Changes, Watch};
 use crate::args::{Args, ArgsError, Durability};
 use crate::certificate::{self, CertificateError};
-use crate::events::{Events, EventsError, Totals};
+use crate::events::{Events, EventsError, Roots, RootsError, Totals, Webhook};
 use crate::front::{Front, FrontError, Kinds, Port, Service, Setting};
-use crate::hourly::{self, Hourly, HourlyError};
+use crate::hourly::{self, Hourly, What};
 use crate::jobs::{Jobs, JobsError};
 use crate::lifecycle::{Day, Lifecycle, LifecycleError};
 use crate::metrics::Extra;
@@ -56,11 +56,11 @@ enum DaemonError {
     #[error(transparent)]
     Events(#[from] EventsError),
     #[error(transparent)]
+    Roots(#[from] RootsError),
+    #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
     #[error(transparent)]
     Wire(#[from] WireError),
-    #[error("can't keep an access log")]
-    AccessLog(#[from] HourlyError),
     #[error("can't serve HTTPS")]
     Certificate(#[from] CertificateError),
     #[error("can't serve")]
@@ -120,7 +120,8 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let wire = wire.or_else(|| args.wire.clone().map(Wire::Path));
     let prefetcher = Prefetcher::new(args.prefetcher.clone());
     let left = prefetcher.left();
-    let usage = wire.as_ref().and_then(|_| usage(args, &store));
+    let kept = |account: &str, what: &'static What| keeper(args, &store, account, what);
+    let usage = wire.as_ref().and_then(|_| kept(hourly::SYSTEM_ACCOUNT, &hourly::USAGE));
     let keep = usage.as_ref().and_then(Hourly::usage);
     let wire =
         wire.map(|wire| WireServer::start(wire, jobs.clone(), prefetcher, keep)).transpose()?;
@@ -128,7 +129,9 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     let manta = listener(handed.remove("manta"), args.manta, "Manta")?;
     let day = Day::of_ms(args.lifecycle_day * 1000);
     let settings = Arc::new(Settings::with_day(store.clone(), day));
-    let events = Events::start(&store, &settings, args.webhook.clone())?;
+    let encrypted = args.webhook.iter().any(Webhook::is_encrypted);
+    let roots = encrypted.then(|| Roots::read(&args.webhook_ca)).transpose()?;
+    let events = Events::start(&store, &settings, args.webhook.clone(), roots.as_ref())?;
     let clock = Arc::new(crate::s3::now_ms);
     let lifecycle = Lifecycle::start(store.clone(), events.clone(), day, clock)?;
     let service = crate::s3::service_telling(
@@ -140,11 +143,11 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     );
     let https = https(args, handed.remove("https"), &service)?;
     let mut ports = vec![
-        Port { listener: s3, service, kinds: crate::s3::KINDS, tls: None },
+        Port { listener: s3, service, kinds: crate::s3::kinds("s3", args.domains()), tls: None },
         Port {
             listener: manta,
             service: crate::manta::service(jobs.clone(), Arc::clone(&accounts)),
-            kinds: crate::manta::KINDS,
+            kinds: crate::manta::kinds(),
             tls: None,
         },
     ];
@@ -152,7 +155,8 @@ fn serve(args: &Args) -> Result<(), DaemonError> {
     for name in handed.keys() {
         log::warn!("the socket {name:?} was handed over and is not served");
     }
-    let access_log = access_log(args, &store)?;
+    let account = args.access_log.as_ref();
+    let access_log = account.and_then(|account| kept(account.as_str(), &hourly::ACCESS));
     let lines = access_log.as_ref().and_then(Hourly::lines);
     let setting = Setting { threads: threads(args), lines, ..Setting::default() };
     let front = Front::start_with(ports, setting)?;
@@ -198,30 +202,18 @@ fn https(
     Ok(Some(Port {
         listener: listener(handed, address, "HTTPS")?,
         service: Arc::clone(service),
-        kinds: Kinds { port: "https", ..crate::s3::KINDS },
+        kinds: crate::s3::kinds("https", args.domains()),
         tls: Some(tls),
     }))
 }
 
-/// The access log. A store that can't take it now, because it is full, say, is served without.
-fn access_log(args: &Args, store: &Store) -> Result<Option<Hourly>, DaemonError> {
-    let Some(account) = &args.access_log else { return Ok(None) };
-    match Hourly::start(store, &args.data, account.as_str(), &hourly::ACCESS) {
-        Ok(log) => Ok(Some(log)),
-        Err(error @ HourlyError::Taken { .. }) => Err(error.into()),
-        Err(error) => {
-            log::error!("no access log until the next start: {}", crate::s3::chain(&error));
-            Ok(None)
-        }
-    }
-}
-
-/// The keeper of usage. A store that can't take it now is served without: zoned keeps it until the next start.
-fn usage(args: &Args, store: &Store) -> Option<Hourly> {
-    let started = Hourly::start(store, &args.data, hourly::SYSTEM_ACCOUNT, &hourly::USAGE);
-    let said =
-        |error| log::error!("usage is not kept until the next start: {}", crate::s3::chain(&error));
-    started.map_err(said).ok()
+/// A keeper of lines. A store that can't take them now, because it is full, say, or somebody has a bucket of that name,
+/// is served without: of usage, zoned keeps what is not taken.
+fn keeper(args: &Args, store: &Store, account: &str, what: &'static What) -> Option<Hourly> {
+    let said = |error| {
+        log::error!("no {} until the next start: {}", what.name, crate::s3::chain(&error));
+    };
+    Hourly::start(store, &args.data, account, what).map_err(said).ok()
 }
 
 /// The front of the numbers: a thread of its own, so that whoever reads them holds up no request.

@@ -122,7 +122,8 @@ fn number(text: &str, line: &str) -> f64 {
 #[test]
 fn requests_are_counted_by_operation_and_status() {
     let data = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(data.path(), &["--metrics", "127.0.0.1:0"], 3);
+    let arguments = ["--metrics", "127.0.0.1:0", "--domain", "s3.test"];
+    let daemon = Daemon::start(data.path(), &arguments, 3);
     daemon.create_bucket();
     let client = daemon.client();
     let body = noise(300_000);
@@ -132,6 +133,9 @@ fn requests_are_counted_by_operation_and_status() {
     }
     client.get(BUCKET, "none").unwrap();
     talk(daemon.ports["S3"], b"nonsense\r\n\r\n");
+    // A bucket in the host: without a signature, but an object all the same.
+    let hosted = format!("GET /k HTTP/1.1\r\nHost: {BUCKET}.s3.test\r\nConnection: close\r\n\r\n");
+    assert!(talk(daemon.ports["S3"], hosted.as_bytes()).starts_with("HTTP/1.1 403 "));
     let scrape = "GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     // An answer is counted when the kernel has all of it: a client may be a moment faster.
     let until = Instant::now() + Duration::from_secs(5);
@@ -150,7 +154,7 @@ fn requests_are_counted_by_operation_and_status() {
     assert_eq!(total("CreateBucket", "2xx"), 1.0, "{text}");
     assert_eq!(total("PutObject", "2xx"), 1.0);
     assert_eq!(total("GetObject", "2xx"), 3.0);
-    assert_eq!(total("GetObject", "4xx"), 1.0);
+    assert_eq!(total("GetObject", "4xx"), 2.0);
     let of_gets = "{port=\"s3\",operation=\"GetObject\",status=\"2xx\"";
     let last = format!("mobula_http_request_seconds_bucket{of_gets},le=\"+Inf\"}}");
     assert_eq!(number(&text, &last), 3.0);

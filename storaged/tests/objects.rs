@@ -228,6 +228,7 @@ fn tags_are_put_read_and_removed() {
 fn attributes_are_told_without_the_content() {
     let server = Server::start();
     server.put("k", &[("x-amz-checksum-crc32", "y/Q5Jg==")], b"123456789");
+    let tag = server.get("k", &[]).header("etag").trim_matches('"').to_owned();
     let ask = |attributes: &str| {
         let (headers, query) = ([("x-amz-object-attributes", attributes)], [("attributes", "")]);
         server.ask("GET", "k", Ask { headers: &headers, query: &query, ..Ask::new("", "") })
@@ -239,6 +240,7 @@ fn attributes_are_told_without_the_content() {
         "{}",
         all.text()
     );
+    assert_eq!(all.elements("ETag"), [tag], "without its quotes, here alone");
     assert_eq!(all.elements("ChecksumCRC32"), ["y/Q5Jg=="]);
     assert_eq!(all.elements("StorageClass"), ["STANDARD"]);
     assert!(!all.text().contains("ObjectParts"));

@@ -4,6 +4,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -139,12 +140,14 @@ pub fn sign(keys: &Keys, parts: &Parts<'_>) -> Signature {
 pub fn sign_in(keys: &Keys, parts: &Parts<'_>, region: &str) -> Signature {
     let time = timestamp(parts.time);
     let scope = format!("{}/{region}/s3/aws4_request", &time[..8]);
-    let mut headers = parts.headers.to_vec();
-    headers.sort();
+    // Headers that come more than once are signed as one, in their order.
+    let mut headers = BTreeMap::<&str, Vec<&str>>::new();
+    for (name, value) in parts.headers {
+        headers.entry(name).or_default().push(value.trim());
+    }
     let lines: String =
-        headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-    let signed_headers =
-        headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
+        headers.iter().map(|(name, values)| format!("{name}:{}\n", values.join(","))).collect();
+    let signed_headers = headers.keys().copied().collect::<Vec<_>>().join(";");
     let (method, path, payload) = (parts.method, parts.path, parts.payload);
     let query = query_string(parts.query);
     let request = format!("{method}\n{path}\n{query}\n{lines}\n{signed_headers}\n{payload}");

@@ -1,6 +1,6 @@
 //! Delivery: a thread a webhook, that posts what waits, in order, and waits longer after each failure.
 
-use super::Hook;
+use super::{Hook, Roots};
 use crate::store::{Store, TransactError};
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::Arc;
@@ -58,17 +58,20 @@ enum Round {
 }
 
 impl Delivery {
-    pub(super) fn new(store: Store, hook: &Arc<Hook>) -> Self {
-        let config = ureq::Agent::config_builder()
+    pub(super) fn new(store: Store, hook: &Arc<Hook>, roots: Option<&Roots>) -> Self {
+        let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             // A redirect would lead where the operator did not allow, and so would a proxy.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
             .timeout_global(Some(POST_TIME_MAX))
-            .user_agent(concat!("mobula/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self { store, hook: Arc::clone(hook), agent: config.new_agent(), failures: 0 }
+            .user_agent(concat!("mobula/", env!("CARGO_PKG_VERSION")));
+        if let Some(roots) = roots {
+            config = config.tls_config(roots.config());
+        }
+        let agent = config.build().new_agent();
+        Self { store, hook: Arc::clone(hook), agent, failures: 0 }
     }
 
     /// Delivers until nobody is left who could ring the bell.

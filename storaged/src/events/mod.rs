@@ -14,11 +14,13 @@
 mod deliver;
 mod event;
 mod queue;
+mod roots;
 mod rules;
 
 pub use deliver::{AGE_MAX, Step, after_failure};
 pub use event::{Change, Event, EventKind, Who};
 pub use queue::{QUEUED_MAX, Queued};
+pub use roots::{Roots, RootsError, USUAL as USUAL_ROOTS};
 pub use rules::{Rules, RulesError, Target};
 
 use crate::s3::Settings;
@@ -53,8 +55,16 @@ pub enum WebhookError {
     #[error("a webhook is NAME=URL, the name 1 to {NAME_CHARS_MAX} letters, digits, - and _")]
     Name,
     /// No URL that can be used.
-    #[error("{0:?} is no http:// URL with a host and without user and password")]
+    #[error("{0:?} is no http:// or https:// URL with a host and without user and password")]
     Url(String),
+}
+
+impl Webhook {
+    /// Whether events go there encrypted, to somebody whom an authority vouches for.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.url.scheme() == Some(&http::uri::Scheme::HTTPS)
+    }
 }
 
 impl FromStr for Webhook {
@@ -71,7 +81,8 @@ impl FromStr for Webhook {
             let plain = url.authority().is_some_and(|authority| {
                 !authority.host().is_empty() && !authority.as_str().contains('@')
             });
-            url.scheme() == Some(&http::uri::Scheme::HTTP) && plain
+            let known = [http::uri::Scheme::HTTP, http::uri::Scheme::HTTPS];
+            url.scheme().is_some_and(|scheme| known.contains(scheme)) && plain
         };
         let url = parsed.filter(fit).ok_or_else(|| WebhookError::Url(url.to_owned()))?;
         Ok(Self { name: name.to_owned(), url })
@@ -151,24 +162,32 @@ pub enum EventsError {
     /// Two of one name.
     #[error("there are two webhooks {0:?}")]
     Twice(String),
+    /// Nobody who could vouch for it.
+    #[error("webhook {0:?} is https, and no authorities are named: --webhook-ca FILE")]
+    Roots(String),
     /// No thread.
     #[error("can't start the thread of a webhook")]
     Thread(#[source] std::io::Error),
 }
 
 impl Events {
-    /// Starts delivering to these webhooks, what waits from before first.
+    /// Starts delivering to these webhooks, what waits from before first; to encrypted ones whom these authorities
+    /// vouch for.
     ///
     /// # Errors
-    /// When the index fails, two have one name, or a thread can't be started.
+    /// When the index fails, two have one name, one is encrypted without authorities, or a thread can't be started.
     pub fn start(
         store: &Store,
         settings: &Arc<Settings>,
         webhooks: Vec<Webhook>,
+        roots: Option<&Roots>,
     ) -> Result<Self, EventsError> {
         let (mut hooks, totals) = (HashMap::new(), Totals::default());
         for webhook in webhooks {
             let name = webhook.name.clone();
+            if webhook.is_encrypted() && roots.is_none() {
+                return Err(EventsError::Roots(name));
+            }
             let queue = Queue::open(&store.read()?, &name)?;
             let (bell, heard) = bounded(1);
             let hook =
@@ -176,7 +195,7 @@ impl Events {
             if hooks.insert(name.clone(), (Arc::clone(&hook), bell)).is_some() {
                 return Err(EventsError::Twice(name));
             }
-            let delivery = Delivery::new(store.clone(), &hook);
+            let delivery = Delivery::new(store.clone(), &hook, roots);
             std::thread::Builder::new()
                 .name(format!("hook-{}", &name[..name.len().min(10)]))
                 .spawn(move || delivery.run(&heard))

@@ -46,7 +46,7 @@ fn change(key: &str) -> Change {
 impl World {
     fn events(&self, address: &str) -> Events {
         let webhook = format!("hook=http://{address}/path").parse().unwrap();
-        Events::start(&self.store, &self.settings, vec![webhook]).unwrap()
+        Events::start(&self.store, &self.settings, vec![webhook], None).unwrap()
     }
 
     fn tell(&self, events: &Events, key: &str) {
@@ -58,12 +58,18 @@ impl World {
 fn take(listener: &TcpListener, status: &str) -> (String, String) {
     let (stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut reader = BufReader::new(&stream);
+    take_from(stream, status).unwrap()
+}
+
+fn take_from(mut stream: impl Read + Write, status: &str) -> std::io::Result<(String, String)> {
+    let mut reader = BufReader::new(&mut stream);
     let mut line = String::new();
     let (mut path, mut length) = (String::new(), 0);
     loop {
         line.clear();
-        reader.read_line(&mut line).unwrap();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         if let Some(rest) = line.strip_prefix("POST ") {
             path = rest.split(' ').next().unwrap().to_owned();
         }
@@ -75,14 +81,14 @@ fn take(listener: &TcpListener, status: &str) -> (String, String) {
         }
     }
     let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
+    reader.read_exact(&mut body)?;
     let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let key = value["Records"][0]["s3"]["object"]["key"].as_str().unwrap().to_owned();
     let answer = format!(
         "HTTP/1.1 {status}\r\nlocation: http://127.0.0.1:1/evil\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
     );
-    (&stream).write_all(answer.as_bytes()).unwrap();
-    (path, key)
+    stream.write_all(answer.as_bytes())?;
+    Ok((path, key))
 }
 
 fn until(what: impl Fn() -> bool) {
@@ -128,7 +134,7 @@ fn events_outlive_a_restart() {
 #[test]
 fn nothing_is_queued_that_nobody_wants() {
     let world = world();
-    let events = Events::start(&world.store, &world.settings, Vec::new()).unwrap();
+    let events = Events::start(&world.store, &world.settings, Vec::new(), None).unwrap();
     let sequence = world.store.status().sequence;
     // Wanted, but not by a webhook that the operator named.
     world.tell(&events, "k");
@@ -163,6 +169,61 @@ fn a_full_queue_loses_its_oldest() {
     assert_eq!(queue.length(), QUEUED_MAX - 1);
 }
 
+/// An authority's certificate as PEM, and a server's that it vouches for.
+fn vouched() -> (String, Arc<rustls::ServerConfig>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let pem = authority.self_signed(&key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(authority, key);
+    let own = rcgen::KeyPair::generate().unwrap();
+    let server = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = server.signed_by(&own, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivateKeyDer::try_from(own.serialize_der()).unwrap(),
+        );
+    (pem, Arc::new(config.unwrap()))
+}
+
+#[test]
+fn an_encrypted_webhook_is_one_that_an_authority_vouches_for() {
+    let world = world();
+    let ((good, config), (other, _)) = (vouched(), vouched());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("hook=https://{}/path", listener.local_addr().unwrap());
+    let webhook: Webhook = url.parse().unwrap();
+    let start = |roots: Option<&Roots>| {
+        Events::start(&world.store, &world.settings, vec![webhook.clone()], roots)
+    };
+    assert!(matches!(start(None), Err(EventsError::Roots(_))));
+    let roots = |pem: &str| {
+        let path = world._data.path().join("ca.pem");
+        std::fs::write(&path, pem).unwrap();
+        Roots::read(&path).unwrap()
+    };
+    let accept = || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        take_from(rustls::StreamOwned::new(connection, stream), "200 OK")
+    };
+    let events = start(Some(&roots(&other))).unwrap();
+    world.tell(&events, "secret");
+    accept().unwrap_err();
+    until(|| events.counters()[0].failed > 0);
+    assert_eq!(events.counters()[0].delivered, 0);
+    drop(events);
+    let events = start(Some(&roots(&good))).unwrap();
+    assert_eq!(accept().unwrap(), ("/path".to_owned(), "secret".to_owned()));
+    until(|| events.counters()[0].delivered == 1);
+}
+
 #[test]
 fn webhooks_are_named_and_plain() {
     let parse = |text: &str| text.parse::<Webhook>();
@@ -173,7 +234,7 @@ fn webhooks_are_named_and_plain() {
         assert_eq!(parse(name), Err(WebhookError::Name), "{name}");
     }
     for url in
-        ["a=", "a=/x", "a=ftp://h/", "a=https://h/", "a=http://user:secret@h/", "a=http:///x"]
+        ["a=", "a=/x", "a=ftp://h/", "a=https:///x", "a=http://user:secret@h/", "a=http:///x"]
     {
         assert!(matches!(parse(url), Err(WebhookError::Url(_))), "{url}");
     }

@@ -24,6 +24,7 @@ pub mod refusal;
 pub mod request_body;
 pub mod response;
 mod sending;
+mod sending_file;
 mod tls;
 mod worker;
 
@@ -85,22 +86,25 @@ pub enum QuickBody {
     Memory(FileRange),
 }
 
+/// The kind of a request, as an index of the kinds' names.
+pub type KindOf = Arc<dyn Fn(&Request<()>) -> usize + Send + Sync>;
+
 /// What the requests of a port are called where they are counted.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Kinds {
     /// The port itself.
     pub port: &'static str,
     /// The kinds of its requests; one at least.
     pub names: &'static [&'static str],
-    /// Of which kind a request is, as an index of the names. Asked once a request: it must be quick.
-    pub of: fn(&Request<()>) -> usize,
+    /// Of which kind a request is. Asked once a request: it must be quick.
+    pub of: KindOf,
 }
 
 impl Kinds {
     /// All requests are of one kind.
     #[must_use]
-    pub const fn one(port: &'static str) -> Kinds {
-        Kinds { port, names: &["Request"], of: |_| 0 }
+    pub fn one(port: &'static str) -> Kinds {
+        Kinds { port, names: &["Request"], of: Arc::new(|_| 0) }
     }
 }
 
@@ -188,7 +192,7 @@ impl Front {
     pub fn start_with(ports: Vec<Port>, setting: Setting) -> Result<Front, FrontError> {
         let Setting { threads, times, lines } = setting;
         let system = |action| move |source| FrontError::System { action, source };
-        let counts = Counts::new(ports.iter().map(|port| port.kinds), threads.max(1));
+        let counts = Counts::new(ports.iter().map(|port| port.kinds.clone()), threads.max(1));
         let ports: Vec<_> = ports
             .into_iter()
             .map(|port| worker::Door {

@@ -4,10 +4,10 @@
 //! first and joins it; a longer one is sent by sendfile(2) in slices while its pages are in memory, and
 //! read ahead by a thread that may wait where they are not. A stream goes out as it comes.
 
-use super::limits::{ONE_SEND_BYTES_MAX, READ_AHEAD_BYTES, SEALED_SLICE_BYTES, SLICE_BYTES};
+use super::limits::ONE_SEND_BYTES_MAX;
 use super::mailbox::Waker;
-use super::read_ahead::Outcome;
 use super::response::{self, Asked, CHUNK_END, Framing, LAST_CHUNK, Length};
+use super::sending_file::{File, FileWaits};
 use super::tls::Tls;
 use super::worker::{For, Hands, token};
 use super::{FileRange, Quick, QuickBody};
@@ -18,7 +18,7 @@ use s3s::Body;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Poll};
 use sys::ring::{Descriptor, Operation, SEND_PARTS_MAX};
 use sys::transfer::{self, Moved};
 
@@ -61,6 +61,11 @@ enum Then {
 }
 
 impl Then {
+    /// What comes when the bytes of a file that were just read are sent.
+    fn after(file: File) -> Then {
+        if file.left == 0 { Then::Finish } else { Then::File(file) }
+    }
+
     fn state(self) -> State {
         match self {
             Then::Finish => State::Done,
@@ -90,21 +95,6 @@ struct Stream {
     chunked: bool,
     /// How much is still to come, if it was told.
     left: Option<u64>,
-}
-
-struct File {
-    file: Descriptor,
-    at: u64,
-    left: u64,
-    /// Up to where the pages are known to be in memory.
-    warm_until: u64,
-    waits: FileWaits,
-}
-
-enum FileWaits {
-    No,
-    ForSocket(Operation),
-    ForDisk(Outcome),
 }
 
 pub(super) struct Sending {
@@ -284,7 +274,7 @@ impl Sending {
                         None => file.go_on(self.name, line, hands),
                         Some(_) => match file.read_on(line, hands) {
                             Ok(bytes) => {
-                                self.state = State::Ready(vec![bytes], file.then());
+                                self.state = State::Ready(vec![bytes], Then::after(file));
                                 continue;
                             }
                             Err(progress) => progress,
@@ -412,119 +402,6 @@ impl Stream {
             true => State::Stream(self),
             false => State::Ready(parts, Then::Stream(self)),
         })
-    }
-}
-
-impl File {
-    fn new(range: FileRange) -> File {
-        let FileRange { file, offset, length } = range;
-        File { file, at: offset, left: length, warm_until: offset, waits: FileWaits::No }
-    }
-
-    /// What to do when the bytes that were just read are sent.
-    fn then(self) -> Then {
-        if self.left == 0 { Then::Finish } else { Then::File(self) }
-    }
-
-    /// Whether a slice may be read without waiting for the disk; how long it is.
-    fn warm(&mut self, slice: u64, line: &Line<'_>, hands: &mut Hands) -> Result<u64, Progress> {
-        match &self.waits {
-            FileWaits::No => {}
-            FileWaits::ForSocket(_) => return Err(Progress::Waits),
-            FileWaits::ForDisk(outcome) => match outcome.get() {
-                None => return Err(Progress::Waits),
-                Some(Err(e)) => {
-                    log::error!("can't read an object: {e}");
-                    return Err(Progress::Failed);
-                }
-                Some(Ok(())) => self.waits = FileWaits::No,
-            },
-        }
-        let slice = self.left.min(slice);
-        if self.at >= self.warm_until {
-            if !transfer::is_cached(&self.file, self.at, slice) {
-                self.order(line, hands);
-                return Err(Progress::Waits);
-            }
-            // Once a slice: the socket takes it in parts, and the kernel counts pages for the answer.
-            self.warm_until = self.at + slice;
-        }
-        // No further than is known, so that what is left of a slice does not ask about the next one.
-        Ok(slice.min(self.warm_until - self.at))
-    }
-
-    /// Has what comes next read from the disk.
-    fn order(&mut self, line: &Line<'_>, hands: &mut Hands) {
-        let length = self.left.min(READ_AHEAD_BYTES);
-        self.warm_until = self.at + length;
-        let file = Arc::clone(&self.file);
-        let outcome = hands.ahead.order(file, self.at, length, Arc::clone(line.waker));
-        self.waits = FileWaits::ForDisk(outcome);
-    }
-
-    /// The next bytes, for who has to touch them before they are sent.
-    fn read_on(&mut self, line: &Line<'_>, hands: &mut Hands) -> Result<Bytes, Progress> {
-        let slice = self.warm(SEALED_SLICE_BYTES, line, hands)?;
-        let mut buffer = vec![0; slice as usize];
-        match transfer::read_cached(&self.file, self.at, &mut buffer) {
-            Ok(Moved::Bytes(0)) => {
-                log::error!("an object's file is shorter than its record says");
-                Err(Progress::Failed)
-            }
-            Ok(Moved::Bytes(read)) => {
-                buffer.truncate(read);
-                self.at += read as u64;
-                self.left -= read as u64;
-                Ok(buffer.into())
-            }
-            Ok(Moved::WouldWait) => {
-                // Evicted since it was warm.
-                self.order(line, hands);
-                Err(Progress::Waits)
-            }
-            Err(e) => {
-                log::error!("can't read an object: {e}");
-                Err(Progress::Failed)
-            }
-        }
-    }
-
-    fn go_on(&mut self, name: u64, line: &Line<'_>, hands: &mut Hands) -> Progress {
-        let (socket, waker) = (line.socket, line.waker);
-        let slice = match self.warm(SLICE_BYTES, line, hands) {
-            Ok(slice) => slice,
-            Err(progress) => return progress,
-        };
-        match transfer::send_file(socket, &self.file, self.at, slice as usize) {
-            Ok(Moved::Bytes(0)) => {
-                log::error!("an object's file is shorter than its record says");
-                Progress::Failed
-            }
-            Ok(Moved::Bytes(sent)) => {
-                self.at += sent as u64;
-                self.left -= sent as u64;
-                if self.left == 0 {
-                    return Progress::Done;
-                }
-                // Others first.
-                waker.wake_by_ref();
-                Progress::Waits
-            }
-            Ok(Moved::WouldWait) => {
-                let token = token(For::Poll, name);
-                let poll = hands.ring.poll_writable(Arc::clone(socket), token);
-                self.waits = FileWaits::ForSocket(poll);
-                Progress::Waits
-            }
-            Err(e) => {
-                let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
-                if !gone.contains(&e.kind()) {
-                    // The client sees its response cut; a damaged page is refused by the kernel here.
-                    log::error!("can't send an object: {e}");
-                }
-                Progress::Failed
-            }
-        }
     }
 }
 

@@ -65,7 +65,7 @@ pub const USAGE: What = What {
     object_interval: Some(Duration::from_secs(60)),
 };
 
-/// The account that records of usage belong to.
+/// The account that records of usage belong to, and the access log unless another is named.
 pub const SYSTEM_ACCOUNT: &str = "mobula";
 
 /// Why lines are not kept.

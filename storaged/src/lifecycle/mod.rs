@@ -17,7 +17,7 @@ mod rules;
 mod walk;
 mod worker;
 
-pub use plan::{Action, Day, Expiry, State, Subject, Tags, aborts, expiry, plan};
+pub use plan::{Action, Day, Expiry, State, Subject, Tags, abortion, aborts, expiry, plan};
 pub use rules::{Abort, Expiration, Filter, Noncurrent, Rule, Rules, RulesError};
 pub use worker::{Clock, Lifecycle, LifecycleError};
 

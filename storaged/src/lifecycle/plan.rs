@@ -96,7 +96,7 @@ pub enum Action {
     RemoveMarker,
 }
 
-/// When a current version will expire, and by which rule.
+/// When something will go, and by which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry<'a> {
     /// Milliseconds since 1970.
@@ -174,14 +174,26 @@ pub fn plan(rules: &Rules, subject: &Subject<'_>, now_ms: u64, day: Day) -> Opti
     }
 }
 
+/// When an upload that was begun at `initiated_ms` will be aborted: by the rule that is first to say so.
+#[must_use]
+pub fn abortion<'a>(
+    rules: &'a Rules,
+    key: &[u8],
+    initiated_ms: u64,
+    day: Day,
+) -> Option<Expiry<'a>> {
+    let rules = rules.enabled().filter(|rule| key.starts_with(rule.filter.prefix.as_bytes()));
+    let times = rules.filter_map(|rule| {
+        let at_ms = day.after(initiated_ms, rule.abort?.days);
+        Some(Expiry { at_ms, rule: &rule.id })
+    });
+    times.min_by_key(|expiry| expiry.at_ms)
+}
+
 /// Whether an upload that was begun at `initiated_ms` is to be aborted.
 #[must_use]
 pub fn aborts(rules: &Rules, key: &[u8], initiated_ms: u64, now_ms: u64, day: Day) -> bool {
-    rules.enabled().any(|rule| {
-        let fits = key.starts_with(rule.filter.prefix.as_bytes());
-        let due = rule.abort.is_some_and(|abort| day.after(initiated_ms, abort.days) <= now_ms);
-        fits && due
-    })
+    abortion(rules, key, initiated_ms, day).is_some_and(|expiry| expiry.at_ms <= now_ms)
 }
 
 #[cfg(test)]
@@ -303,6 +315,8 @@ mod test {
         let rules = Rules { all: vec![Rule { abort: Some(Abort { days: 1 }), ..rule(filter) }] };
         let due = |key: &[u8], now| aborts(&rules, key, 1, now, Day::default());
         assert!(due(b"a/k", 2 * DAY) && !due(b"a/k", 2 * DAY - 1) && !due(b"b", 9 * DAY));
+        let told = abortion(&rules, b"a/k", 1, Day::default());
+        assert_eq!(told, Some(Expiry { at_ms: 2 * DAY, rule: "r" }));
     }
 
     fn some_rule() -> impl Strategy<Value = Rule> {

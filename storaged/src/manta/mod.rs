@@ -34,11 +34,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// How requests of Manta's port are counted.
-pub const KINDS: Kinds = Kinds {
-    port: "manta",
-    names: &["GetObject", "HeadObject", "DeleteObject", "ReadJob", "ChangeJob", "Other"],
-    of: kind,
-};
+#[must_use]
+pub fn kinds() -> Kinds {
+    const NAMES: &[&str] =
+        &["GetObject", "HeadObject", "DeleteObject", "ReadJob", "ChangeJob", "Other"];
+    Kinds { port: "manta", names: NAMES, of: Arc::new(kind) }
+}
 
 /// A request's place in those names, by `/login/area/…`: an object below a job is counted with its job.
 fn kind(head: &Request<()>) -> usize {

@@ -2,7 +2,7 @@
 
 use super::condition::{etag, seconds};
 use super::get::signed;
-use super::{Api, checksum, error, version};
+use super::{Api, Payload, checksum, document, error, version};
 use crate::store::{ChecksumType, Metadata, PartRecord};
 use s3s::dto::{
     GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectPart,
@@ -38,7 +38,7 @@ pub(super) fn get(
     let record = version::read(&view, &admitted.path(&input.key)?, named)?;
     let meta = &record.meta;
     let parts = wants("ObjectParts").then(|| page(meta, input.part_number_marker, input.max_parts));
-    Ok(S3Response::new(GetObjectAttributesOutput {
+    let output = GetObjectAttributesOutput {
         checksum: (wants("Checksum") && !meta.checksums.is_empty())
             .then(|| checksum::shown(&meta.checksums, meta.checksum_type)),
         e_tag: wants("ETag").then(|| etag(&meta.etag)),
@@ -48,7 +48,26 @@ pub(super) fn get(
         storage_class: wants("StorageClass").then(|| "STANDARD".to_owned().into()),
         version_id: version::shown(&admitted, &record)?,
         ..GetObjectAttributesOutput::default()
-    }))
+    };
+    let document = without_quotes(document::to_xml(&output)?);
+    let mut response = S3Response::new(output);
+    response.extensions.insert(Payload::Bytes(document.into()));
+    Ok(response)
+}
+
+/// The document with its entity tag as S3 has it here and nowhere else: without the quotes that the library writes.
+fn without_quotes(document: Vec<u8>) -> Vec<u8> {
+    const BEGIN: &[u8] = b"<ETag>\"";
+    const END: &[u8] = b"\"</ETag>";
+    let begin = memchr::memmem::find(&document, BEGIN);
+    let end = memchr::memmem::find(&document, END);
+    match (begin, end) {
+        (Some(begin), Some(end)) if begin + BEGIN.len() <= end => {
+            let tag = &document[begin + BEGIN.len()..end];
+            [&document[..begin], b"<ETag>", tag, b"</ETag>", &document[end + END.len()..]].concat()
+        }
+        _ => document,
+    }
 }
 
 /// A page of the parts; nothing for an object that came whole. As S3 does, parts are listed only where they have

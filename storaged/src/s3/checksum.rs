@@ -33,6 +33,9 @@ impl Algorithm {
         Algorithm::Sha256,
     ];
 
+    /// What S3 computes when the client gives nothing.
+    pub const DEFAULT: Algorithm = Algorithm::Crc64Nvme;
+
     /// Its name as records and the ends of header names have it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -172,8 +175,6 @@ const PREFIX: &str = "x-amz-checksum-";
 /// Names under the prefix that are no checksums: how one of several parts is made, with what, and
 /// whether a reader wants it.
 const NOT_SUMS: [&str; 3] = ["type", "algorithm", "mode"];
-/// What S3 computes when the client gives nothing.
-const DEFAULT: Algorithm = Algorithm::Crc64Nvme;
 
 impl Expected {
     /// What the head of a request promises of its body.
@@ -184,7 +185,7 @@ impl Expected {
         let md5 = headers.get("content-md5").map(parse_md5).transpose()?;
         let promised = promised(headers)?;
         check_announced(headers, promised.as_ref().map(|(algorithm, _)| *algorithm))?;
-        let (algorithm, promise) = promised.unwrap_or((DEFAULT, Promise::None));
+        let (algorithm, promise) = promised.unwrap_or((Algorithm::DEFAULT, Promise::None));
         Ok(Expected { md5, algorithm, promise, hasher: algorithm.hasher() })
     }
 

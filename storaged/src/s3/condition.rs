@@ -1,19 +1,24 @@
 //! Conditions of a request (RFC 9110, 13): whether an object is to be read or written. Pure.
 
+use super::tag_list::TagList;
 use crate::store::{ETagValue, ObjectRecord};
-use http::HeaderMap;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
-use s3s::dto::{ETag, ETagCondition, Timestamp};
-use s3s::{S3Error, s3_error};
+use http::{HeaderMap, HeaderName};
+use s3s::S3Error;
+use s3s::dto::{ETag, Timestamp};
 use std::time::{Duration, UNIX_EPOCH};
+
+/// The conditions on what is copied from.
+const SOURCE_IF_MATCH: HeaderName = HeaderName::from_static("x-amz-copy-source-if-match");
+const SOURCE_IF_NONE_MATCH: HeaderName = HeaderName::from_static("x-amz-copy-source-if-none-match");
 
 /// What a reader wants to hold.
 #[derive(Debug, Default)]
 pub struct Conditions {
     /// It is this object.
-    pub matches: Option<ETagCondition>,
+    pub matches: Option<TagList>,
     /// It is another one.
-    pub none_match: Option<ETagCondition>,
+    pub none_match: Option<TagList>,
     /// It is younger.
     pub modified_since: Option<Timestamp>,
     /// It is not.
@@ -32,11 +37,39 @@ pub enum Outcome {
 }
 
 impl Conditions {
+    /// Those of a request that reads; the times as the protocol library has read them.
+    ///
+    /// # Errors
+    /// When they make no sense.
+    pub fn of(
+        headers: &HeaderMap,
+        modified_since: Option<Timestamp>,
+        unmodified_since: Option<Timestamp>,
+    ) -> Result<Conditions, S3Error> {
+        let matches = TagList::of(headers, &IF_MATCH)?;
+        let none_match = TagList::of(headers, &IF_NONE_MATCH)?;
+        Ok(Conditions { matches, none_match, modified_since, unmodified_since })
+    }
+
+    /// Those of a request that copies, on its source.
+    ///
+    /// # Errors
+    /// When they make no sense.
+    pub fn of_source(
+        headers: &HeaderMap,
+        modified_since: Option<Timestamp>,
+        unmodified_since: Option<Timestamp>,
+    ) -> Result<Conditions, S3Error> {
+        let matches = TagList::of(headers, &SOURCE_IF_MATCH)?;
+        let none_match = TagList::of(headers, &SOURCE_IF_NONE_MATCH)?;
+        Ok(Conditions { matches, none_match, modified_since, unmodified_since })
+    }
+
     /// Whether they hold for an object.
     pub fn check(&self, tag: &ETagValue, modified_ms: u64) -> Outcome {
         let modified = seconds(modified_ms);
         let passes = match (&self.matches, &self.unmodified_since) {
-            (Some(condition), _) => is_same(condition, tag),
+            (Some(list), _) => list.is_same(tag),
             (None, Some(since)) => modified <= *since,
             (None, None) => true,
         };
@@ -44,7 +77,7 @@ impl Conditions {
             return Outcome::Failed;
         }
         let is_news = match (&self.none_match, &self.modified_since) {
-            (Some(condition), _) => !holds(condition, tag),
+            (Some(list), _) => !list.is_alike(tag),
             (None, Some(since)) => modified > *since,
             (None, None) => true,
         };
@@ -56,9 +89,9 @@ impl Conditions {
 #[derive(Clone, Debug, Default)]
 pub struct WriteConditions {
     /// It is this one.
-    pub matches: Option<ETagCondition>,
+    pub matches: Option<TagList>,
     /// It is another one, or none.
-    pub none_match: Option<ETagCondition>,
+    pub none_match: Option<TagList>,
 }
 
 /// Why a writer may not write.
@@ -71,17 +104,13 @@ pub enum WriteOutcome {
 }
 
 impl WriteConditions {
-    /// What the headers say, where the protocol library does not read them.
+    /// What the headers say.
     ///
     /// # Errors
     /// When they make no sense.
     pub fn of(headers: &HeaderMap) -> Result<WriteConditions, S3Error> {
-        let condition = |name: http::HeaderName| {
-            let value = headers.get(&name).map(http::HeaderValue::as_bytes);
-            let parsed = value.map(ETagCondition::parse_http_header).transpose();
-            parsed.map_err(|e| s3_error!(InvalidArgument, "invalid header: {name}: {e}"))
-        };
-        Ok(WriteConditions { matches: condition(IF_MATCH)?, none_match: condition(IF_NONE_MATCH)? })
+        let matches = TagList::of(headers, &IF_MATCH)?;
+        Ok(WriteConditions { matches, none_match: TagList::of(headers, &IF_NONE_MATCH)? })
     }
 
     /// Whether they hold.
@@ -92,13 +121,13 @@ impl WriteConditions {
         let tag = current.map(|record| &record.meta.etag);
         match (&self.matches, tag) {
             (Some(_), None) => return Err(WriteOutcome::Missing),
-            (Some(condition), Some(tag)) if !is_same(condition, tag) => {
+            (Some(list), Some(tag)) if !list.is_same(tag) => {
                 return Err(WriteOutcome::Failed);
             }
             (Some(_), Some(_)) | (None, _) => {}
         }
         match (&self.none_match, tag) {
-            (Some(condition), Some(tag)) if holds(condition, tag) => Err(WriteOutcome::Failed),
+            (Some(list), Some(tag)) if list.is_alike(tag) => Err(WriteOutcome::Failed),
             (Some(_) | None, _) => Ok(()),
         }
     }
@@ -108,7 +137,7 @@ impl WriteConditions {
 #[derive(Debug, Default)]
 pub struct DeleteConditions {
     /// It is this one.
-    pub matches: Option<ETagCondition>,
+    pub matches: Option<TagList>,
     /// It was written in this second.
     pub modified: Option<Timestamp>,
     /// It has so many bytes.
@@ -124,23 +153,9 @@ impl DeleteConditions {
     /// Whether they hold.
     pub fn hold(&self, record: &ObjectRecord) -> bool {
         let modified = seconds(record.meta.modified_ms);
-        self.matches.as_ref().is_none_or(|condition| is_same(condition, &record.meta.etag))
+        self.matches.as_ref().is_none_or(|list| list.is_same(&record.meta.etag))
             && self.modified.as_ref().is_none_or(|time| *time == modified)
             && self.size.is_none_or(|size| u64::try_from(size) == Ok(record.size))
-    }
-}
-
-/// Whether a condition names this very object: a weak tag never does (RFC 9110, 13.1.1).
-fn is_same(condition: &ETagCondition, current: &ETagValue) -> bool {
-    let is_weak = matches!(condition, ETagCondition::ETag(ETag::Weak(_)));
-    !is_weak && holds(condition, current)
-}
-
-/// Whether a condition names this object.
-pub fn holds(condition: &ETagCondition, current: &ETagValue) -> bool {
-    match condition {
-        ETagCondition::Any => true,
-        ETagCondition::ETag(tag) => tag.value() == current.to_string(),
     }
 }
 
@@ -161,8 +176,8 @@ mod test {
 
     const MD5: [u8; 16] = [0xab; 16];
 
-    fn tag(text: &str) -> Option<ETagCondition> {
-        Some(ETagCondition::parse_http_header(text.as_bytes()).unwrap())
+    fn tag(text: &str) -> Option<TagList> {
+        Some(TagList::parse(text.as_bytes()).unwrap())
     }
 
     fn check(conditions: &Conditions) -> Outcome {
@@ -179,6 +194,7 @@ mod test {
         assert_eq!(check(&given(&ours())), Outcome::Proceed);
         assert_eq!(check(&given("*")), Outcome::Proceed);
         assert_eq!(check(&given("\"00\"")), Outcome::Failed);
+        assert_eq!(check(&given(&format!("\"00\", {}", ours()))), Outcome::Proceed);
     }
 
     #[test]

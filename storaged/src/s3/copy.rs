@@ -1,5 +1,5 @@
-//! CopyObject: a new object with the bytes of another. A content in a file is shared, not copied, whatever its
-//! size; so its entity tag and its parts stay what they are.
+//! CopyObject: a new object with the bytes of another. A content in a file is shared, not copied, whatever its size. An
+//! object that came in parts is read once for it: its copy came whole, and has the entity tag and checksum of that.
 
 use super::access::{Action, Admitted};
 use super::checksum::{self, Algorithm};
@@ -12,11 +12,16 @@ use crate::store::{
     ChecksumType, ContentRef, Metadata, ObjectPath, ObjectRecord, Txn, TxnError, VersionRef,
     Written,
 };
+use md5::{Digest, Md5};
 use s3s::dto::{
     ChecksumAlgorithm, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource,
     MetadataDirective, TaggingDirective,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+
+/// The largest object that a copy is read for, so that it is one that came whole: what S3 copies at all. A larger one,
+/// which there it does not, keeps the entity tag of its parts.
+const WHOLE_BYTES_MAX: u64 = 5 << 30;
 
 /// Where the bytes come from.
 struct Source {
@@ -35,11 +40,12 @@ pub(super) async fn copy(
     let (admitted, teller) = (api.admitted(&req)?, api.teller(&req)?);
     writing::refuse_unserved(&req.headers)?;
     let source = source(api, &req)?;
-    check_conditions(&req.input, &source.record)?;
+    check_conditions(&req, &source.record)?;
     let input = &req.input;
     let path = admitted.path(&input.key)?;
     let replaces = replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str))?;
     let algorithm = algorithm(input)?;
+    let sum = wanted_sum(algorithm, &source.record);
     if path == source.path && source.named.is_none() && !replaces && algorithm.is_none() {
         return Err(s3_error!(
             InvalidRequest,
@@ -55,7 +61,7 @@ pub(super) async fn copy(
     wish.check_permissions(api, &req, &input.bucket, &input.key)?;
     let mut meta = described(api, &req, &source.record, replaces)?;
     meta.modified_ms = super::now_ms();
-    if let Some(algorithm) = algorithm {
+    if let Some(algorithm) = sum {
         summed(api, algorithm, &source.record, &mut meta).await?;
     }
     meta.acl = admitted.acl();
@@ -111,13 +117,10 @@ pub(super) fn as_source(admitted: &Admitted, error: S3Error) -> S3Error {
     }
 }
 
-fn check_conditions(input: &CopyObjectInput, source: &ObjectRecord) -> S3Result<()> {
-    let conditions = Conditions {
-        matches: input.copy_source_if_match.clone(),
-        none_match: input.copy_source_if_none_match.clone(),
-        modified_since: input.copy_source_if_modified_since.clone(),
-        unmodified_since: input.copy_source_if_unmodified_since.clone(),
-    };
+fn check_conditions(req: &S3Request<CopyObjectInput>, source: &ObjectRecord) -> S3Result<()> {
+    let since = req.input.copy_source_if_modified_since.clone();
+    let until = req.input.copy_source_if_unmodified_since.clone();
+    let conditions = Conditions::of_source(&req.headers, since, until)?;
     match conditions.check(&source.meta.etag, source.meta.modified_ms) {
         Outcome::Proceed => Ok(()),
         Outcome::NotModified | Outcome::Failed => Err(precondition_failed()),
@@ -193,30 +196,63 @@ fn check_tags(
     Ok(())
 }
 
-/// Sees to it that the copy has a checksum of this kind over all its bytes.
+/// The checksum that a copy is to get by reading its source: one that is asked for and not there, and the source's own
+/// where it came in parts, since then it is read in any case.
+fn wanted_sum(asked: Option<Algorithm>, source: &ObjectRecord) -> Option<Algorithm> {
+    let meta = &source.meta;
+    let own = || meta.checksums.iter().find_map(|(name, _)| Algorithm::from_name(name));
+    if becomes_whole(source) {
+        return asked.or_else(own).or(Some(Algorithm::DEFAULT));
+    }
+    let has = |algorithm: &Algorithm| {
+        let is_there = meta.checksums.iter().any(|(name, _)| name == algorithm.name());
+        is_there && meta.checksum_type == ChecksumType::FullObject
+    };
+    asked.filter(|algorithm| !has(algorithm))
+}
+
+/// Whether a copy is, to its reader, an object that came whole, though its source came in parts.
+fn becomes_whole(source: &ObjectRecord) -> bool {
+    source.meta.etag.parts.is_some() && source.size <= WHOLE_BYTES_MAX
+}
+
+/// Reads the source once, for the copy's checksum, and for its entity tag where that is another.
 async fn summed(
     api: &Api,
     algorithm: Algorithm,
     source: &ObjectRecord,
     meta: &mut Metadata,
 ) -> S3Result<()> {
-    let has_it = meta.checksums.iter().any(|(name, _)| name == algorithm.name());
-    if has_it && meta.checksum_type == ChecksumType::FullObject {
-        return Ok(());
-    }
-    let value = match &source.content {
-        ContentRef::Inline(bytes) => algorithm.sum(bytes),
-        ContentRef::Blob(blob) => {
-            let file = api.store.open_blob(*blob).map_err(|e| error::open(&e))?;
-            let summing = checksum::Summing::new(algorithm);
-            let read = api.store.read_through(file, summing, checksum::Summing::update);
-            read.await.map_err(|e| error::internal(&e))?.value()
+    let whole = becomes_whole(source);
+    let sums = (checksum::Summing::new(algorithm), whole.then(Md5::new));
+    let take = |(sum, md5): &mut (checksum::Summing, Option<Md5>), bytes: &[u8]| {
+        sum.update(bytes);
+        if let Some(md5) = md5 {
+            md5.update(bytes);
         }
     };
-    meta.checksums = vec![(algorithm.name().to_owned(), value)];
+    let (sum, md5) = match &source.content {
+        ContentRef::Inline(bytes) => {
+            let mut sums = sums;
+            take(&mut sums, bytes);
+            sums
+        }
+        ContentRef::Blob(blob) => {
+            let file = api.store.open_blob(*blob).map_err(|e| error::open(&e))?;
+            let read = api.store.read_through(file, sums, take);
+            read.await.map_err(|e| error::internal(&e))?
+        }
+    };
+    meta.checksums = vec![(algorithm.name().to_owned(), sum.value())];
     meta.checksum_type = ChecksumType::FullObject;
-    // Those of the parts are of another kind.
-    meta.parts.iter_mut().for_each(|part| part.checksum = None);
+    match md5 {
+        Some(md5) => {
+            meta.etag = <[u8; 16]>::from(md5.finalize()).into();
+            meta.parts = Vec::new();
+        }
+        // Those of the parts are of another kind.
+        None => meta.parts.iter_mut().for_each(|part| part.checksum = None),
+    }
     Ok(())
 }
 

@@ -3,14 +3,16 @@
 use super::access::Action;
 use super::condition::DeleteConditions;
 use super::get::precondition_failed;
+use super::tag_list::TagList;
 use super::{Api, error, lock, version};
 use crate::events::{Change, EventKind};
 use crate::store::{
     Deleted, Deleter, ObjectPath, Txn, TxnError, VersionRef, bucket, object_version,
 };
+use http::header::IF_MATCH;
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
-    ETagCondition, Error, ObjectIdentifier,
+    Error, ObjectIdentifier,
 };
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
@@ -58,7 +60,7 @@ pub(super) async fn one(
     let version = version::named(input.version_id.as_deref())?;
     let path = admitted.path(&input.key)?;
     let conditions = DeleteConditions {
-        matches: input.if_match,
+        matches: TagList::of(&req.headers, &IF_MATCH)?,
         modified: input.if_match_last_modified_time,
         size: input.if_match_size,
     };
@@ -199,7 +201,7 @@ fn target(
     let asked = req.input.bypass_governance_retention;
     let bypass = lock::bypasses(api, req, asked, bucket, &object.key)?;
     let conditions = DeleteConditions {
-        matches: object.e_tag.clone().map(ETagCondition::ETag),
+        matches: object.e_tag.clone().map(|tag| TagList::OneOf(vec![tag])),
         modified: object.last_modified_time.clone(),
         size: object.size,
     };

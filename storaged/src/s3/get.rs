@@ -66,12 +66,8 @@ fn look(
     refuse_unserved(&admitted, &input)?;
     let opened = find(api, &admitted, &input, open)?;
     let record = &opened.0;
-    let conditions = Conditions {
-        matches: input.if_match.clone(),
-        none_match: input.if_none_match.clone(),
-        modified_since: input.if_modified_since.clone(),
-        unmodified_since: input.if_unmodified_since.clone(),
-    };
+    let (since, until) = (input.if_modified_since.clone(), input.if_unmodified_since.clone());
+    let conditions = Conditions::of(&headers, since, until)?;
     check_conditions(&conditions, record)?;
     let wanted = Wanted::of(&input, &headers, record)?;
     let bytes = wanted.bytes(record);

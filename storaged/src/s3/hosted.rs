@@ -45,7 +45,12 @@ impl Domains {
         })
     }
 
-    fn bucket(&self, headers: &HeaderMap) -> Option<(String, &str)> {
+    /// The bucket and the domain in a request's host.
+    #[must_use]
+    pub fn bucket(&self, headers: &HeaderMap) -> Option<(String, &str)> {
+        if self.0.is_empty() {
+            return None;
+        }
         self.split(headers.get(HOST)?.to_str().ok()?)
     }
 }

@@ -55,7 +55,7 @@ pub fn watch(parts: &Parts, body: Body) -> Result<(Body, Option<Verdict>), S3Err
 }
 
 /// Whether the library reads the body as a document: settings of buckets, and of objects.
-fn has_document(parts: &Parts) -> bool {
+pub fn has_document(parts: &Parts) -> bool {
     let path = parts.uri.path().trim_start_matches('/');
     let of_bucket = path.split_once('/').is_none_or(|(_, key)| key.is_empty());
     match parts.method {

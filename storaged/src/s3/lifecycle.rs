@@ -2,13 +2,14 @@
 
 use super::{Api, Settings, document};
 use crate::front::response::http_date;
-use crate::lifecycle::{Rules, RulesError, State, Subject, Tags, expiry};
+use crate::lifecycle::{Rules, RulesError, State, Subject, Tags, abortion, expiry};
+use crate::store::uploads::Upload;
 use crate::store::{BucketConfig, ObjectRecord};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
     BucketLifecycleConfiguration, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput,
     GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
-    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
+    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput, Timestamp,
     TransitionDefaultMinimumObjectSize,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -105,4 +106,18 @@ pub(super) fn expiration_of(
 ) -> Option<String> {
     let meta = &record.meta;
     expiration(settings, bucket, key, record.size, meta.modified_ms, &meta.tags)
+}
+
+/// What `x-amz-abort-date` and `x-amz-abort-rule-id` say of an upload; nothing if no rule will abort it.
+#[must_use]
+pub(super) fn abortion_of(
+    settings: &Settings,
+    bucket: &str,
+    upload: &Upload,
+) -> Option<(Timestamp, String)> {
+    // As with expirations: a header need not say that settings can't be read.
+    let found = settings.of(bucket).ok()?;
+    let rules = found.lifecycle.as_deref()?;
+    let told = abortion(rules, upload.key(), upload.initiated_ms, settings.day())?;
+    Some((super::list::time(told.at_ms), told.rule.to_owned()))
 }

@@ -1,6 +1,7 @@
 //! Which of S3's operations a request is, for counters and logs. Pure, quick, and never an error: what it
 //! can't tell is `Other`. The protocol library decides for itself what is done.
 
+use super::hosted::Domains;
 use http::{HeaderMap, Method, Request};
 
 macro_rules! operations {
@@ -81,22 +82,21 @@ fn sub(name: &str) -> Option<Sub> {
     })
 }
 
-/// The operation of a request, by its head.
+/// The operation of a request, by its head. Its bucket may be in its host.
 #[must_use]
-pub fn of(head: &Request<()>) -> Operation {
-    let query = head.uri().query().unwrap_or_default();
-    operation(head.method(), head.uri().path(), query, head.headers())
-}
-
-/// The operation of a request.
-#[must_use]
-pub fn operation(method: &Method, path: &str, query: &str, headers: &HeaderMap) -> Operation {
+pub fn of(head: &Request<()>, domains: &Domains) -> Operation {
     use Operation as Op;
+    let (method, headers) = (head.method(), head.headers());
     if *method == Method::OPTIONS {
         return Op::Preflight;
     }
+    let (path, query) = (head.uri().path(), head.uri().query().unwrap_or_default());
     let path = path.strip_prefix('/').unwrap_or(path);
-    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    let host = domains.bucket(headers);
+    let (bucket, key) = match &host {
+        Some((bucket, _)) => (&**bucket, path),
+        None => path.split_once('/').unwrap_or((path, "")),
+    };
     let subs = || query.split('&').filter_map(|pair| sub(pair.split('=').next().unwrap_or(pair)));
     if bucket.is_empty() {
         return if *method == Method::GET { Op::ListBuckets } else { Op::Other };
@@ -171,12 +171,32 @@ mod test {
     use super::*;
     use proptest::prelude::*;
 
+    fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> Option<Request<()>> {
+        let request = Request::builder().method(method).uri(target);
+        let add = |request: http::request::Builder, (name, value): &(&str, &str)| {
+            request.header(*name, *value)
+        };
+        headers.iter().fold(request, add).body(()).ok()
+    }
+
     fn name(method: &str, target: &str, headers: &[&'static str]) -> &'static str {
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let value = http::HeaderValue::from_static("/b/k");
-        let pairs = headers.iter().map(|h| (http::HeaderName::from_static(h), value.clone()));
-        NAMES[operation(&method, path, query, &pairs.collect()) as usize]
+        let headers: Vec<_> = headers.iter().map(|name| (*name, "/b/k")).collect();
+        let head = head(method, target, &headers).unwrap();
+        NAMES[of(&head, &Domains::default()) as usize]
+    }
+
+    #[test]
+    fn a_bucket_in_the_host_is_one() {
+        let domains = Domains::new(&["s3.lan".to_owned()]);
+        let name = |method, target, host| {
+            NAMES[of(&head(method, target, &[("host", host)]).unwrap(), &domains) as usize]
+        };
+        assert_eq!(name("GET", "/k", "b.s3.lan:9000"), "GetObject");
+        assert_eq!(name("GET", "/?list-type=2", "b.s3.lan"), "ListObjectsV2");
+        assert_eq!(name("PUT", "/a/b", "b.s3.lan"), "PutObject");
+        assert_eq!(name("PUT", "/", "b.s3.lan"), "CreateBucket");
+        assert_eq!(name("GET", "/", "s3.lan"), "ListBuckets");
+        assert_eq!(name("GET", "/k", "s3.lan"), "ListObjects");
     }
 
     #[test]
@@ -207,8 +227,11 @@ mod test {
     proptest! {
         #[test]
         fn everything_has_an_operation(method in "[A-Z]{1,8}", target in "/?.{0,40}") {
-            let name = name(&method, &target, &[]);
-            prop_assert!(NAMES.contains(&name));
+            if let Some(head) = head(&method, &target, &[("host", "b.s3.lan")]) {
+                for domains in [Domains::default(), Domains::new(&["s3.lan".to_owned()])] {
+                    prop_assert!((of(&head, &domains) as usize) < NAMES.len());
+                }
+            }
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) async fn put(
     meta.modified_ms = super::now_ms();
     meta.acl = admitted.acl();
     wish.grant(admitted.bucket()?, meta.modified_ms, &mut meta)?;
-    let conditions = WriteConditions { matches: input.if_match, none_match: input.if_none_match };
+    let conditions = WriteConditions::of(&headers)?;
     let name = input.bucket.clone();
     let (size, time_ms) = (body.read, meta.modified_ms);
     let done = api.store.transact(move |txn| commit(txn, &name, &path, content, meta, &conditions));

@@ -65,21 +65,15 @@ impl Server {
         let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = sys::listen::local_address(&listener).unwrap().unwrap();
         let settings = Arc::new(Settings::new(store.clone()));
-        let events = Events::start(&store, &settings, webhooks).unwrap();
+        let events = Events::start(&store, &settings, webhooks, None).unwrap();
         let accounts = Arc::new(accounts);
         let told = events.clone();
-        let service = storaged::s3::service_telling(
-            store.clone(),
-            accounts,
-            settings,
-            told,
-            Domains::new(&["s3.test".to_owned()]),
-        );
-        let front = Front::start(
-            vec![Port { listener, service, kinds: storaged::s3::KINDS, tls: None }],
-            2,
-        )
-        .unwrap();
+        let domains = Domains::new(&["s3.test".to_owned()]);
+        let kinds = storaged::s3::kinds("s3", domains.clone());
+        let service =
+            storaged::s3::service_telling(store.clone(), accounts, settings, told, domains);
+        let port = Port { listener, service, kinds, tls: None };
+        let front = Front::start(vec![port], 2).unwrap();
         let client = Client::new(&address.to_string(), keys(ADA));
         client.create_bucket(BUCKET).unwrap();
         Server { address, client, store, events, _front: front, data }

@@ -10,6 +10,7 @@ use super::facts::{Facts, Known};
 use super::{denied, error, no_such_bucket};
 use crate::accounts::Accounts;
 use crate::front::Origin;
+use crate::store::uploads::{UploadId, upload};
 use crate::store::{ObjectRecord, Store, VersionRef, object, object_version};
 use http::HeaderMap;
 use s3s::auth::Credentials;
@@ -154,12 +155,27 @@ impl Guard {
                 Verdict::Allowed(ground) => by = by.or(Some(ground)),
                 // Whoever writes by a list says with it whose the object is.
                 Verdict::Silent if action == Action::PutObjectAcl && by == Some(By::Acl) => {}
+                // What one began, one may look at and end, whether or not anybody wrote that down.
+                Verdict::Silent
+                    if is_about_an_upload(action) && self.began(caller, facts, ask)? => {}
                 // There is no list of what there isn't: who may list learns that.
                 Verdict::Silent if listed && lists && found.is_none() && reads(action) => {}
                 Verdict::Silent | Verdict::Denied => return Err(denied()),
             }
         }
         Ok((lists, looks.then(|| found.map(|found| found.record.version))))
+    }
+
+    /// Whether who asks began the upload that the request names.
+    fn began(&self, caller: &Caller, facts: &Facts, ask: &Ask<'_>) -> S3Result<bool> {
+        let (Some(name), Some(key)) = (caller.name(), ask.key) else { return Ok(false) };
+        let mut query = form_urlencoded::parse(ask.query.as_bytes());
+        let id = query.find(|(name, _)| name == "uploadId");
+        let id = id.and_then(|(_, id)| UploadId::parse(&id));
+        let (Some(id), Ok(path)) = (id, facts.path(key)) else { return Ok(false) };
+        let view = self.store.read().map_err(|e| error::index(&e))?;
+        let upload = upload(&view, id).map_err(|e| error::index(&e))?;
+        Ok(upload.is_some_and(|upload| upload.path == path && upload.initiator == name))
     }
 
     fn find(&self, facts: &Facts, ask: &Ask<'_>) -> S3Result<Option<Found>> {
@@ -303,15 +319,14 @@ fn reads(action: Action) -> bool {
 
 /// Whether an action can only be done to an object that there is.
 fn is_about_one_there_is(action: Action) -> bool {
-    let of_what_is_not = matches!(
-        action,
-        Action::PutObject
-            | Action::DeleteObject
-            | Action::DeleteObjectVersion
-            | Action::AbortMultipartUpload
-            | Action::ListMultipartUploadParts
-    );
-    action.scope() == Scope::Object && !of_what_is_not
+    let of_what_is_not =
+        matches!(action, Action::PutObject | Action::DeleteObject | Action::DeleteObjectVersion);
+    action.scope() == Scope::Object && !of_what_is_not && !is_about_an_upload(action)
+}
+
+/// Whether an action is done to an upload, which whoever began it may do (AWS, "Multipart upload API and permissions").
+fn is_about_an_upload(action: Action) -> bool {
+    matches!(action, Action::AbortMultipartUpload | Action::ListMultipartUploadParts)
 }
 
 /// The actions that a request takes.

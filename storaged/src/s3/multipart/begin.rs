@@ -1,6 +1,7 @@
 //! CreateMultipartUpload.
 
 use crate::s3::checksum::Algorithm;
+use crate::s3::lifecycle::abortion_of;
 use crate::s3::put::{Refused, check_bucket, refusal};
 use crate::s3::{Api, error, lock, writing};
 use crate::store::ChecksumType;
@@ -43,7 +44,10 @@ pub(in crate::s3) async fn begin(
         Ok(txn.begin_upload(new)?)
     });
     let upload = begun.await.map_err(|e| error::transact(e, refusal))?;
+    let (abort_date, abort_rule_id) = abortion_of(&api.settings, &name, &upload).unzip();
     Ok(S3Response::new(CreateMultipartUploadOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(name),
         key: Some(key),
         upload_id: Some(upload.id.to_string()),

@@ -58,7 +58,7 @@ pub(in crate::s3) async fn complete(
         path,
         claims: claims(&input)?,
         list: read_list(input.multipart_upload)?,
-        conditions: WriteConditions { matches: input.if_match, none_match: input.if_none_match },
+        conditions: WriteConditions::of(&headers)?,
         location: location(&headers, &input.bucket, &input.key),
         bucket: input.bucket,
         key: input.key,

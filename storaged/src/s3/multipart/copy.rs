@@ -79,7 +79,7 @@ impl Source {
         let admitted = api.may_version(req, action, bucket, key, version_id.as_deref())?;
         let (record, file) = open(api, &admitted, key, named)?;
         admitted.still_about(&record)?;
-        check_conditions(&req.input, &record)?;
+        check_conditions(req, &record)?;
         let shown = version::shown(&admitted, &record)?;
         Ok(Source { record, file, shown })
     }
@@ -103,13 +103,10 @@ fn open(api: &Api, admitted: &Admitted, key: &str, named: Option<VersionRef>) ->
     }
 }
 
-fn check_conditions(input: &UploadPartCopyInput, record: &ObjectRecord) -> S3Result<()> {
-    let conditions = Conditions {
-        matches: input.copy_source_if_match.clone(),
-        none_match: input.copy_source_if_none_match.clone(),
-        modified_since: input.copy_source_if_modified_since.clone(),
-        unmodified_since: input.copy_source_if_unmodified_since.clone(),
-    };
+fn check_conditions(req: &S3Request<UploadPartCopyInput>, record: &ObjectRecord) -> S3Result<()> {
+    let since = req.input.copy_source_if_modified_since.clone();
+    let until = req.input.copy_source_if_unmodified_since.clone();
+    let conditions = Conditions::of_source(&req.headers, since, until)?;
     match conditions.check(&record.meta.etag, record.meta.modified_ms) {
         Outcome::Proceed => Ok(()),
         // A copy has nothing to answer 304 to.

@@ -2,9 +2,11 @@
 
 use super::begin::kind_name;
 use super::find;
+use crate::s3::access::acl::Acl;
 use crate::s3::checksum;
 use crate::s3::condition::etag;
 use crate::s3::get::signed;
+use crate::s3::lifecycle::abortion_of;
 use crate::s3::list::{Encoding, time};
 use crate::s3::{Api, bucket, error};
 use crate::store::ChecksumType;
@@ -34,9 +36,15 @@ fn initiator(upload: &Upload) -> Initiator {
     Initiator { display_name: name.clone(), id: name }
 }
 
-/// Who owns what is uploaded: the bucket's owner.
-fn owner(api: &Api, upload: &Upload) -> Owner {
-    bucket::owner(&api.accounts.name_of(upload.path.account))
+/// Who will own the object: the one its list names, or the bucket's owner if it has none.
+fn owner(api: &Api, upload: &Upload) -> S3Result<Owner> {
+    match &upload.meta.acl {
+        None => Ok(bucket::owner(&api.accounts.name_of(upload.path.account))),
+        Some(text) => {
+            let acl = Acl::parse(text.as_bytes()).map_err(|e| error::internal(&e))?;
+            Ok(bucket::owner(&acl.owner))
+        }
+    }
 }
 
 pub(in crate::s3) fn list_parts(
@@ -56,7 +64,10 @@ pub(in crate::s3) fn list_parts(
     let (found, more) = parts(&view, upload.id, after, max).map_err(|e| error::index(&e))?;
     let more = more && max > 0;
     let next = found.last().filter(|_| more).map(|part| part.number.cast_signed());
+    let (abort_date, abort_rule_id) = abortion_of(&api.settings, &input.bucket, &upload).unzip();
     Ok(S3Response::new(ListPartsOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(input.bucket),
         checksum_algorithm: algorithm(&upload),
         checksum_type: kind(&upload),
@@ -65,7 +76,7 @@ pub(in crate::s3) fn list_parts(
         key: Some(input.key),
         max_parts: Some(max as i32),
         next_part_number_marker: next,
-        owner: Some(owner(api, &upload)),
+        owner: Some(owner(api, &upload)?),
         part_number_marker: Some(after.cast_signed()),
         parts: Some(found.iter().map(shown).collect()),
         storage_class: Some("STANDARD".to_owned().into()),
@@ -130,7 +141,7 @@ pub(in crate::s3) fn list_uploads(
                 initiated: Some(time(upload.initiated_ms)),
                 initiator: Some(initiator(upload)),
                 key: text(upload.key()),
-                owner: Some(owner(api, upload)),
+                owner: Some(owner(api, upload)?),
                 storage_class: Some("STANDARD".to_owned().into()),
                 upload_id: Some(upload.id.to_string()),
             }),
