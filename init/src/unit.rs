@@ -6,6 +6,7 @@ use crate::cgroup;
 use crate::logs::{Lines, Ring, Throttle};
 use crate::notice::Store;
 use crate::service::{Policy, Service};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -93,7 +94,9 @@ pub struct Unit {
     pub nag_at_ms: u64,
     lines: Lines,
     listeners: Vec<(String, OwnedFd)>,
-    stored: Vec<(String, OwnedFd)>,
+    /// By name: a zone's go one by one, and there may be thousands.
+    stored: BTreeMap<String, Vec<OwnedFd>>,
+    stored_count: usize,
     ear: Option<Socket>,
     output: Option<(File, OwnedFd)>,
 }
@@ -114,7 +117,8 @@ impl Unit {
             nag_at_ms: u64::MAX,
             lines: Lines::default(),
             listeners: Vec::new(),
-            stored: Vec::new(),
+            stored: BTreeMap::new(),
+            stored_count: 0,
             ear: None,
             output: None,
         }
@@ -139,7 +143,10 @@ impl Unit {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(UnitError::Channel { what: "output", source });
         };
-        let handed = self.listeners.iter().chain(&self.stored);
+        let listeners = self.listeners.iter().map(|(name, fd)| (name, fd));
+        let stored =
+            self.stored.iter().flat_map(|(name, fds)| fds.iter().map(move |fd| (name, fd)));
+        let handed = listeners.chain(stored);
         let descriptors: Vec<_> = handed.map(|(name, fd)| (name.clone(), fd.as_fd())).collect();
         let child = sys::process::spawn(&Program {
             command: &self.spec.command,
@@ -253,13 +260,17 @@ impl Unit {
     pub fn store(&mut self, what: Store, fds: Vec<OwnedFd>) -> Option<String> {
         match what {
             Store::Remove(name) => {
-                self.stored.retain(|(stored, _)| *stored != name);
+                self.stored_count -= self.stored.remove(&name).map_or(0, |fds| fds.len());
                 None
             }
             Store::Keep(name) => {
-                let room = self.spec.fd_store_max.saturating_sub(self.stored.len());
+                let room = self.spec.fd_store_max.saturating_sub(self.stored_count);
                 let refused = fds.len().saturating_sub(room);
-                self.stored.extend(fds.into_iter().take(room).map(|fd| (name.clone(), fd)));
+                let kept: Vec<OwnedFd> = fds.into_iter().take(room).collect();
+                if !kept.is_empty() {
+                    self.stored_count += kept.len();
+                    self.stored.entry(name.clone()).or_default().extend(kept);
+                }
                 (refused > 0)
                     .then(|| format!("{refused} descriptors named {name} are over its limit"))
             }

@@ -130,6 +130,25 @@ impl Agent {
         }
     }
 
+    /// Writes all to disk and has the kernel give back what it can.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn reclaim(&self) -> Result<()> {
+        self.ask(&Request::Reclaim).map(drop)
+    }
+
+    /// Namespaces that are in use, by kind.
+    ///
+    /// # Errors
+    /// If the agent does not say.
+    pub fn namespaces(&self) -> Result<BTreeMap<String, u64>> {
+        match self.ask(&Request::Namespaces)? {
+            Reply::Namespaces(kinds) => Ok(kinds),
+            other => bail!("an odd answer: {other:?}"),
+        }
+    }
+
     /// What is in a directory, and below it if `deep`.
     ///
     /// # Errors

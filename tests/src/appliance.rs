@@ -125,6 +125,8 @@ pub struct Shape {
     pub write_log: Option<PathBuf>,
     /// Whether there is a disk with the zone image.
     pub zone_image: bool,
+    /// The machine's memory, in MiB; QEMU's own default of this tree if not said.
+    pub memory_mib: Option<u32>,
     /// More archives.
     pub archives: Vec<PathBuf>,
     /// More arguments for QEMU.
@@ -140,6 +142,7 @@ impl Shape {
             disk: Some((disk.to_owned(), DISK_BYTES)),
             write_log: None,
             zone_image: true,
+            memory_mib: None,
             archives: Vec::new(),
             arguments: Vec::new(),
         }
@@ -214,6 +217,7 @@ impl Appliance {
         let mut options = Options::new(kernel, initramfs, directory);
         options.acceleration = artefacts.acceleration;
         options.time_limit = LIFE_TIME;
+        options.memory_mib = shape.memory_mib.unwrap_or(options.memory_mib);
         options.more_archives = vec![artefacts.agent.clone()];
         options.more_archives.extend(shape.archives.iter().cloned());
         options.more_arguments = shape.arguments.clone();

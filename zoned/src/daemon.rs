@@ -15,7 +15,7 @@ use crate::network::Networks;
 use crate::running::Entry;
 use crate::scheduler::{Grant, Limits, Scheduler};
 use crate::slot::{Pool, Slot};
-use crate::standing::{self, Beside, RecordError, Standing};
+use crate::standing::{self, Beside, Ear, RecordError, Standing};
 use crate::status::{Clients, PeerId};
 use crate::warm::{Idle, Warm};
 use crate::zone::Launcher;
@@ -173,8 +173,9 @@ enum Source {
     Control(AttemptId),
     Process(AttemptId),
     Instance(AttemptId),
-    StandingControl(u32),
-    StandingProcess(u32),
+    /// Some standing zone.
+    Ears,
+    Standing(Ear),
     ImportControl,
     ImportProcess,
 }
@@ -307,12 +308,13 @@ impl Daemon {
                 Source::Control(attempt) => self.hear_zone(attempt),
                 Source::Process(attempt) => self.zone_gone(attempt),
                 Source::Instance(first) => self.instance_gone(first),
-                Source::StandingControl(number) => self.hear_standing(number),
-                Source::StandingProcess(number) => self.standing_gone(number),
+                Source::Standing(ear) => self.hear_ear(ear),
                 Source::ImportControl => self.hear_import(),
                 Source::ImportProcess => self.import_gone(),
+                Source::Ears => {}
             }
         }
+        self.write_drafts();
         Ok(true)
     }
 
@@ -349,12 +351,7 @@ impl Daemon {
         for (first, process) in self.warm.processes() {
             watch(Source::Instance(first), process);
         }
-        for (number, control) in self.standing.controls() {
-            watch(Source::StandingControl(number), control);
-        }
-        for (number, process) in self.standing.processes() {
-            watch(Source::StandingProcess(number), process);
-        }
+        watch(Source::Ears, self.standing.ears());
         if let Some(import) = &self.images.import {
             import.control().into_iter().for_each(|fd| watch(Source::ImportControl, fd));
             import.process().into_iter().for_each(|fd| watch(Source::ImportProcess, fd));
@@ -364,10 +361,26 @@ impl Daemon {
             Err(error) => return call("wait", Err(error)),
         }
         let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|seen| !seen.is_empty());
-        Ok(sources.into_iter().zip(&fds).filter(|(_, fd)| ready(fd)).map(|(s, _)| s).collect())
+        let ready = sources.into_iter().zip(&fds).filter(|(_, fd)| ready(fd)).map(|(s, _)| s);
+        let mut ready: Vec<Source> = ready.collect();
+        if let Some(at) = ready.iter().position(|source| matches!(source, Source::Ears)) {
+            let heard = call("hear standing zones", self.standing.heard())?;
+            drop(ready.splice(at..=at, heard.into_iter().map(Source::Standing)));
+        }
+        Ok(ready)
+    }
+
+    fn hear_ear(&mut self, ear: Ear) {
+        match ear {
+            Ear::Control(number) => self.hear_standing(number),
+            Ear::Process(number) => self.standing_gone(number),
+        }
     }
 
     fn timeout(&self) -> PollTimeout {
+        if self.standing.has_drafts() {
+            return PollTimeout::ZERO;
+        }
         let tick = Duration::from_millis(TICK_MS);
         let ticking = !self.zones.is_empty()
             || !self.warm.is_empty()
@@ -413,11 +426,11 @@ impl Daemon {
                     Source::Process(attempt) => self.zone_gone(attempt),
                     Source::Control(attempt) => self.hear_zone(attempt),
                     Source::Instance(first) => self.instance_gone(first),
-                    Source::StandingControl(number) => self.hear_standing(number),
-                    Source::StandingProcess(number) => self.standing_gone(number),
+                    Source::Standing(ear) => self.hear_ear(ear),
                     Source::ImportControl => self.hear_import(),
                     Source::ImportProcess => self.import_gone(),
-                    Source::Signals
+                    Source::Ears
+                    | Source::Signals
                     | Source::Storaged
                     | Source::KernelLog
                     | Source::Listener

@@ -226,13 +226,11 @@ fn each(
 
 fn delete(admin: &Admin<'_>, screen: &Screen, zones: &[ZoneName]) -> Result<(), Failure> {
     let mut failures = Vec::new();
-    for zone in zones {
-        let asked = admin.ask(&format!("delete {zone}"), "DELETE", path_of(zone, ""));
-        let outcome = asked.and_then(|deleted: Deleted| {
-            wait::gone(admin, zone)?;
-            Ok(deleted)
-        });
-        match outcome {
+    // All are asked for before one is waited for: they go side by side.
+    let ask = |zone| admin.ask(&format!("delete {zone}"), "DELETE", path_of(zone, ""));
+    let asked: Vec<Result<Deleted, Failure>> = zones.iter().map(ask).collect();
+    for (zone, asked) in zones.iter().zip(asked) {
+        match asked.and_then(|deleted| wait::gone(admin, zone).map(|()| deleted)) {
             Ok(deleted) => one(screen, &deleted, |_| format!("{zone} is deleted\n"))?,
             Err(failure) => failures.push(failure),
         }

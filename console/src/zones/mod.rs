@@ -24,9 +24,10 @@ use wire::standing::{
 };
 use wire::zone;
 
-/// How long zoned may take to turn files into objects, which storaged has to seal first: less than a
-/// request may take. What is not done then goes on, and its end is an event.
-const PUBLISH_MAX: Duration = Duration::from_secs(25);
+/// How long zoned may take to do something: to turn files into objects, which storaged has to seal first, or to
+/// make a zone when many are being made. Less than a request may take. What is not done then goes on, and its
+/// end is an event.
+const ACT_MAX: Duration = Duration::from_secs(25);
 
 /// Asks zoned on a connection.
 pub async fn ask(
@@ -35,9 +36,9 @@ pub async fn ask(
 ) -> Result<(ZoneReply, Vec<OwnedFd>), Problem> {
     let request = zone::Request::Zone(request);
     let (reply, fds) = match &request {
-        zone::Request::Zone(ZoneRequest::Publish(_)) => {
-            link.ask_within(PUBLISH_MAX, &request).await?
-        }
+        zone::Request::Zone(
+            ZoneRequest::Publish(_) | ZoneRequest::Create(_) | ZoneRequest::Delete(_),
+        ) => link.ask_within(ACT_MAX, &request).await?,
         _ => link.ask(&request).await?,
     };
     match reply {

@@ -63,6 +63,10 @@ pub enum Request {
         /// Its path.
         path: String,
     },
+    /// Write everything to disk and have the kernel give back what it keeps only because there is room.
+    Reclaim,
+    /// How many namespaces of each kind does some process or descriptor refer to?
+    Namespaces,
     /// Write zeros to `path` until `leave` bytes are free on its filesystem.
     Fill {
         /// The file to be made.
@@ -152,6 +156,8 @@ pub enum Reply {
     Frames(Vec<u64>),
     /// How many frames are charged to each cgroup, by its path.
     Owners(BTreeMap<String, u64>),
+    /// Namespaces, by kind.
+    Namespaces(BTreeMap<String, u64>),
     /// What a socket answered: messages in base64, and whether it closed the connection.
     Answered {
         /// The messages.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -18,6 +18,8 @@ const FRAME_MASK: u64 = (1 << 55) - 1;
 const PRESENT: u64 = 1 << 63;
 /// Where the cgroups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// The kinds of namespaces (namespaces(7)).
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 /// The most pages in one question: 256 MiB of them.
 const PAGES_MAX: u64 = 65536;
 
@@ -123,6 +125,29 @@ pub fn processes() -> Result<Reply> {
     }
     processes.sort_by_key(|process| process.pid);
     Ok(Reply::Processes(processes))
+}
+
+/// Those of processes, and those that descriptors keep; the kernel names each by kind and inode (namespaces(7)).
+pub fn namespaces() -> Result<Reply> {
+    let mut all = BTreeSet::new();
+    for entry in Path::new("/proc").read_dir().context("listing /proc")? {
+        let process = entry?.path();
+        for folder in ["ns", "fd"] {
+            // A process that has gone since refers to nothing.
+            let Ok(links) = process.join(folder).read_dir() else { continue };
+            let targets = links.flatten().filter_map(|link| std::fs::read_link(link.path()).ok());
+            all.extend(targets.filter_map(|target| target.into_os_string().into_string().ok()));
+        }
+    }
+    let mut kinds = BTreeMap::new();
+    for name in all {
+        // `net:[4026531840]`, beside `pipe:[…]`, `socket:[…]` and others.
+        let kind = name.split_once(":[").map(|(kind, _)| kind);
+        if let Some(kind) = kind.filter(|kind| NAMESPACES.contains(kind)) {
+            *kinds.entry(kind.to_owned()).or_insert(0) += 1;
+        }
+    }
+    Ok(Reply::Namespaces(kinds))
 }
 
 fn process(pid: i32) -> Option<Process> {

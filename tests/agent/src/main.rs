@@ -53,6 +53,8 @@ fn answer(request: Request) -> Result<Reply> {
         Request::Frames { pid, address, pages } => look::frames(pid, address, pages),
         Request::Owners { frames } => look::owners(&frames),
         Request::Signal { pid, signal } => run::signal(pid, signal),
+        Request::Reclaim => run::reclaim(),
+        Request::Namespaces => look::namespaces(),
         Request::Forget { path } => run::forget(Path::new(&path)),
         Request::Fill { path, leave } => run::fill(&path, leave),
         Request::Remove { path } => run::remove(&path),

@@ -100,7 +100,11 @@ struct Life {
 
 /// All zones that live.
 #[derive(Debug, Default)]
-pub struct Ledger(BTreeMap<Key, Life>);
+pub struct Ledger {
+    lives: BTreeMap<Key, Life>,
+    /// When the first checkpoint is due, or earlier: until then nobody has to be asked.
+    due_us: u64,
+}
 
 impl Life {
     /// Counts what is held in reserve, up to now.
@@ -182,27 +186,29 @@ impl Ledger {
             next_us: 0,
         };
         let line = life.record(&key, "start", now, None, at);
-        self.0.insert(key, life);
+        self.due_us = self.due_us.min(life.next_us);
+        self.lives.insert(key, life);
         line
     }
 
     /// A zone goes on that `saved` tells of; false if it tells nothing.
     pub fn adopt(&mut self, key: Key, saved: &str) -> bool {
-        let Ok(life) = serde_json::from_str(saved) else { return false };
-        self.0.insert(key, life);
+        let Ok(life) = serde_json::from_str::<Life>(saved) else { return false };
+        self.due_us = self.due_us.min(life.next_us);
+        self.lives.insert(key, life);
         true
     }
 
     /// What is to be kept of a zone for a later [`Self::adopt`].
     #[must_use]
     pub fn saved(&self, key: &Key) -> Option<String> {
-        let life = self.0.get(key)?;
+        let life = self.lives.get(key)?;
         Some(serde_json::to_string(life).expect("strings and maps of strings are JSON"))
     }
 
     /// A zone's reserve changes.
     pub fn reserve(&mut self, key: &Key, reserved: Reserved, at: Moment) {
-        if let Some(life) = self.0.get_mut(key) {
+        if let Some(life) = self.lives.get_mut(key) {
             life.hold(at.boot_us);
             life.reserved = reserved;
         }
@@ -210,7 +216,7 @@ impl Ledger {
 
     /// Adds to a count that no cgroup keeps.
     pub fn add(&mut self, key: &Key, count: Count, more: u64) {
-        if let Some(life) = self.0.get_mut(key) {
+        if let Some(life) = self.lives.get_mut(key) {
             let sum = life.own.get(count).saturating_add(more);
             life.own.set(count, sum);
         }
@@ -218,19 +224,25 @@ impl Ledger {
 
     /// Zones of which a checkpoint is due.
     #[must_use]
-    pub fn due(&self, at: Moment) -> Vec<Key> {
-        let due = self.0.iter().filter(|(_, life)| life.next_us <= at.boot_us);
-        due.map(|(key, _)| key.clone()).collect()
+    pub fn due(&mut self, at: Moment) -> Vec<Key> {
+        if at.boot_us < self.due_us {
+            return Vec::new();
+        }
+        let due = self.lives.iter().filter(|(_, life)| life.next_us <= at.boot_us);
+        let due: Vec<Key> = due.map(|(key, _)| key.clone()).collect();
+        // With some due it is now, until their checkpoints are taken.
+        self.due_us = self.lives.values().map(|life| life.next_us).min().unwrap_or(u64::MAX);
+        due
     }
 
     /// What a zone has used so far; none if it is not known.
     pub fn checkpoint(&mut self, key: &Key, now: &Stats, at: Moment) -> Option<String> {
-        Some(self.0.get_mut(key)?.record(key, "checkpoint", now, None, at))
+        Some(self.lives.get_mut(key)?.record(key, "checkpoint", now, None, at))
     }
 
     /// All that a zone has used, now that it is over; none if it is not known.
     pub fn end(&mut self, key: &Key, now: &Stats, how: &str, at: Moment) -> Option<String> {
-        Some(self.0.remove(key)?.record(key, "done", now, Some(how), at))
+        Some(self.lives.remove(key)?.record(key, "done", now, Some(how), at))
     }
 }
 

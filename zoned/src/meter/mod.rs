@@ -100,7 +100,7 @@ impl Meter {
     /// Zones of which a checkpoint is due. None while what was said is not being heard: what they use is
     /// in the next one.
     #[must_use]
-    pub fn due(&self) -> Vec<Key> {
+    pub fn due(&mut self) -> Vec<Key> {
         if self.outbox.is_full() { Vec::new() } else { self.ledger.due(moment()) }
     }
 

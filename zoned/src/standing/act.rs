@@ -1,7 +1,7 @@
 //! Doing what [`super::life`] decides: events of zones go in, actions come out and are done at once, and
 //! what they bring about goes in again.
 
-use super::life::{Action, Event, Refused, State, step};
+use super::life::{Action, Desired, Event, Refused, State, step};
 use super::{Body, Publication, Zone};
 use crate::chain;
 use crate::daemon::Daemon;
@@ -47,6 +47,7 @@ impl Daemon {
                 Err(_) => continue,
             };
             first = false;
+            self.standing.restless.insert(name.clone());
             let before = std::mem::replace(&mut zone.life, life);
             let from = before.shown();
             let to = zone.life.shown();
@@ -105,7 +106,12 @@ impl Daemon {
     fn write_record(&mut self, name: &ZoneName) {
         let Some(zone) = self.standing.zones.get_mut(name) else { return };
         zone.record.desired = zone.life.desired;
-        if let Err(error) = self.standing.records.write(&zone.record) {
+        if zone.recorded == Some(zone.life.desired) {
+            return;
+        }
+        let written = self.standing.records.write(&zone.record);
+        zone.recorded = written.is_ok().then_some(zone.life.desired);
+        if let Err(error) = written {
             // What is wanted holds until zoned ends; a person is told that it is not on disk.
             let why = chain(&error);
             eprintln!("zoned: zone {name}: {why}");
@@ -250,7 +256,10 @@ impl Daemon {
     }
 
     fn forget(&mut self, name: &ZoneName) {
-        if let Err(error) = self.standing.records.remove(name) {
+        let zone = self.standing.zones.get(name);
+        // That it is to go is on disk, and its files with it whenever the power goes.
+        let synced = zone.is_none_or(|zone| zone.recorded != Some(Desired::Deleted));
+        if let Err(error) = self.standing.records.remove(name, synced) {
             eprintln!("zoned: zone {name} leaves files: {}", chain(&error));
         }
         if let (Some(data), Some(zone)) = (&self.quota, self.standing.zones.get(name)) {
@@ -269,6 +278,8 @@ impl Daemon {
         let Some(zone) = self.standing.zones.get_mut(&name) else { return };
         let Some(body) = zone.body.as_mut().filter(|body| !body.gone) else { return };
         (body.gone, body.listening) = (true, false);
+        self.standing.ears.ignore(body.control.as_fd());
+        self.standing.ears.ignore(body.pidfd.as_fd());
         match reap(body.pidfd.as_fd()) {
             Ok(()) => {}
             // Of an earlier zoned: init has reaped it.
@@ -312,12 +323,12 @@ impl Daemon {
 
     /// Looks after deadlines, after zones that the kernel was not done with, and after starts that waited.
     pub(crate) fn tidy_standing(&mut self) {
+        self.standing.calm();
         let now_ms = self.now_ms();
         let late = |body: &Body| now_ms.saturating_sub(body.since_ms) > START_MS_MAX;
         let due: Vec<(ZoneName, Event)> = self
             .standing
-            .zones
-            .iter()
+            .restless()
             .filter_map(|(name, zone)| {
                 let event = match zone.life.state {
                     State::Ready if zone.body.as_ref().is_some_and(late) => {
@@ -332,7 +343,7 @@ impl Daemon {
         due.into_iter().for_each(|(name, event)| self.zone_happens(&name, event));
         self.publish_what_waits();
         let waiting = |zone: &Zone| zone.pending.is_some() || zone.life.state == State::Down;
-        let waiting = self.standing.zones.iter().filter(|(_, zone)| waiting(zone));
+        let waiting = self.standing.restless().filter(|(_, zone)| waiting(zone));
         let waiting: Vec<ZoneName> = waiting.map(|(name, _)| name.clone()).collect();
         for name in waiting {
             let down = self.standing.zones.get(&name).is_some_and(|z| z.pending.is_none());

@@ -2,6 +2,7 @@
 //! descriptors that init kept. [`fate`] decides for each; a zone is adopted whole or started anew, and what
 //! nobody knows is killed.
 
+use super::ears::Ears;
 use super::life::{Desired, Event, Life};
 use super::notes::Notes;
 use super::record::{Record, RecordError, Records};
@@ -64,6 +65,7 @@ pub(crate) struct Opening {
     first_since_boot: bool,
     notes: Notes,
     workbench: Workbench,
+    ears: Ears,
 }
 
 /// Reads the records and takes what init kept out of what it handed over.
@@ -90,7 +92,8 @@ pub(crate) fn open(
     let folder = run.join("workbench");
     let workbench = Workbench::open(&folder).map_err(failed(folder.clone()))?;
     let zones = found.records;
-    Ok((Opening { records, zones, kept, first_since_boot, notes, workbench }, others))
+    let ears = Ears::new().map_err(failed(PathBuf::from("an epoll instance")))?;
+    Ok((Opening { records, zones, kept, first_since_boot, notes, workbench, ears }, others))
 }
 
 impl Opening {
@@ -124,7 +127,7 @@ impl Opening {
             eprintln!("zoned: number {number} has a first process and no record: killing it");
             discard(number, &orphan);
         }
-        (Standing::new(self.records, self.notes, self.workbench), zones)
+        (Standing::new(self.records, self.notes, self.workbench, self.ears), zones)
     }
 }
 
@@ -196,7 +199,9 @@ impl Daemon {
             {
                 zone.life = Life::recorded(Desired::Stopped, zone.life.since_ms);
                 zone.record.desired = Desired::Stopped;
-                if let Err(error) = self.standing.records.write(&zone.record) {
+                let written = self.standing.records.write(&zone.record);
+                zone.recorded = written.is_ok().then_some(Desired::Stopped);
+                if let Err(error) = written {
                     eprintln!("zoned: zone {name}: {}", chain(&error));
                 }
             }
@@ -216,11 +221,14 @@ impl Daemon {
             cgroup.apply(&zone.record.spec.carve)?;
             Ok(cgroup)
         });
-        let cgroup = match adopted {
+        let heard = adopted.map_err(|error| chain(&error)).and_then(|cgroup| {
+            let number = zone.record.number;
+            let listening = self.standing.listen(number, &control, pidfd.as_fd());
+            listening.map(|()| cgroup).map_err(|error| format!("it cannot be heard: {error}"))
+        });
+        let cgroup = match heard {
             Ok(cgroup) => cgroup,
-            Err(error) => {
-                return Err((chain(&error), Kept { process: Some(pidfd), control: Some(control) }));
-            }
+            Err(why) => return Err((why, Kept { process: Some(pidfd), control: Some(control) })),
         };
         let frozen = cgroup.frozen();
         let now_ms = self.now_ms();

@@ -1,8 +1,7 @@
 //! Requests of people about standing zones, and what they are answered.
 
-use super::life::{Event, Life, Refused};
-use super::record::Record;
-use super::{Zone, exec, unix_ms};
+use super::life::{Event, Refused};
+use super::{Zone, exec};
 use crate::chain;
 use crate::daemon::Daemon;
 use crate::meter::Key;
@@ -14,7 +13,7 @@ use wire::carve::CarveChange;
 use wire::frame::{Kind, Refusal, encode};
 use wire::standing::{
     PAGE_MAX, SESSIONS_MAX, STOP_S_MAX, Subject, What, WindowSize, ZoneName, ZoneReply,
-    ZoneRequest, ZoneSpec, ZoneState, check_command,
+    ZoneRequest, ZoneState, check_command,
 };
 use wire::zone::{Execution, Order, Reply};
 
@@ -31,11 +30,11 @@ pub(crate) fn refusal(code: &str, message: impl Into<String>) -> Refusal {
     Refusal { code: code.to_owned(), message: message.into() }
 }
 
-fn no_such(name: &ZoneName) -> Refusal {
+pub(super) fn no_such(name: &ZoneName) -> Refusal {
     refusal("NoSuchZone", format!("there is no zone {name}"))
 }
 
-fn internal(error: &dyn std::error::Error) -> Refusal {
+pub(super) fn internal(error: &dyn std::error::Error) -> Refusal {
     refusal("Internal", chain(error))
 }
 
@@ -49,12 +48,12 @@ impl Daemon {
     /// Does what is asked, and answers at once or when it is known.
     pub(crate) fn zone_request(&mut self, asker: Asker, request: ZoneRequest) {
         let answer = match request {
-            ZoneRequest::Create(spec) => match self.create(asker, *spec) {
-                Ok(Some(reply)) => Ok(reply),
-                // storaged is asked first.
-                Ok(None) => return,
+            // Answered when it is on disk.
+            ZoneRequest::Create(spec) => match self.create(asker, spec) {
+                Ok(()) => return,
                 Err(refusal) => Err(refusal),
             },
+            ZoneRequest::Delete(name) => return self.delete(asker, name),
             ZoneRequest::Exec { name, command, environment, terminal } => {
                 return self.execute(asker, &name, command, environment, terminal);
             }
@@ -80,11 +79,6 @@ impl Daemon {
             }
             ZoneRequest::Pause(name) => self.change(&name, Event::Pause),
             ZoneRequest::Resume(name) => self.change(&name, Event::Resume),
-            ZoneRequest::Delete(name) => {
-                self.zone(&name)?;
-                self.zone_event(&name, Event::Delete)?;
-                Ok(ZoneReply::Done)
-            }
             ZoneRequest::Update { name, change } => self.update(&name, &change),
             ZoneRequest::Limits(name) => Ok(ZoneReply::Limits(self.zone_limits(self.zone(&name)?))),
             ZoneRequest::Stats(name) => {
@@ -98,6 +92,7 @@ impl Daemon {
             | ZoneRequest::ImportImage { .. }
             | ZoneRequest::RemoveImage(_)) => self.image_request(request),
             ZoneRequest::Create(_)
+            | ZoneRequest::Delete(_)
             | ZoneRequest::Publish(_)
             | ZoneRequest::Exec { .. }
             | ZoneRequest::Log(_)
@@ -123,7 +118,7 @@ impl Daemon {
         self.standing.zones.get(name).ok_or_else(|| no_such(name))
     }
 
-    fn zone_view(&self, name: &ZoneName) -> Answer {
+    pub(super) fn zone_view(&self, name: &ZoneName) -> Answer {
         Ok(ZoneReply::Zone(Box::new(self.zone(name)?.view(self.now_ms()))))
     }
 
@@ -140,77 +135,9 @@ impl Daemon {
         self.zone_view(name)
     }
 
-    /// Checks a specification; a zone is on record once storaged has named its account.
-    fn create(&mut self, asker: Asker, spec: ZoneSpec) -> Result<Option<ZoneReply>, Refusal> {
-        spec.check().map_err(|error| refusal("InvalidSpec", error.to_string()))?;
-        self.check_new(&spec)?;
-        if let Some(account) = self.standing.accounts.get(&spec.login) {
-            let account = *account;
-            return self.record_new(account, spec).map(Some);
-        }
-        if self.ask_account(asker, spec) {
-            return Ok(None);
-        }
-        let message = "storaged, which knows the accounts, is not there: try again";
-        Err(refusal("Unavailable", message))
-    }
-
     fn publish_for(&mut self, asker: Asker, name: &ZoneName) -> Result<(), Refusal> {
         self.zone(name)?;
         self.publish(name, Some(asker))
-    }
-
-    /// Whether a zone of this kind can be here at all.
-    fn check_new(&mut self, spec: &ZoneSpec) -> Result<(), Refusal> {
-        if self.standing.zones.contains_key(&spec.name) {
-            return Err(refusal("ZoneExists", format!("there is a zone {} already", spec.name)));
-        }
-        if self.standing.free_number().is_none() {
-            return Err(refusal("TooMany", "the node has as many zones as it can have"));
-        }
-        match (&spec.network, &self.networks) {
-            (Some(network), Some(networks)) => networks
-                .check(network)
-                .map_err(|error| refusal("InvalidSpec", error.to_string()))?,
-            (Some(_), None) => {
-                let message = "this node's kernel cannot give zones a network";
-                return Err(refusal("NotOffered", message));
-            }
-            (None, _) => {}
-        }
-        match self.images.get(&spec.image) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(refusal("NoSuchImage", chain(&error))),
-        }
-    }
-
-    fn record_new(&mut self, account: u32, spec: ZoneSpec) -> Answer {
-        // Another one may have been first while storaged was asked.
-        self.check_new(&spec)?;
-        let Some(number) = self.standing.free_number() else {
-            return Err(refusal("TooMany", "the node has as many zones as it can have"));
-        };
-        let name = spec.name.clone();
-        let record = Record::new(number, account, unix_ms(), spec);
-        self.standing.records.write(&record).map_err(|error| internal(&error))?;
-        let life = Life::recorded(record.desired, self.now_ms());
-        self.standing.add(Zone::new(record, life));
-        self.zone_event(&name, Event::Begin)?;
-        self.zone_view(&name)
-    }
-
-    /// storaged has named an account, or not.
-    pub(crate) fn account_known(
-        &mut self,
-        asker: Asker,
-        spec: ZoneSpec,
-        account: Result<u32, Refusal>,
-    ) {
-        let answer = account.and_then(|account| {
-            self.standing.accounts.insert(spec.login.clone(), account);
-            self.record_new(account, spec)
-        });
-        self.answer_zone(asker, answer, &[]);
     }
 
     fn update(&mut self, name: &ZoneName, change: &CarveChange) -> Answer {

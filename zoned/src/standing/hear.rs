@@ -7,7 +7,7 @@ use super::life::Event;
 use crate::chain;
 use crate::daemon::Daemon;
 use crate::failpoint;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use sys::seqpacket::{RecvError, SendError};
 use wire::frame::{Frame, Kind, encode};
 use wire::standing::{Subject, What, ZoneName, ZonePush};
@@ -50,7 +50,7 @@ impl Daemon {
                     .map_err(|error| chain(&error)),
                 Ok(None) => {
                     body.listening = false;
-                    return;
+                    return self.standing.ears.ignore(body.control.as_fd());
                 }
                 Err(RecvError::Empty) => return,
                 Err(error) => Err(chain(&error)),
@@ -59,6 +59,7 @@ impl Daemon {
                 Ok(report) => self.reported(&name, report),
                 Err(why) => {
                     body.listening = false;
+                    self.standing.ears.ignore(body.control.as_fd());
                     let why = format!("its first process spoke nonsense: {why}");
                     return self.zone_happens(&name, Event::Rubbish(why));
                 }

@@ -8,6 +8,8 @@
 mod act;
 mod adopt;
 mod answer;
+mod drafts;
+mod ears;
 mod exec;
 mod hear;
 mod held;
@@ -21,7 +23,10 @@ mod view;
 
 pub(crate) use self::adopt::open;
 pub(crate) use self::answer::{Asker, refusal};
-use self::life::Life;
+use self::drafts::Drafts;
+pub(crate) use self::ears::Ear;
+use self::ears::Ears;
+use self::life::{Desired, Life};
 use self::notes::{Note, Notes};
 pub use self::record::RecordError;
 use self::record::{Record, Records};
@@ -31,7 +36,8 @@ use crate::carve::Cgroup;
 use crate::manifest::Workbench;
 use crate::slot::{SLOTS_MAX, Slot, SlotError, TASK_SLOTS_MAX};
 use crate::status::PeerId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 use sys::seqpacket::Socket;
@@ -48,6 +54,8 @@ const REASONS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Zone {
     pub(crate) record: Record,
+    /// What its record on disk says is wanted of it; none if that is not known.
+    recorded: Option<Desired>,
     pub(crate) life: Life,
     body: Option<Body>,
     /// A start that waits for something: it goes on when that has come.
@@ -95,6 +103,7 @@ impl Zone {
         let publication =
             if record.spec.output.is_some() { Publication::Due } else { Publication::Over };
         Self {
+            recorded: Some(record.desired),
             record,
             life,
             body: None,
@@ -113,6 +122,18 @@ impl Zone {
         spec.mounts.iter().map(|mount| (spec.login.as_str(), mount.prefix.as_str()))
     }
 
+    /// Whether time, or an answer, may change something of it though nothing is heard from it.
+    fn is_restless(&self) -> bool {
+        self.is_busy() || self.life.deadline_ms().is_some()
+    }
+
+    /// Whether it is to be looked at again soon, without an event that says so.
+    fn is_busy(&self) -> bool {
+        self.pending.is_some()
+            || self.waits_to_publish()
+            || matches!(self.life.state, life::State::Down | life::State::Ready)
+    }
+
     fn note(&mut self, reason: String) {
         self.reasons.truncate(REASONS - 1);
         self.reasons.push_front(reason);
@@ -124,6 +145,13 @@ impl Zone {
 pub(crate) struct Standing {
     zones: BTreeMap<ZoneName, Zone>,
     by_number: BTreeMap<u32, ZoneName>,
+    /// What people want, until the end of the turn.
+    drafts: Drafts,
+    /// Numbers that no zone has.
+    free: BTreeSet<u32>,
+    /// Zones that may be restless, and all that are: those at rest, which are most, are not looked at.
+    restless: BTreeSet<ZoneName>,
+    ears: Ears,
     records: Records,
     notes: Notes,
     workbench: Workbench,
@@ -136,10 +164,14 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    fn new(records: Records, notes: Notes, workbench: Workbench) -> Self {
+    fn new(records: Records, notes: Notes, workbench: Workbench, ears: Ears) -> Self {
         Self {
             zones: BTreeMap::new(),
             by_number: BTreeMap::new(),
+            drafts: Drafts::default(),
+            free: (TASK_SLOTS_MAX..SLOTS_MAX).collect(),
+            restless: BTreeSet::new(),
+            ears,
             records,
             notes,
             workbench,
@@ -154,18 +186,22 @@ impl Standing {
     fn add(&mut self, zone: Zone) {
         let name = zone.record.spec.name.clone();
         self.by_number.insert(zone.record.number, name.clone());
+        self.free.remove(&zone.record.number);
+        self.restless.insert(name.clone());
         self.zones.insert(name, zone);
     }
 
     fn remove(&mut self, name: &ZoneName) {
         if let Some(zone) = self.zones.remove(name) {
             self.by_number.remove(&zone.record.number);
+            self.free.insert(zone.record.number);
+            self.restless.remove(name);
         }
     }
 
     /// The lowest number that no zone has.
     fn free_number(&self) -> Option<u32> {
-        (TASK_SLOTS_MAX..SLOTS_MAX).find(|number| !self.by_number.contains_key(number))
+        self.free.first().copied()
     }
 
     fn take_slot(&mut self, number: u32) -> Result<Slot, SlotError> {
@@ -188,30 +224,48 @@ impl Standing {
         u32::try_from(using.count()).unwrap_or(u32::MAX)
     }
 
-    /// First processes that may have something to say.
-    pub(crate) fn controls(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
-        let bodies = self.zones.values().filter_map(|z| Some((z.record.number, z.body.as_ref()?)));
-        bodies.filter(|(_, body)| body.listening).map(|(n, body)| (n, body.control.as_fd()))
+    /// Hears the words of a first process, and its end.
+    fn listen(&self, number: u32, control: &Socket, process: BorrowedFd<'_>) -> io::Result<()> {
+        self.ears.listen(Ear::Control(number), control.as_fd())?;
+        self.ears.listen(Ear::Process(number), process).inspect_err(|_| {
+            self.ears.ignore(control.as_fd());
+        })
     }
 
-    /// First processes whose end is awaited.
-    pub(crate) fn processes(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
-        let bodies = self.zones.values().filter_map(|z| Some((z.record.number, z.body.as_ref()?)));
-        bodies.filter(|(_, body)| !body.gone).map(|(number, body)| (number, body.pidfd.as_fd()))
+    /// Whether something is to be done at once.
+    pub(crate) const fn has_drafts(&self) -> bool {
+        !self.drafts.is_empty()
+    }
+
+    /// Ready when a first process is to be heard.
+    pub(crate) fn ears(&self) -> BorrowedFd<'_> {
+        self.ears.as_fd()
+    }
+
+    /// Who is to be heard now.
+    pub(crate) fn heard(&self) -> io::Result<Vec<Ear>> {
+        self.ears.heard()
+    }
+
+    /// Those of the zones that are not at rest.
+    fn restless(&self) -> impl Iterator<Item = (&ZoneName, &Zone)> {
+        self.restless.iter().filter_map(|name| self.zones.get_key_value(name))
+    }
+
+    /// Forgets the restlessness of zones that have come to rest.
+    fn calm(&mut self) {
+        let zones = &self.zones;
+        self.restless.retain(|name| zones.get(name).is_some_and(Zone::is_restless));
     }
 
     /// When time next changes something.
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        self.zones.values().filter_map(|zone| zone.life.deadline_ms()).min()
+        self.restless().filter_map(|(_, zone)| zone.life.deadline_ms()).min()
     }
 
     /// Whether something is to be looked at again soon, without an event that says so.
     pub(crate) fn busy(&self) -> bool {
-        self.zones.values().any(|zone| {
-            zone.pending.is_some()
-                || zone.waits_to_publish()
-                || matches!(zone.life.state, life::State::Down | life::State::Ready)
-        })
+        self.restless().any(|(_, zone)| zone.is_busy())
     }
 
     /// Manifests that some zone shows, or is about to.

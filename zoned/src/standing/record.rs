@@ -139,7 +139,7 @@ impl Records {
             let Some(name) = name.filter(|_| path.is_dir() && !path.is_symlink()) else { continue };
             match records.read(&name) {
                 Ok(Some(record)) => drop(found.records.insert(name, record)),
-                Ok(None) => records.remove(&name)?,
+                Ok(None) => records.remove(&name, false)?,
                 Err(error) => found.damaged.push((path, error)),
             }
         }
@@ -177,6 +177,36 @@ impl Records {
     /// # Errors
     /// [`RecordError::File`]; the record is then as it was, or as it should be, and never half.
     pub fn write(&self, record: &Record) -> Result<(), RecordError> {
+        self.write_all(&[record]).pop().unwrap_or(Ok(()))
+    }
+
+    /// As [`Self::write`], each for itself. The disk gets them all before one is waited for: what syncs the
+    /// first then syncs most of the others.
+    pub fn write_all(&self, records: &[&Record]) -> Vec<Result<(), RecordError>> {
+        let mut sketches: Vec<_> = records.iter().map(|record| self.sketch(record)).collect();
+        for sketch in &mut sketches {
+            step(sketch, |s| sys::file::start_writing(&s.file).map_err(failed("write", &s.new)));
+        }
+        for sketch in &mut sketches {
+            step(sketch, |s| {
+                s.file.sync_all().map_err(failed("sync", &s.new))?;
+                crate::failpoint::hit("record-written");
+                fs::rename(&s.new, &s.path).map_err(failed("replace", &s.path))
+            });
+        }
+        for sketch in &mut sketches {
+            step(sketch, |s| sync(&s.place));
+        }
+        for sketch in sketches.iter_mut().filter(|s| s.as_ref().is_ok_and(|s| s.is_new)) {
+            step(sketch, |_| sync(&self.folder));
+        }
+        let written =
+            |sketch: Result<Sketch, _>| sketch.map(|_| crate::failpoint::hit("record-renamed"));
+        sketches.into_iter().map(written).collect()
+    }
+
+    /// Writes a record beside the one that is there.
+    fn sketch(&self, record: &Record) -> Result<Sketch, RecordError> {
         let place = self.place(&record.spec.name);
         let is_new = match fs::create_dir(&place) {
             Ok(()) => true,
@@ -187,36 +217,55 @@ impl Records {
         let (new, path) = (place.join(NEW_FILE), place.join(FILE));
         let mut file = File::create(&new).map_err(failed("make", &new))?;
         file.write_all(&bytes).map_err(failed("write", &new))?;
-        file.sync_all().map_err(failed("sync", &new))?;
-        crate::failpoint::hit("record-written");
-        fs::rename(&new, &path).map_err(failed("replace", &path))?;
-        sync(&place)?;
-        if is_new {
-            sync(&self.folder)?;
-        }
-        crate::failpoint::hit("record-renamed");
-        Ok(())
+        Ok(Sketch { file, new, path, place, is_new })
     }
 
-    /// Removes a zone's files, its record first: what is left then is a folder without one.
+    /// Removes a zone's files, its record first: what is left then is a folder without one. With `synced` they
+    /// stay gone over a power cut; without, the record must say already that the zone is to go.
     ///
     /// # Errors
     /// [`RecordError::File`].
-    pub fn remove(&self, name: &ZoneName) -> Result<(), RecordError> {
+    pub fn remove(&self, name: &ZoneName, synced: bool) -> Result<(), RecordError> {
         let place = self.place(name);
         let path = place.join(FILE);
         match fs::remove_file(&path) {
-            Ok(()) => sync(&place)?,
+            Ok(()) if synced => sync(&place)?,
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("remove", &path)(error)),
         }
         crate::failpoint::hit("record-removed");
         // Follows no links (openat(2), unlinkat(2)): the zone's own names are below.
         match fs::remove_dir_all(&place) {
-            Ok(()) => sync(&self.folder),
+            Ok(()) if synced => sync(&self.folder),
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(failed("remove", &place)(error)),
         }
+    }
+}
+
+/// A record that is on its way to the disk.
+struct Sketch {
+    file: File,
+    new: PathBuf,
+    path: PathBuf,
+    place: PathBuf,
+    /// Whether its folder is.
+    is_new: bool,
+}
+
+/// The next step of one that has not failed.
+fn step(
+    sketch: &mut Result<Sketch, RecordError>,
+    take: impl FnOnce(&Sketch) -> Result<(), RecordError>,
+) {
+    let taken = match sketch {
+        Ok(sketch) => take(sketch),
+        Err(_) => return,
+    };
+    if let Err(error) = taken {
+        *sketch = Err(error);
     }
 }
 

@@ -185,7 +185,10 @@ impl Daemon {
         // Kept before it has work: a zone that does something is one that can be found again.
         let kept = store::keep(number, pidfd.as_fd(), control.as_fd());
         let told = call("have init keep its descriptors", kept)
-            .and_then(|()| Ok(control.send(message, beside)?));
+            .and_then(|()| Ok(control.send(message, beside)?))
+            .and_then(|()| {
+                call("listen to it", self.standing.listen(number, &control, pidfd.as_fd()))
+            });
         if let Err(error) = told {
             call("kill its first process", kill(pidfd.as_fd(), libc::SIGKILL))?;
             call("reap its first process", reap(pidfd.as_fd()))?;

@@ -270,7 +270,7 @@ impl Daemon {
 
     /// Publishes what zones wrote that do not run: zoned, or the node, ended before that was done.
     pub(super) fn publish_what_waits(&mut self) {
-        let waiting = self.standing.zones.iter().filter(|(_, zone)| zone.waits_to_publish());
+        let waiting = self.standing.restless().filter(|(_, zone)| zone.waits_to_publish());
         let waiting: Vec<ZoneName> = waiting.map(|(name, _)| name.clone()).collect();
         for name in waiting {
             if !self.link.has_room() || self.standing.closing {

@@ -11,7 +11,8 @@ use wire::zone::Outcome;
 
 impl Zone {
     pub(super) fn summary(&self, now_ms: u64) -> ZoneSummary {
-        let measured = self.body.as_ref().map(|body| body.cgroup.stats()).unwrap_or_default();
+        let brief = |body: &super::Body| body.cgroup.brief();
+        let (memory_bytes, cpu_us, processes) = self.body.as_ref().map(brief).unwrap_or_default();
         let spec = &self.record.spec;
         ZoneSummary {
             name: spec.name.clone(),
@@ -20,9 +21,9 @@ impl Zone {
             image: spec.image.clone(),
             state_ms: now_ms.saturating_sub(self.life.since_ms),
             memory_mib: spec.carve.memory_mib,
-            memory_bytes: measured.memory_bytes,
-            cpu_us: measured.cpu_us,
-            processes: measured.processes,
+            memory_bytes,
+            cpu_us,
+            processes,
         }
     }
 

@@ -282,7 +282,7 @@ impl Machine {
             capabilities: None,
             no_new_privs: false,
             oom_score_adj: 0,
-            limits: &[Limit::OpenFiles(4096)],
+            limits: &[Limit::OpenFiles(16_384)],
         });
         self.zoned = Some(child.unwrap().pid());
     }

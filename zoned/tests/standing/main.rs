@@ -5,6 +5,7 @@ mod attacks;
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod density;
 mod inside;
 mod life;
 mod machine;
