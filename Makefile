@@ -3,6 +3,7 @@
 #   KERNEL=own|debian   which kernel is built and booted (own)
 #   ONCE=1              make run: shut down at the end, and let the exit status tell whether all held
 #   FUZZ_SECONDS=10     make fuzz: how long each target looks for an input that breaks it
+#   DENSITY_ROUNDS=5    make density: how often a thousand zones are made and deleted
 
 KERNEL ?= own
 FUZZ_SECONDS ?= 10
@@ -13,7 +14,9 @@ CARGO ?= cargo
 IMAGE = $(CARGO) run --locked --package image --
 RUN_FLAGS = $(if $(ONCE),--once)
 
-.PHONY: help run test image media deps fmt fuzz lint unit demonstration other-kernel reproducible stories bench power-cuts
+density: DENSITY_ROUNDS ?= 5
+
+.PHONY: help run test image media deps fmt fuzz lint unit demonstration other-kernel reproducible stories density bench power-cuts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -63,6 +66,9 @@ power-cuts: cc ## cut the power of a storaged on this machine 208 times (as root
 
 stories: image ## stories told to a booted appliance
 	$(CARGO) run --locked --package tests --bin stories
+
+density: image ## DENSITY_ROUNDS rounds of a thousand idle zones on a node with 1 GiB
+	DENSITY_ROUNDS=$(DENSITY_ROUNDS) $(CARGO) run --locked --package tests --bin stories -- "thousand idle zones"
 
 bench: cc ## storaged beside nginx, s3s-fs and SeaweedFS, zones beside bubblewrap, crun and runc; BENCH="--quick zones" for a part, BENCH=inline or BENCH=seals for what is not usual
 	$(CARGO) run --locked --release --package bench -- $(BENCH)

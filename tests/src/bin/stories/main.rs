@@ -10,6 +10,7 @@ mod bad_tasks;
 mod carve;
 mod clients;
 mod daily;
+mod density;
 mod faults;
 mod garbage;
 mod images;
@@ -43,6 +44,7 @@ fn main() -> Result<ExitCode> {
     odd::tell(&mut teller, &artefacts);
     attacks::tell(&mut teller, &artefacts);
     powercut::tell(&mut teller, &artefacts);
+    density::tell(&mut teller, &artefacts);
     teller.tell("the image that was tested is the image that is shipped", || {
         println!("  initramfs sha256 {}", artefacts.shipped()?);
         Ok(())
