@@ -86,6 +86,7 @@ fn account() -> Result<wire::machine::Accounts> {
         access_key: keys().access.try_into().map_err(wrong)?,
         secret_key: keys().secret.try_into().map_err(wrong)?,
         ssh_keys: Vec::new(),
+        limits: Default::default(),
     };
     Ok(wire::machine::Accounts { accounts: vec![account] })
 }

@@ -68,6 +68,12 @@ pub enum Command {
         #[command(subcommand)]
         command: crate::zone::args::Zone,
     },
+    /// What the zones of an account may use together (needs the admin token)
+    Account {
+        /// What to do with accounts.
+        #[command(subcommand)]
+        command: crate::account::Account,
+    },
     /// What the roots of zones are made from (needs the admin token)
     Image {
         /// What to do with images.

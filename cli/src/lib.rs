@@ -5,6 +5,7 @@
 //! that scripts can use it as people do.
 #![forbid(unsafe_code)]
 
+mod account;
 mod admin;
 mod args;
 mod config;
@@ -90,6 +91,7 @@ fn execute(arguments: Arguments, matches: &clap::ArgMatches) -> Result<u8, Failu
         }
         Command::Job { command } => job::run(&http, &settings, &screen, command, matches),
         Command::Zone { command } => return zone::run(&http, &settings, &screen, &command),
+        Command::Account { command } => account::run(&http, &settings, &screen, &command),
         Command::Image { command } => image::run(&http, &settings, &screen, &command),
         Command::Node { command } => node::run(&http, &settings, &screen, &command),
         Command::Completion { .. } => Ok(()),

@@ -26,6 +26,12 @@ pub fn lines(page: Page) -> Answer {
     respond(StatusCode::OK, page, "application/x-ndjson")
 }
 
+/// Numbers for Prometheus.
+pub fn numbers(text: String) -> Answer {
+    let format = "text/plain; version=0.0.4; charset=utf-8";
+    respond(StatusCode::OK, Page::Whole(Full::new(Bytes::from(text))), format)
+}
+
 /// An answer that is none.
 pub fn refusal(problem: Problem) -> Answer {
     let Problem { status, code, message, allow } = problem;

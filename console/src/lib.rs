@@ -10,11 +10,13 @@
 //! gives to others, so everything that a client can make it do has a named limit.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod activation;
 mod answer;
 mod body;
 mod daemon;
 mod logs;
+mod metrics;
 mod node;
 mod problem;
 mod route;
@@ -41,6 +43,9 @@ pub struct Options {
     /// The folder of the daemons' sockets and of the kernel report
     #[arg(long, value_name = "DIR", default_value = "/run/mobula")]
     pub run: PathBuf,
+    /// Where storaged tells its numbers
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9101")]
+    pub store_metrics: SocketAddr,
     /// Where the data disk is mounted
     #[arg(long, value_name = "DIR", default_value = "/data")]
     pub data: PathBuf,

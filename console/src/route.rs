@@ -1,5 +1,6 @@
 //! Which request is which: pure, so that every path and parameter can be tested.
 
+use crate::accounts::{self, Accounts};
 use crate::problem::Problem;
 use crate::zones::route::{self as zones, Zones};
 use hyper::Method;
@@ -28,8 +29,12 @@ pub enum Action {
     Store,
     /// `GET /v1/zones`.
     Zoned,
+    /// `GET /metrics`.
+    Metrics,
     /// Below `/v1/zones` and `/v1/images`.
     Zones(Zones),
+    /// Below `/v1/accounts`.
+    Accounts(Accounts),
 }
 
 impl Action {
@@ -52,10 +57,14 @@ pub fn route(method: &Method, target: &str, query: Option<&str>) -> Result<Actio
         path::REBOOT => ("POST", Action::Reboot),
         path::STORE => ("GET", Action::Store),
         path::ZONES => ("GET", Action::Zoned),
+        path::METRICS => ("GET", Action::Metrics),
         _ => {
-            let found = zones::route(method, target, query.unwrap_or_default());
-            let found = found.ok_or_else(|| Problem::no_such_path(target))?;
-            return found.map(Action::Zones);
+            let query = query.unwrap_or_default();
+            let zones = zones::route(method, target, query).map(|found| found.map(Action::Zones));
+            let accounts =
+                || accounts::route(method, target, query).map(|found| found.map(Action::Accounts));
+            let found = zones.or_else(accounts);
+            return found.unwrap_or_else(|| Err(Problem::no_such_path(target)));
         }
     };
     let head = *method == Method::HEAD && wanted == "GET";
@@ -105,6 +114,7 @@ mod test {
             (Method::POST, path::REBOOT, Action::Reboot),
             (Method::GET, path::STORE, Action::Store),
             (Method::GET, path::ZONES, Action::Zoned),
+            (Method::GET, path::METRICS, Action::Metrics),
         ];
         for (method, path, action) in table {
             assert_eq!(route(&method, path, None), Ok(action));

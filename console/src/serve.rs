@@ -5,7 +5,7 @@ use crate::daemon::{Daemon, ask};
 use crate::problem::Problem;
 use crate::route::{Action, route};
 use crate::zones::{self, route::Zones};
-use crate::{Options, logs, node, token};
+use crate::{Options, accounts, logs, metrics, node, token};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -231,6 +231,10 @@ async fn serve(request: Request<Incoming>, context: &Context) -> Result<Answer, 
             let body = body(request, most).await?;
             zones::perform(action, &body, context).await
         }
+        Action::Accounts(action) => {
+            let body = body(request, BODY_BYTES_MAX).await?;
+            accounts::perform(action, &body, &context.options.run).await
+        }
         action => {
             body(request, BODY_BYTES_MAX).await?;
             perform(action, &context.options).await
@@ -263,9 +267,10 @@ async fn perform(action: Action, options: &Options) -> Result<Answer, Problem> {
         },
         Action::Zoned => match ask(Daemon::Zoned, run, &zone::Request::Status).await? {
             zone::Reply::Status(status) => success(StatusCode::OK, &status),
-            zone::Reply::Zone(reply) => Err(zones::stray(&reply)),
+            other => Err(zones::stray(&other)),
         },
-        Action::Zones(_) => Err(Problem::no_such_path(admin::path::STANDING)),
+        Action::Metrics => Ok(metrics::tell(options).await),
+        Action::Zones(_) | Action::Accounts(_) => Err(Problem::no_such_path(admin::path::STANDING)),
     }
 }
 

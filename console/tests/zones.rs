@@ -94,6 +94,25 @@ fn a_long_list_is_whole_and_usage_leaves_out_what_does_not_run() {
 }
 
 #[test]
+fn limits_of_an_account_are_set_shown_and_taken_back() {
+    let (console, _zoned) = with_web();
+    let (code, list) = console.ask("GET", "/v1/accounts");
+    assert_eq!((code, &list["accounts"][0]["login"]), (200, &json!("ada")));
+    let limits = "/v1/accounts/ada/limits";
+    let (code, state) = console.tell("PATCH", limits, r#"{"zones":4}"#);
+    assert_eq!((code, &state["set"]["zones"]), (200, &json!(4)));
+    console.tell("PATCH", limits, r#"{"memory_mib":64}"#);
+    let (_, state) = console.ask("GET", "/v1/accounts/ada");
+    assert_eq!((&state["set"]["zones"], &state["set"]["memory_mib"]), (&json!(4), &json!(64)));
+    let (code, state) = console.ask("DELETE", limits);
+    assert_eq!((code, &state["set"]["zones"]), (200, &Value::Null));
+    let (code, problem) = console.tell("PATCH", limits, r#"{"memory":64}"#);
+    assert_eq!((code, &problem["code"]), (400, &json!("InvalidChange")));
+    assert_eq!(console.ask("GET", "/v1/accounts/bob").0, 404);
+    assert_eq!(console.ask("PUT", limits).0, 405);
+}
+
+#[test]
 fn images_are_imported_listed_and_removed() {
     let (console, _zoned) = with_web();
     let import = r#"{"name":"debian","object":"/ada/stor/images/debian.tar"}"#;

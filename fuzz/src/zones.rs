@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wire::account::AccountLimits;
 use wire::carve::{Carve, CarveChange, Network};
 use wire::frame::{Frame, encode};
 use wire::session::Packet;
@@ -23,15 +24,20 @@ pub(crate) fn kernel_log(bytes: &[u8]) {
     }
 }
 
-/// What zoned finds on the disk of a zone.
+/// What zoned finds on the disk of a zone, or of an account.
 pub(crate) fn records(bytes: &[u8]) {
+    if let Ok(record) = zoned::account::record::parse(bytes) {
+        assert_eq!(record.set.check(), Ok(()));
+        let text = serde_json::to_vec(&record).expect("what was read can be written");
+        assert_eq!(zoned::account::record::parse(&text).expect("and read again"), record);
+    }
     let Ok(record) = zoned::standing::record::parse(bytes) else { return };
     assert_eq!(record.spec.check(), Ok(()));
     let text = serde_json::to_vec(&record).expect("what was read can be written");
     assert_eq!(zoned::standing::record::parse(&text).expect("and read again"), record);
 }
 
-/// What zoned hears: from storaged, from whoever asks it for something, from first processes of zones.
+/// What zoned and the prefetcher hear: from storaged, from whoever asks it for something, from first processes of zones.
 pub(crate) fn messages(bytes: &[u8]) {
     for fds in [0, 1, 2] {
         let Ok(frame) = Frame::parse(bytes, fds) else { continue };
@@ -39,6 +45,7 @@ pub(crate) fn messages(bytes: &[u8]) {
         again::<wire::zone::Report>(&frame);
         again::<wire::task::Reply>(&frame);
         again::<wire::task::Push>(&frame);
+        again::<wire::prefetch::Request>(&frame);
     }
 }
 
@@ -61,6 +68,10 @@ pub(crate) fn documents(bytes: &[u8]) {
             assert!(spec.mounts.iter().all(|mount| mount.prefix.starts_with(&own)));
             assert!(spec.carve.memory_low_mib <= spec.carve.memory_mib);
         }
+    }
+    if let Ok(change) = serde_json::from_slice::<AccountLimits>(bytes) {
+        let once = change.over(&AccountLimits::default());
+        assert_eq!((once, change.over(&once)), (change, once), "a change made twice is made once");
     }
     if let Ok(change) = serde_json::from_slice::<CarveChange>(bytes) {
         let once = Carve::default().changed(&change);

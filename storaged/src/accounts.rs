@@ -244,6 +244,7 @@ mod test {
             access_key: (*key).to_owned().try_into().unwrap(),
             secret_key: format!("secret-{key}").try_into().unwrap(),
             ssh_keys: Vec::new(),
+            limits: Default::default(),
         };
         wire::machine::Accounts { accounts: all.iter().map(account).collect() }
     }

@@ -220,6 +220,7 @@ impl Args {
             access_key: value(&self.access_key).try_into().map_err(wrong("access-key"))?,
             secret_key: value(&self.secret_key).try_into().map_err(wrong("secret-key"))?,
             ssh_keys: ssh_keys.into_iter().collect(),
+            limits: Default::default(),
         };
         Ok(Accounts { accounts: vec![account] })
     }

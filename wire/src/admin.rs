@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   GET  /v1/health                   Health      no token asked for
+//!   GET  /metrics                     text for Prometheus
 //!   GET  /v1/node                     Node
 //!   GET  /v1/node/logs?service=&lines= Logs
 //!   POST /v1/node/poweroff            Accepted
@@ -23,6 +24,12 @@
 //!     GET   /logs?lines=&follow=      LogLine, one a line
 //!     GET   /exec                     a WebSocket of session::Packet
 //!
+//!   GET  /v1/accounts                 Accounts
+//!   GET  /v1/accounts/LOGIN           AccountState
+//!   …    /v1/accounts/LOGIN/limits
+//!     GET, DELETE                     AccountState
+//!     PATCH                           account::AccountLimits ──▶ AccountState
+//!
 //!   GET  /v1/images                   Images
 //!   POST /v1/images                   ImageImport ──▶ Accepted
 //!   DELETE /v1/images/NAME            Deleted
@@ -31,6 +38,7 @@
 //! Every answer that is not a success is a [`Problem`]. Programs must bear fields that they do not know:
 //! new ones may come without a new version; none goes, and none changes its meaning, within one.
 
+use crate::account::{AccountLimits, AccountSummary, AccountView};
 use crate::carve::Limit;
 use crate::node::NodeStatus;
 use crate::standing::{ImageView, Stats, ZoneName, ZoneSummary};
@@ -57,6 +65,8 @@ pub mod path {
     pub const REBOOT: &str = "/v1/node/reboot";
     /// [`crate::task::StoreStatus`].
     pub const STORE: &str = "/v1/store";
+    /// Numbers of the whole node, as text for Prometheus.
+    pub const METRICS: &str = "/metrics";
     /// What zoned says of itself and its zones.
     pub const ZONES: &str = "/v1/zones";
     /// [`super::Usage`].
@@ -65,6 +75,8 @@ pub mod path {
     pub const EVENTS: &str = "/v1/zones/events";
     /// [`super::Zones`]; each zone is below it by its name.
     pub const STANDING: &str = "/v1/zones/standing";
+    /// [`super::Accounts`]; each account is below it by its login.
+    pub const ACCOUNTS: &str = "/v1/accounts";
     /// [`super::Images`]; each image is below it by its name.
     pub const IMAGES: &str = "/v1/images";
 }
@@ -197,6 +209,33 @@ pub struct LogLine {
     /// Whether the line goes on in the next one: it is long, or not yet ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
+}
+
+/// All accounts, by login.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// Each in short.
+    pub accounts: Vec<AccountSummary>,
+}
+
+/// An account, with what its zones may use together and what they use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AccountState {
+    /// In short.
+    pub summary: AccountSummary,
+    /// What was set for it here.
+    pub set: AccountLimits,
+    /// What the machine's configuration says of it.
+    pub configured: AccountLimits,
+    /// Each limit as asked for and as it is in force.
+    pub limits: Vec<Limit>,
+}
+
+impl From<AccountView> for AccountState {
+    fn from(view: AccountView) -> Self {
+        let AccountView { summary, set, configured, limits } = view;
+        Self { summary, set, configured, limits }
+    }
 }
 
 /// All images.

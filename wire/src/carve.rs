@@ -115,6 +115,16 @@ pub struct CarveChange {
     pub out_bytes: Option<u64>,
     /// As [`Network::in_bytes`]; 0 takes the cap away.
     pub in_bytes: Option<u64>,
+    /// As [`Network::allow`], all of it: these rules take the place of those that are.
+    pub allow: Option<Vec<Rule>>,
+}
+
+impl CarveChange {
+    /// Whether anything of a network changes.
+    #[must_use]
+    pub const fn changes_network(&self) -> bool {
+        self.out_bytes.is_some() || self.in_bytes.is_some() || self.allow.is_some()
+    }
 }
 
 /// Why a carve is none.
@@ -129,7 +139,12 @@ pub struct CarveError {
     pub allowed: String,
 }
 
-fn within(field: &'static str, got: u64, least: u64, most: u64) -> Result<(), CarveError> {
+pub(crate) fn within(
+    field: &'static str,
+    got: u64,
+    least: u64,
+    most: u64,
+) -> Result<(), CarveError> {
     if (least..=most).contains(&got) {
         return Ok(());
     }
@@ -163,7 +178,7 @@ impl Carve {
         within("scratch_mib", self.scratch_mib.into(), 1, self.memory_mib.into())
     }
 
-    /// This with the changes made; the network's rates are not in it.
+    /// This with the changes made; those of the network are not in it.
     #[must_use]
     pub fn changed(&self, change: &CarveChange) -> Self {
         let cap = |change: Option<u64>, now: Option<u64>| match change {
@@ -264,7 +279,7 @@ impl Network {
             other => other.or(now),
         };
         Self {
-            allow: self.allow.clone(),
+            allow: change.allow.clone().unwrap_or_else(|| self.allow.clone()),
             out_bytes: cap(change.out_bytes, self.out_bytes),
             in_bytes: cap(change.in_bytes, self.in_bytes),
         }

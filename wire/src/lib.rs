@@ -5,6 +5,7 @@
 //! [`frame::Frame`] on a `SOCK_SEQPACKET` Unix socket, its file descriptors beside it (`SCM_RIGHTS`).
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod admin;
 pub mod carve;
 pub mod frame;

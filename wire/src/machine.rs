@@ -20,8 +20,14 @@
 //! access_key = "…"
 //! secret_key = "…"
 //! ssh_keys = ["ssh-ed25519 …"]
+//! [account.limits]               # what its zones may use together
+//! cpu_milli = 2000
+//! memory_mib = 4096
+//! zones = 20
 //! ```
 
+use crate::account::AccountLimits;
+use crate::carve::CarveError;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -67,6 +73,14 @@ pub enum ConfigError {
         /// The value.
         value: String,
     },
+    /// A limit of an account that is none.
+    #[error("account {name:?}: {why}")]
+    Limits {
+        /// Whose.
+        name: Login,
+        /// What is wrong with it.
+        why: CarveError,
+    },
     /// More than [`ACCOUNTS_MAX`].
     #[error("{got} accounts are over the limit of {ACCOUNTS_MAX}")]
     Accounts {
@@ -110,6 +124,10 @@ impl MachineConfig {
         let config: Self = toml::from_str(text).map_err(|error| place(text, &error))?;
         if config.accounts.len() > ACCOUNTS_MAX {
             return Err(ConfigError::Accounts { got: config.accounts.len() });
+        }
+        for Account { name, limits, .. } in &config.accounts {
+            let name = || name.clone();
+            limits.check().map_err(|why| ConfigError::Limits { name: name(), why })?;
         }
         once("name", config.accounts.iter().map(|account| account.name.as_str()))?;
         once("access_key", config.accounts.iter().map(|account| account.access_key.as_str()))?;
@@ -276,6 +294,9 @@ pub struct Account {
     /// Public keys for the Manta API, as in `authorized_keys`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ssh_keys: Vec<String>,
+    /// What its zones may use together, unless something else is set through the admin API.
+    #[serde(default, skip_serializing_if = "AccountLimits::is_empty")]
+    pub limits: AccountLimits,
 }
 
 /// The accounts as noded hands them to storaged (`/run/mobula/accounts.toml`) and keeps them.
@@ -475,6 +496,22 @@ access_key = "ALICE"
 secret_key = "very-secret"
 ssh_keys = ["ssh-ed25519 AAAA alice"]
 "#;
+
+    #[test]
+    fn limits_of_an_account_are_read_checked_and_written_again() {
+        let account = "[[account]]\nname = \"ada\"\naccess_key = \"AKADA\"\n\
+                       secret_key = \"0123456789abcdef\"\n[account.limits]\n";
+        let parse = |limits: &str| MachineConfig::parse(format!("{account}{limits}").as_bytes());
+        let config = parse("cpu_milli = 2000\nzones = 20\n").unwrap();
+        let limits = config.accounts[0].limits;
+        assert_eq!((limits.cpu_milli, limits.zones, limits.pids), (Some(2000), Some(20), None));
+        let accounts = Accounts { accounts: config.accounts };
+        let text = toml::to_string(&accounts).unwrap();
+        assert_eq!(Accounts::parse(text.as_bytes()).unwrap(), accounts);
+        let error = parse("pids = 1\n").unwrap_err().to_string();
+        assert!(error.contains("ada") && error.contains("pids is 1"), "{error}");
+        assert!(parse("colour = 1\n").unwrap_err().to_string().contains("colour"));
+    }
 
     #[test]
     fn a_whole_configuration_is_read_and_written_back() {

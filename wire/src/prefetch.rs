@@ -1,9 +1,10 @@
-//! What storaged and the prefetcher say to each other.
+//! What storaged, zoned and the prefetcher say to each other.
 //!
 //! The prefetcher reads objects ahead, so that their pages are charged to its cgroup and not to the
 //! zone that happens to touch them first, and keeps each mapped until storaged lets go of it. storaged
 //! connects, as often as it has threads, and asks; the prefetcher only answers. When the last
-//! connection is gone, every object is let go of.
+//! connection that asks for objects is gone, every object is let go of. zoned asks for the images that zones
+//! start from, by a connection each.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,10 @@ pub const MAPPED_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// The most objects mapped at a time, below the kernel's 65,530 mappings a process.
 pub const OBJECTS_MAX: usize = 16 * 1024;
 
-/// What storaged asks.
+/// The most images that zoned has read ahead at a time, each by a connection of its own.
+pub const IMAGES_MAX: usize = 16;
+
+/// What storaged asks, and for images zoned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
@@ -32,6 +36,9 @@ pub enum Request {
         /// As in `Prefetch`.
         id: u64,
     },
+    /// Read the programs of the zone image whose root is beside the message, and keep them mapped for as
+    /// long as this connection is open. Answered by [`Reply::Done`] when they are read.
+    Image,
     /// How are you?
     Status,
 }

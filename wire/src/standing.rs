@@ -13,6 +13,7 @@
 //! that will not be done is answered by a [`crate::frame::Refusal`].
 
 use crate::carve::{Carve, CarveChange, CarveError, Limit, Network};
+use crate::machine::Login;
 use crate::task::AttemptId;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -532,6 +533,8 @@ pub enum Subject {
     Task(AttemptId),
     /// An image.
     Image(String),
+    /// An account.
+    Account(Login),
     /// The node.
     Node,
 }

@@ -37,6 +37,8 @@ pub struct AttemptId(pub u64);
 #[serde(transparent)]
 pub struct ManifestId(pub uuid::Uuid);
 
+/// The most accounts in one answer; longer lists are paged by login.
+pub const ACCOUNTS_MAX: usize = 256;
 /// The most manifests named in one message.
 pub const MANIFESTS_MAX: usize = 1024;
 
@@ -112,6 +114,11 @@ pub enum Request {
     Account {
         /// Its login.
         login: String,
+    },
+    /// Which accounts are there? At most [`ACCOUNTS_MAX`], by login. Answered by [`Reply::Accounts`].
+    Accounts {
+        /// Those after this login.
+        after: Option<String>,
     },
     /// Keep these lines of usage, each a JSON object of its own, at most [`METER_LINES_MAX`] of them and
     /// [`METER_BYTES_MAX`] in all. Answered by [`Reply::Metered`] when they are on disk.
@@ -219,6 +226,8 @@ pub enum Reply {
         /// The number.
         id: u32,
     },
+    /// Accounts, each login with its number.
+    Accounts(Vec<(String, u32)>),
     /// The lines of usage are kept.
     Metered,
     /// A manifest, an EROFS image. Beside it: its file, then the directory of objects that its files'

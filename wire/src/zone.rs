@@ -24,6 +24,7 @@
 //! The bodies travel as [`crate::frame::Kind::Push`]. zone-init has lost every privilege by the time the
 //! tenant's first program runs; zoned still takes what it says as words of a stranger.
 
+use crate::account::{AccountReply, AccountRequest};
 use crate::job::JobId;
 use crate::standing::{ZoneReply, ZoneRequest};
 use crate::task::AttemptId;
@@ -215,6 +216,8 @@ pub enum Request {
     Status,
     /// Something about standing zones or images; answered by [`Reply::Zone`].
     Zone(ZoneRequest),
+    /// Something about accounts; answered by [`Reply::Account`].
+    Account(AccountRequest),
 }
 
 /// What zoned answers.
@@ -225,6 +228,8 @@ pub enum Reply {
     Status(ZonedStatus),
     /// About standing zones or images.
     Zone(ZoneReply),
+    /// About accounts.
+    Account(AccountReply),
 }
 
 /// How zoned is, and what runs.

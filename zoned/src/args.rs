@@ -37,6 +37,12 @@ pub struct Args {
     /// Processes that they may have in all [default: half of what all may]
     #[arg(long, value_name = "N")]
     pub account_pids: Option<u32>,
+    /// What the machine's configuration says of accounts, if there is such a file
+    #[arg(long, value_name = "FILE", default_value = "/run/mobula/account-limits.json")]
+    pub account_limits: PathBuf,
+    /// Who reads images ahead, and pays for their pages [default: nobody]
+    #[arg(long, value_name = "PATH")]
+    pub prefetcher: Option<PathBuf>,
     /// The store's cgroup: while it suffers, new zones wait
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup/store")]
     pub store_cgroup: PathBuf,

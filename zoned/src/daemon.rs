@@ -4,6 +4,7 @@
 //! it is ([`crate::status`]). Nothing here waits for anything but in `poll`, except for the few
 //! milliseconds in which the kernel starts a process.
 
+use crate::account::{self, Accounts};
 use crate::args::Args;
 use crate::carve::{self, AccountCarve, Admission, Cgroup, CgroupError, Tree};
 use crate::damage::KernelLog;
@@ -77,6 +78,9 @@ pub enum DaemonError {
     /// The records of standing zones.
     #[error("cannot use the records of zones")]
     Records(#[from] RecordError),
+    /// The records of accounts.
+    #[error("cannot use the records of accounts")]
+    Accounts(#[from] account::RecordError),
     /// A call failed.
     #[error("cannot {act}")]
     Call {
@@ -137,6 +141,7 @@ pub struct Daemon {
     pub(crate) import_program: PathBuf,
     pub(crate) images: Images,
     pub(crate) cgroups: Tree,
+    pub(crate) accounts: Accounts,
     pub(crate) admission: Admission,
     pub(crate) meter: Meter,
     /// None where the kernel has no programs for cgroups: no zone gets a network then.
@@ -207,12 +212,16 @@ impl Daemon {
         let handed = activation::listeners()?;
         let (opening, handed) = standing::open(&args.data, &args.run, handed)?;
         let mut cgroups = Tree::open(&args.cgroup, &opening.cgroups())?;
-        let images = Images::open(&args.images, &args.run.join("images"))?;
+        let mut images = Images::open(&args.images, &args.run.join("images"))?;
+        if let Some(prefetcher) = &args.prefetcher {
+            images.read_ahead(prefetcher.clone());
+        }
         let launcher = Launcher::new(&args.zone_init, &args.run.join("stage"));
         let launcher = call(&format!("use {}", args.zone_init.display()), launcher)?;
         let data = call(&format!("open {}", args.data.display()), File::open(&args.data))?;
         let undivided = divide(&mut cgroups, &data, args)?;
         let limits = limits(args, &cgroups)?;
+        let accounts = Accounts::open(&args.data, &args.account_limits, &mut cgroups)?;
         let mut degraded = cgroups.degraded();
         degraded.extend(undivided);
         let admission = Admission::new(&args.store_cgroup, &args.cgroup);
@@ -248,6 +257,7 @@ impl Daemon {
             import_program: args.zone_import.clone(),
             images,
             cgroups,
+            accounts,
             admission,
             meter: Meter::open(&args.run)?,
             networks: networks.ok(),

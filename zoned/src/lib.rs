@@ -6,6 +6,7 @@
 //! them is thin ([`daemon`], [`zone`], [`carve`]).
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod args;
 pub mod attempt;
 pub mod carve;

@@ -104,6 +104,11 @@ impl Entry {
         }
     }
 
+    /// The account that pays.
+    pub(crate) const fn account(&self) -> u32 {
+        self.grant.account
+    }
+
     /// Whether its zone is made from this image.
     pub(crate) fn uses(&self, image: &str) -> bool {
         self.grant.image == image

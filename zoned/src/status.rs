@@ -8,6 +8,7 @@ use crate::standing::Asker;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use sys::seqpacket::{Listener, RecvError, SendError, Socket};
+use wire::account::AccountRequest;
 use wire::frame::{Frame, FrameError, Kind, encode};
 use wire::standing::{ZonePush, ZoneReply, ZoneRequest};
 use wire::zone::{Reply, Request, ZonedStatus};
@@ -157,6 +158,8 @@ enum Answer {
     Watch(u64, Vec<u8>),
     /// It asks for something about standing zones, by a request of this number.
     Zone(u64, ZoneRequest),
+    /// It asks for something about accounts.
+    Account(u64, AccountRequest),
 }
 
 impl Daemon {
@@ -174,6 +177,9 @@ impl Daemon {
             Ok(Answer::Nothing) => {}
             Ok(Answer::Zone(request, what)) => {
                 self.zone_request(Asker { peer: id, request }, what);
+            }
+            Ok(Answer::Account(request, what)) => {
+                self.account_request(Asker { peer: id, request }, what);
             }
             Ok(Answer::Message(answer)) => self.clients.send(id, &answer, &[]),
             Ok(Answer::Watch(after, answer)) => {
@@ -205,6 +211,7 @@ impl Daemon {
                 Answer::Watch(after, encode(Kind::Reply, frame.id, &done, 0)?)
             }
             Request::Zone(request) => Answer::Zone(frame.id, request),
+            Request::Account(request) => Answer::Account(frame.id, request),
         })
     }
 

@@ -207,6 +207,7 @@ impl Daemon {
     fn begin(&mut self, grant: Grant, mut slot: Slot, task: &Task, fds: Vec<OwnedFd>) {
         // Its stdin and its assets; what it writes to is new and empty.
         let delivered = size_of_all(&fds);
+        self.learn_account(&task.login, task.account);
         let ending = match self.images.get(&task.image) {
             // The task's own mistake: another try would not help.
             Err(error @ (ImageError::Name { .. } | ImageError::Missing { .. })) => {
@@ -350,6 +351,7 @@ const fn name(reply: &Reply) -> &'static str {
         Reply::Settled(_) => "Settled",
         Reply::Status(_) => "Status",
         Reply::Account { .. } => "Account",
+        Reply::Accounts(_) => "Accounts",
         Reply::Metered => "Metered",
         Reply::Manifest { .. } => "Manifest",
         Reply::Manifests(_) => "Manifests",

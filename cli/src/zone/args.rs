@@ -1,6 +1,6 @@
 //! The command line of `mobula zone` and `mobula image`.
 
-use super::words::{cpus, list, mib, rate, rule, variable};
+use super::words::{Allow, allow, cpus, list, mib, rate, rule, variable};
 use clap::{Args, Subcommand};
 use wire::carve::Rule;
 use wire::standing::{STOP_S_DEFAULT, STOP_S_MAX, ZoneName};
@@ -60,6 +60,9 @@ or lost sight of it.")]
         /// What changes.
         #[command(flatten)]
         limits: Limits,
+        /// Let it talk to these addresses and ports, and to no others; `none` is nobody
+        #[arg(long, value_name = "tcp|udp:ADDRESS[/BITS][:PORT[-PORT]]", value_parser = allow)]
+        allow: Vec<Allow>,
     },
     /// Freeze a zone's processes
     Pause(Which),

@@ -2,11 +2,11 @@
 
 pub mod args;
 mod session;
-mod show;
+pub mod show;
 mod spec;
 mod top;
 mod wait;
-mod words;
+pub mod words;
 
 pub use session::NOT_RUN;
 pub use spec::place;
@@ -49,7 +49,9 @@ pub fn run(
         Zone::Top(options) => top::run(admin, screen, options),
         Zone::Stats { zone } => stats(admin, screen, zone.as_ref()),
         Zone::Events { follow, after } => events(admin, screen, *follow, *after),
-        Zone::Update { zone, limits } => update(admin, screen, zone, limits),
+        Zone::Update { zone, limits, allow } => {
+            update(admin, screen, zone, &spec::update(limits, allow)?)
+        }
         Zone::Pause(which) => {
             each(admin, screen, which, "pause", "", |view| wait::is(view, ZoneState::Paused))
         }
@@ -162,27 +164,30 @@ fn events(admin: &Admin<'_>, screen: &Screen, follow: bool, after: u64) -> Resul
 
 /// What changed, with the value before.
 #[derive(Serialize)]
-struct Changed<'a> {
-    name: &'a str,
-    before: Option<&'a str>,
-    asked: &'a str,
-    got: &'a str,
+pub struct Changed<'a> {
+    /// Which limit.
+    pub name: &'a str,
+    /// What was in force.
+    pub before: Option<&'a str>,
+    /// What was asked for.
+    pub asked: &'a str,
+    /// What is in force.
+    pub got: &'a str,
 }
 
 fn update(
     admin: &Admin<'_>,
     screen: &Screen,
     zone: &ZoneName,
-    limits: &args::Limits,
+    change: &wire::carve::CarveChange,
 ) -> Result<(), Failure> {
-    let change = spec::change(limits);
-    if change == wire::carve::CarveChange::default() {
+    if *change == wire::carve::CarveChange::default() {
         let message = "nothing is to be changed: `mobula zone update --help` lists the limits";
         return Err(Failure::Usage(message.to_owned()));
     }
     let before = limits_of(admin, zone)?.limits;
     let what = format!("update {zone}");
-    let after: Limits = admin.tell(&what, "PATCH", path_of(zone, ""), &change)?;
+    let after: Limits = admin.tell(&what, "PATCH", path_of(zone, ""), change)?;
     let old = |limit: &Limit| before.iter().find(|old| old.name == limit.name);
     for limit in &after.limits {
         let before = old(limit);

@@ -215,6 +215,7 @@ pub fn event(event: &Event) -> String {
         Subject::Zone(name) => format!("zone {name}"),
         Subject::Task(attempt) => format!("task {}", attempt.0),
         Subject::Image(name) => format!("image {}", plain(name)),
+        Subject::Account(login) => format!("account {}", login.as_str()),
         Subject::Node => "node".to_owned(),
     };
     let text =

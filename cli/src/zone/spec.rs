@@ -1,6 +1,7 @@
 //! From the command line to what the node is asked for: pure.
 
 use super::args::{Create, Limits};
+use super::words::Allow;
 use crate::failure::Failure;
 use crate::name::Name;
 use wire::carve::{Carve, CarveChange, Network};
@@ -84,7 +85,21 @@ pub fn change(limits: &Limits) -> CarveChange {
         disk_mib: disk.map(u64::from),
         out_bytes: *out_rate,
         in_bytes: *in_rate,
+        allow: None,
     }
+}
+
+/// What `update` changes.
+pub fn update(limits: &Limits, allow: &[Allow]) -> Result<CarveChange, Failure> {
+    let rules = allow.iter().filter_map(|word| match word {
+        Allow::Rule(rule) => Some(*rule),
+        Allow::Nobody => None,
+    });
+    let rules: Vec<_> = rules.collect();
+    if allow.contains(&Allow::Nobody) && allow.len() > 1 {
+        return Err(Failure::Usage("--allow none stands alone: it is nobody at all".to_owned()));
+    }
+    Ok(CarveChange { allow: (!allow.is_empty()).then_some(rules), ..change(limits) })
 }
 
 #[cfg(test)]
@@ -136,6 +151,23 @@ mod test {
         let network = made("--out-rate 1M").unwrap().network.unwrap();
         assert_eq!((network.allow.len(), network.out_bytes), (0, Some(1 << 20)));
         assert_eq!(made("--network").unwrap().network, Some(Network::default()));
+    }
+
+    #[test]
+    fn rules_of_an_update_take_the_place_of_all_that_were() {
+        let changed = |words: &str| {
+            let words = format!("mobula zone update web {words}");
+            let read = Arguments::try_parse_from(words.split_whitespace()).unwrap();
+            let Command::Zone { command: Zone::Update { limits, allow, .. } } = read.command else {
+                panic!()
+            };
+            update(&limits, &allow)
+        };
+        assert_eq!(changed("--cpu 1").unwrap().allow, None);
+        assert_eq!(changed("--allow none").unwrap().allow, Some(Vec::new()));
+        let two = changed("--allow tcp:10.0.0.1:80 --allow udp:10.0.0.2:53").unwrap();
+        assert_eq!(two.allow.unwrap().len(), 2);
+        assert!(changed("--allow none --allow tcp:10.0.0.1:80").is_err());
     }
 
     #[test]

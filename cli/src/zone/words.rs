@@ -75,6 +75,20 @@ pub fn list(text: &str) -> Result<String, String> {
     Ok(if text == "none" { String::new() } else { text.to_owned() })
 }
 
+/// Whom a zone may talk to, as one word of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allow {
+    /// Nobody.
+    Nobody,
+    /// Whom a rule names.
+    Rule(Rule),
+}
+
+/// A rule, or `none`.
+pub fn allow(text: &str) -> Result<Allow, String> {
+    if text == "none" { Ok(Allow::Nobody) } else { rule(text).map(Allow::Rule) }
+}
+
 /// `tcp:10.0.0.0/8:80-443`, `udp:[::1]:53`; all of the address, all ports if not said.
 pub fn rule(text: &str) -> Result<Rule, String> {
     let (protocol, rest) = text.split_once(':').ok_or("begin with tcp: or udp:")?;

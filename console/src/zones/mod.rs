@@ -43,14 +43,12 @@ pub async fn ask(
     };
     match reply {
         zone::Reply::Zone(reply) => Ok((reply, fds)),
-        zone::Reply::Status(_) => {
-            Err(Problem::nonsense(Daemon::Zoned, "it sent a status for something else"))
-        }
+        other => Err(stray(&other)),
     }
 }
 
 /// An answer that belongs to another question.
-pub fn stray(reply: &ZoneReply) -> Problem {
+pub fn stray(reply: &impl std::fmt::Debug) -> Problem {
     // The name of the answer is enough: what is in it may be long.
     let text = format!("{reply:?}");
     let word = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
@@ -79,7 +77,8 @@ pub async fn perform(action: Zones, body: &[u8], context: &Context) -> Result<An
     }
 }
 
-fn read<T: DeserializeOwned>(code: &str, body: &[u8]) -> Result<T, Problem> {
+/// Reads a body.
+pub fn read<T: DeserializeOwned>(code: &str, body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::body(code, &error.to_string()))
 }
 
@@ -142,7 +141,7 @@ fn done(request: &ZoneRequest) -> Option<Done> {
 }
 
 /// All zones, page by page.
-async fn all(link: &mut Link) -> Result<Vec<ZoneSummary>, Problem> {
+pub async fn all(link: &mut Link) -> Result<Vec<ZoneSummary>, Problem> {
     let mut zones: Vec<ZoneSummary> = Vec::new();
     let mut after: Option<ZoneName> = None;
     while zones.len() <= ZONES_MAX {

@@ -5,7 +5,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind,
     listen, recv, sendmsg, socket,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -13,8 +13,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use wire::account::{
+    self, AccountLimits, AccountReply, AccountRequest, AccountSummary, AccountView,
+};
 use wire::carve::Limit;
 use wire::frame::{Frame, Kind, MESSAGE_BYTES_MAX, Refusal, encode};
+use wire::machine::Login;
 use wire::standing::{
     Event, ImageView, PAGE_MAX, Published, Stats, Subject, What, WindowSize, ZoneName, ZonePush,
     ZoneReply, ZoneRequest, ZoneSpec, ZoneState, ZoneSummary, ZoneView,
@@ -30,6 +34,8 @@ pub struct State {
     pub events: Vec<Event>,
     /// The log's files, of every zone.
     pub log: Vec<File>,
+    /// What was set for accounts.
+    pub limits: BTreeMap<Login, AccountLimits>,
     /// Images.
     pub images: Vec<ImageView>,
     /// Whether it closes every connection.
@@ -106,6 +112,13 @@ impl Zoned {
     }
 
     fn answer(&self, peer: RawFd, id: u64, request: Request) {
+        if let Request::Account(request) = request {
+            let message = match self.account(request) {
+                Ok(reply) => encode(Kind::Reply, id, &Reply::Account(reply), 0),
+                Err(refusal) => encode(Kind::Refusal, id, &refusal, 0),
+            };
+            return send(peer, &message.unwrap(), &[]);
+        }
         let Request::Zone(request) = request else {
             let status = ZonedStatus {
                 store_connected: true,
@@ -128,6 +141,54 @@ impl Zoned {
             Err(refusal) => (encode(Kind::Refusal, id, &refusal, 0).unwrap(), Vec::new()),
         };
         send(peer, &message, &fds);
+    }
+
+    /// It knows the accounts of its zones.
+    fn account(&self, request: AccountRequest) -> Result<AccountReply, Refusal> {
+        let mut state = self.state();
+        let logins = state.zones.values().map(|zone| zone.summary.login.clone());
+        let logins: BTreeSet<Login> = logins.map(|login| login.try_into().unwrap()).collect();
+        if let Some(login) = request.login().filter(|login| !logins.contains(*login)) {
+            let message = format!("there is no account {}", login.as_str());
+            return Err(Refusal { code: "NoSuchAccount".to_owned(), message });
+        }
+        match &request {
+            AccountRequest::Limit { login, change } => {
+                let set = change.over(&state.limits.get(login).copied().unwrap_or_default());
+                state.limits.insert(login.clone(), set);
+            }
+            AccountRequest::Reset(login) => drop(state.limits.remove(login)),
+            AccountRequest::List { .. } | AccountRequest::Get(_) => {}
+        }
+        let summary = |login: &Login| {
+            let zones = state.zones.values().filter(|z| z.summary.login == login.as_str()).count();
+            AccountSummary {
+                login: login.clone(),
+                id: 7,
+                zones: u32::try_from(zones).unwrap(),
+                zones_running: 0,
+                tasks: 0,
+                stats: Stats::default(),
+                effective: state.limits.get(login).copied().unwrap_or_default(),
+            }
+        };
+        Ok(match request {
+            AccountRequest::List { after } => {
+                let rest = logins.iter().filter(|login| after.as_ref().is_none_or(|a| *login > a));
+                AccountReply::Accounts(rest.map(summary).take(account::PAGE_MAX).collect())
+            }
+            AccountRequest::Get(login)
+            | AccountRequest::Limit { login, .. }
+            | AccountRequest::Reset(login) => {
+                let set = state.limits.get(&login).copied().unwrap_or_default();
+                AccountReply::Account(Box::new(AccountView {
+                    summary: summary(&login),
+                    set,
+                    configured: AccountLimits::default(),
+                    limits: Vec::new(),
+                }))
+            }
+        })
     }
 
     fn act(&self, peer: RawFd, request: ZoneRequest) -> Answer {

@@ -64,6 +64,7 @@ impl Keys {
             access_key: self.access_key.clone().try_into().map_err(DemoError::Keys)?,
             secret_key: self.secret_key.clone().try_into().map_err(DemoError::Keys)?,
             ssh_keys: Vec::new(),
+            limits: Default::default(),
         };
         let token = self.token.clone().try_into().map_err(DemoError::Keys)?;
         let admin = Admin { token: Some(token) };

@@ -5,6 +5,7 @@ use base64::Engine;
 use std::io::Read;
 use std::path::Path;
 use thiserror::Error;
+use wire::account::Configured;
 use wire::machine::{
     AccessKey, Account, Accounts, CONFIG_BYTES_MAX, ConfigError, Login, MachineConfig, SecretKey,
     Token,
@@ -19,6 +20,8 @@ const KEPT_TOKEN: &str = "/data/node/admin-token";
 const SHOWN: &str = "/data/node/keys-shown";
 /// What storaged reads.
 const ACCOUNTS: &str = "/run/mobula/accounts.toml";
+/// What is configured of accounts' zones, for zoned, which has no business with keys.
+const LIMITS: &str = "/run/mobula/account-limits.json";
 /// What consoled reads.
 const TOKEN: &str = "/run/mobula/admin-token";
 /// storaged's environment.
@@ -49,6 +52,9 @@ pub enum AccountsError {
     /// They can't be written as TOML.
     #[error("cannot write accounts as TOML: {0}")]
     Toml(#[from] toml::ser::Error),
+    /// Their limits can't be written as JSON.
+    #[error("cannot write accounts' limits as JSON: {0}")]
+    Json(#[from] serde_json::Error),
     /// No random bytes.
     #[error("no random bytes: {0}")]
     Random(#[source] std::io::Error),
@@ -87,6 +93,13 @@ pub fn provide(config: &MachineConfig) -> Result<Made, AccountsError> {
     };
     let readers = Readers { group: STORAGED_GROUP, mode: 0o640 };
     files::replace(Path::new(ACCOUNTS), toml::to_string(&accounts)?.as_bytes(), readers)?;
+    let limits: Configured = accounts
+        .accounts
+        .iter()
+        .filter(|account| !account.limits.is_empty())
+        .map(|account| (account.name.clone(), account.limits))
+        .collect();
+    files::replace(Path::new(LIMITS), &serde_json::to_vec(&limits)?, Readers::ROOT)?;
     let token = match &config.admin.token {
         Some(token) => token.clone(),
         None => token_kept_or_made(&mut made)?,
@@ -143,6 +156,7 @@ fn make_account() -> Result<Account, AccountsError> {
         access_key: AccessKey::try_from(access).map_err(AccountsError::Made)?,
         secret_key: SecretKey::try_from(secret).map_err(AccountsError::Made)?,
         ssh_keys: Vec::new(),
+        limits: Default::default(),
     })
 }
 

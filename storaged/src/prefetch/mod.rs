@@ -10,6 +10,7 @@
 
 mod cache;
 pub mod client;
+pub mod image;
 pub mod log;
 pub mod server;
 mod share;

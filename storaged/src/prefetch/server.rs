@@ -12,10 +12,10 @@ use sys::mapping::Populated;
 use sys::seqpacket::{Listener, RecvError, SendError, Socket, SocketError};
 use thiserror::Error;
 use wire::frame::{Frame, FrameError, Kind, Refusal, encode};
-use wire::prefetch::{MAPPED_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, Reply, Request};
+use wire::prefetch::{IMAGES_MAX, MAPPED_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS_MAX, Reply, Request};
 
-/// Connections at a time, and threads: storaged's 8 and a few that ask for status.
-const CONNECTIONS_MAX: usize = 32;
+/// Connections at a time, and threads: storaged's 8, one for each image, and a few that ask for status.
+const CONNECTIONS_MAX: usize = 32 + IMAGES_MAX;
 /// The users that may connect besides root and the prefetcher's own: storaged and consoled.
 const USERS: [u32; 2] = [200, 202];
 /// The socket's mode: who may connect is decided by [`USERS`].
@@ -54,7 +54,7 @@ enum Dropped {
     Frame(#[from] FrameError),
     #[error("it sent a {0:?}, which nobody sends here")]
     Kind(Kind),
-    #[error("it sent a Prefetch with {0} descriptors, one is needed")]
+    #[error("it sent a Prefetch or an Image with {0} descriptors, one is needed")]
     Descriptors(usize),
 }
 
@@ -64,6 +64,8 @@ struct Shared(Arc<Mutex<State>>);
 struct State {
     cache: Cache<Populated>,
     connections: usize,
+    /// Of them those that hold images, and ask for no object.
+    images: usize,
 }
 
 impl Shared {
@@ -95,7 +97,7 @@ pub fn run(path: Option<PathBuf>) -> Result<(), ServeError> {
 /// [`ServeError::Io`].
 pub fn serve(listener: &Listener) -> Result<(), ServeError> {
     let cache = Cache::new(MAPPED_BYTES_MAX, OBJECTS_MAX);
-    let shared = Shared(Arc::new(Mutex::new(State { cache, connections: 0 })));
+    let shared = Shared(Arc::new(Mutex::new(State { cache, connections: 0, images: 0 })));
     loop {
         let accepted = listener.accept();
         let socket = accepted.map_err(|source| ServeError::Io { doing: "accept", source })?;
@@ -106,14 +108,16 @@ pub fn serve(listener: &Listener) -> Result<(), ServeError> {
         }
         let state = shared.clone();
         let thread = std::thread::Builder::new().spawn(move || {
-            if let Err(why) = converse(&socket, &state) {
+            // Held until the connection is over.
+            let mut images = Vec::new();
+            if let Err(why) = converse(&socket, &state, &mut images) {
                 log::warn!("a connection was dropped: {why}");
             }
-            leave(&state);
+            leave(&state, !images.is_empty());
         });
         if let Err(error) = thread {
             log::warn!("a connection was refused: no thread for it: {error}");
-            leave(&shared);
+            leave(&shared, false);
         }
     }
 }
@@ -132,16 +136,21 @@ fn admit(socket: &Socket, shared: &Shared) -> Result<(), String> {
     Ok(())
 }
 
-/// The last one to go lets go of everything: what storaged held is over when storaged is.
-fn leave(shared: &Shared) {
+/// The last one that asked for objects lets go of them: what storaged held is over when storaged is.
+fn leave(shared: &Shared, held_image: bool) {
     let mut state = shared.lock();
     state.connections -= 1;
-    if state.connections == 0 {
+    state.images -= usize::from(held_image);
+    if state.connections == state.images {
         state.cache.clear();
     }
 }
 
-fn converse(socket: &Socket, shared: &Shared) -> Result<(), Dropped> {
+fn converse(
+    socket: &Socket,
+    shared: &Shared,
+    images: &mut Vec<Vec<Populated>>,
+) -> Result<(), Dropped> {
     let mut message = Vec::new();
     while let Some(fds) = socket.recv(&mut message)? {
         let frame = Frame::parse(&message, fds.len())?;
@@ -154,6 +163,18 @@ fn converse(socket: &Socket, shared: &Shared) -> Result<(), Dropped> {
                 drop(shared.lock().cache.remove(id));
                 Ok(Reply::Released)
             }
+            Request::Image => {
+                if images.is_empty() {
+                    shared.lock().images += 1;
+                }
+                // Another one on the same connection takes its place.
+                *images = vec![Vec::new()];
+                image(fds)?.map(|mappings| {
+                    let bytes = mappings.iter().map(|mapping| mapping.length().get() as u64).sum();
+                    *images = vec![mappings];
+                    Reply::Done { bytes }
+                })
+            }
             Request::Status => Ok(Reply::Status(shared.lock().cache.status())),
         };
         let answer = match answer {
@@ -163,6 +184,15 @@ fn converse(socket: &Socket, shared: &Shared) -> Result<(), Dropped> {
         socket.send(&answer, &[])?;
     }
     Ok(())
+}
+
+fn image(fds: Vec<OwnedFd>) -> Result<Result<Vec<Populated>, Refusal>, Dropped> {
+    let [root] = <[OwnedFd; 1]>::try_from(fds).map_err(|fds| Dropped::Descriptors(fds.len()))?;
+    Ok(super::image::read(root.as_fd()).map_err(|error| {
+        let message = format!("an image's root: {error}");
+        log::warn!("{message}");
+        Refusal { code: "CannotRead".to_owned(), message }
+    }))
 }
 
 fn prefetch(

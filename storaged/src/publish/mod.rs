@@ -11,7 +11,7 @@
 //! which file it was made, so that the same one is not made again.
 
 pub mod judge;
-mod walk;
+pub(crate) mod walk;
 
 use crate::calendar::now_ms;
 use crate::store::{

@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use wire::frame::{FrameError, Kind, Refusal, encode};
 use wire::job::JobId;
-use wire::task::{AttemptId, Ending, Reply, Request, Settled};
+use wire::task::{ACCOUNTS_MAX, AttemptId, Ending, Reply, Request, Settled};
 
 /// How long a claim that the store can't serve now is held back: zoned asks again at once, and a full
 /// disk is not emptied within microseconds.
@@ -179,6 +179,7 @@ impl Office {
             // What it used is metered; the index keeps what was decided.
             Request::Ended { attempt, ending, usage: _ } => self.ended(attempt, &ending),
             Request::Account { login } => self.account(&login),
+            Request::Accounts { after } => self.accounts(after.as_deref()),
             Request::Manifest { login, prefix, project } => self.manifest(&login, &prefix, project),
             Request::Manifests { after } => self.manifests(after),
             Request::Release { manifests } => self.release_manifests(&manifests),
@@ -204,6 +205,18 @@ impl Office {
             Ok(None) => refusal("NoSuchAccount", format!("there is no account {login}")),
             Err(error) => refusal("Unavailable", chain(&error)),
         }
+    }
+
+    fn accounts(&self, after: Option<&str>) -> Answer {
+        let read = self.jobs.store().read().and_then(|snapshot| crate::store::accounts(&snapshot));
+        let mut all = match read {
+            Ok(all) => all,
+            Err(error) => return refusal("Unavailable", chain(&error)),
+        };
+        all.retain(|(login, _)| after.is_none_or(|after| login.as_str() > after));
+        all.sort();
+        all.truncate(ACCOUNTS_MAX);
+        Reply::Accounts(all.into_iter().map(|(login, id)| (login, id.0)).collect()).into()
     }
 
     fn meter(&self, lines: &[String]) -> Answer {

@@ -58,6 +58,7 @@ impl Server {
                 access_key: access_key.try_into().unwrap(),
                 secret_key: secret.to_owned().try_into().unwrap(),
                 ssh_keys: Vec::new(),
+                limits: Default::default(),
             }
         };
         let accounts = vec![account("ada", ADA), account("bob", BOB)];

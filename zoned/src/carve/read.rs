@@ -76,6 +76,44 @@ pub fn stats(read: impl Fn(&str) -> String) -> Stats {
     }
 }
 
+/// What a cgroup's successor counts, with what the cgroup itself had counted: counters are added, what is
+/// "now" stays, of two peaks the higher one is kept.
+#[must_use]
+pub fn carried(now: &Stats, before: &Stats) -> Stats {
+    let sum = u64::saturating_add;
+    Stats {
+        cpu_us: sum(now.cpu_us, before.cpu_us),
+        cpu_user_us: sum(now.cpu_user_us, before.cpu_user_us),
+        cpu_system_us: sum(now.cpu_system_us, before.cpu_system_us),
+        throttled: sum(now.throttled, before.throttled),
+        throttled_us: sum(now.throttled_us, before.throttled_us),
+        memory_peak_bytes: now.memory_peak_bytes.max(before.memory_peak_bytes),
+        memory_max_events: sum(now.memory_max_events, before.memory_max_events),
+        oom_kills: sum(now.oom_kills, before.oom_kills),
+        read_bytes: sum(now.read_bytes, before.read_bytes),
+        write_bytes: sum(now.write_bytes, before.write_bytes),
+        processes_peak: now.processes_peak.max(before.processes_peak),
+        fork_failures: sum(now.fork_failures, before.fork_failures),
+        out_bytes: sum(now.out_bytes, before.out_bytes),
+        out_packets: sum(now.out_packets, before.out_packets),
+        in_bytes: sum(now.in_bytes, before.in_bytes),
+        in_packets: sum(now.in_packets, before.in_packets),
+        refused: sum(now.refused, before.refused),
+        cpu: carried_pressure(now.cpu, before.cpu),
+        memory: carried_pressure(now.memory, before.memory),
+        io: carried_pressure(now.io, before.io),
+        ..now.clone()
+    }
+}
+
+fn carried_pressure(now: Pressure, before: Pressure) -> Pressure {
+    Pressure {
+        some_total_us: now.some_total_us.saturating_add(before.some_total_us),
+        full_total_us: now.full_total_us.saturating_add(before.full_total_us),
+        ..now
+    }
+}
+
 #[cfg(test)]
 mod test {
     use super::*;
@@ -126,6 +164,15 @@ mod test {
         assert_eq!((stats.memory_bytes, stats.memory_file_bytes), (330, 200));
         assert_eq!((stats.memory_max_events, stats.oom_kills), (7, 3));
         assert_eq!((stats.fork_failures, stats.processes_peak, stats.read_bytes), (6, 12, 0));
+    }
+
+    #[test]
+    fn what_a_cgroup_counted_before_it_was_made_again_is_not_lost() {
+        let before = Stats { cpu_us: 5, memory_bytes: 100, processes_peak: 9, ..Stats::default() };
+        let now = Stats { cpu_us: 2, memory_bytes: 7, processes_peak: 3, ..Stats::default() };
+        let all = carried(&now, &before);
+        assert_eq!((all.cpu_us, all.memory_bytes, all.processes_peak), (7, 7, 9));
+        assert_eq!(carried(&now, &Stats::default()), now);
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wire::carve::{Carve, Limit};
-use wire::standing::ZoneName;
+use wire::standing::{Stats, ZoneName};
 use wire::task::AttemptId;
 
 /// How long leftovers of an earlier zoned get to be gone after they were killed.
@@ -54,6 +54,8 @@ pub struct Tree {
     /// What an account may use that has no carve of its own.
     standard: AccountCarve,
     carves: BTreeMap<u32, AccountCarve>,
+    /// What accounts used in cgroups that are gone, and over networks that are.
+    spent: BTreeMap<u32, Stats>,
     tidied: Instant,
 }
 
@@ -62,6 +64,13 @@ struct Account {
     path: PathBuf,
     files: Files,
     asked: Instant,
+}
+
+impl Account {
+    fn stats(&self) -> Stats {
+        // A file that is not there belongs to a controller that is not.
+        read::stats(|name| fs::read_to_string(self.path.join(name)).unwrap_or_default())
+    }
 }
 
 impl Tree {
@@ -82,6 +91,7 @@ impl Tree {
             accounts,
             standard,
             carves,
+            spent: BTreeMap::new(),
             tidied: Instant::now(),
         };
         tree.clear(keep)?;
@@ -122,6 +132,12 @@ impl Tree {
     /// have no cgroup yet.
     pub fn set_standard(&mut self, carve: AccountCarve) {
         self.standard = carve;
+    }
+
+    /// What each account may use that is given nothing else.
+    #[must_use]
+    pub const fn standard(&self) -> &AccountCarve {
+        &self.standard
     }
 
     /// What this kernel lacks, in words.
@@ -208,10 +224,38 @@ impl Tree {
         Ok(())
     }
 
-    /// The limits of an account, as asked for and as in force; none while it has no zone.
+    /// The limits of an account, as asked for and as in force: nowhere while it has no zone.
     #[must_use]
-    pub fn account_limits(&self, account: u32) -> Option<Vec<Limit>> {
-        self.accounts.get(&account).map(|known| known.files.limits())
+    pub fn account_limits(&self, account: u32) -> Vec<Limit> {
+        if let Some(known) = self.accounts.get(&account) {
+            return known.files.limits();
+        }
+        let carve = self.carves.get(&account).unwrap_or(&self.standard);
+        let none = || "the account has no zone now".to_owned();
+        let asked = plan::of_account(carve, self.host.disk).into_iter();
+        asked.map(|s| Limit { name: s.file.to_owned(), asked: s.value, got: none() }).collect()
+    }
+
+    /// What an account's zones used and met since this was opened, or since the account's cgroup was made if
+    /// that was earlier; those that are gone included.
+    #[must_use]
+    pub fn account_stats(&self, account: u32) -> Stats {
+        let now = self.accounts.get(&account).map(Account::stats).unwrap_or_default();
+        self.spent.get(&account).map_or_else(|| now.clone(), |before| read::carried(&now, before))
+    }
+
+    /// Notes what a zone that ends had over its network: the kernel forgets it.
+    pub fn spend_network(&mut self, account: u32, ended: &Stats) {
+        let spent = self.spent.entry(account).or_default();
+        let network = Stats {
+            out_bytes: ended.out_bytes,
+            out_packets: ended.out_packets,
+            in_bytes: ended.in_bytes,
+            in_packets: ended.in_packets,
+            refused: ended.refused,
+            ..Stats::default()
+        };
+        *spent = read::carried(&network, spent);
     }
 
     /// Has a little of what zones left behind reclaimed if there is much of it: a removed cgroup lives on in
@@ -267,8 +311,11 @@ impl Tree {
         let ids: Vec<u32> =
             self.accounts.iter().filter(|(_, a)| over(a)).map(|(id, _)| *id).collect();
         for id in ids {
+            let used = self.accounts[&id].stats();
             if group::remove(&self.accounts[&id].path)? {
                 self.accounts.remove(&id);
+                let spent = self.spent.entry(id).or_default();
+                *spent = read::carried(&used, spent);
             }
         }
         Ok(!self.accounts.is_empty())

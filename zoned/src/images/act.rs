@@ -300,6 +300,7 @@ impl Daemon {
 
     /// Asks for images that are to be mounted, and for the removal of what was half made or half removed.
     pub(crate) fn tidy_images(&mut self) {
+        self.images.tend();
         let limit = Duration::from_millis(IMPORT_MS_MAX);
         let running = self.images.import.as_ref().and_then(|import| import.running.as_ref());
         if running.is_some_and(|running| running.since.elapsed() > limit) {

@@ -10,6 +10,7 @@
 //! ```
 
 mod act;
+mod ahead;
 mod answer;
 pub mod life;
 pub mod record;
@@ -94,6 +95,7 @@ pub struct Images {
     /// The import that runs.
     pub(crate) import: Option<Import>,
     configurations: BTreeMap<String, Configuration>,
+    ahead: ahead::Ahead,
     /// Images of which storaged was asked, as long as the connection lasts.
     asked: BTreeSet<String>,
 }
@@ -121,8 +123,19 @@ impl Images {
             records,
             import: None,
             configurations: BTreeMap::new(),
+            ahead: ahead::Ahead::new(None),
             asked: BTreeSet::new(),
         })
+    }
+
+    /// From now on images are read ahead by the prefetcher that listens there: the one that most zones start
+    /// from at once, others when they are mounted.
+    pub fn read_ahead(&mut self, prefetcher: PathBuf) {
+        self.ahead = ahead::Ahead::new(Some(prefetcher));
+        if let Err(error) = self.get(wire::job::IMAGE_DEFAULT) {
+            eprintln!("zoned: {}", crate::chain(&error));
+        }
+        self.ahead.tend(&self.mounted);
     }
 
     /// Where the image is mounted, after mounting it if need be.
@@ -203,6 +216,7 @@ impl Images {
     /// [`ImageError::Mount`].
     pub fn unmount(&mut self, name: &str) -> Result<(), ImageError> {
         self.configurations.remove(name);
+        self.ahead.forget(name);
         let Some(path) = self.mounted.remove(name) else { return Ok(()) };
         let failed = |act| move |source| ImageError::Mount { act, path: name.into(), source };
         mountfd::detach(&c_path(&path)?).map_err(failed("unmount"))?;
@@ -248,6 +262,11 @@ impl Images {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// Has what was mounted since read ahead.
+    fn tend(&mut self) {
+        self.ahead.tend(&self.mounted);
     }
 
     /// The next image that storaged is to be asked something about.

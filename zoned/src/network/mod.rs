@@ -26,13 +26,15 @@ use std::time::{Duration, Instant};
 use sys::bpf::{self, Attached, Map, Program};
 use sys::netlink::Netlink;
 use thiserror::Error;
-use wire::carve::{Limit, Network};
+use wire::carve::{Limit, Network, Protocol, Rule};
 
 /// The most zones with a network: one for each slot there can be.
 const ZONES_MAX: u32 = crate::slot::SLOTS_MAX;
 /// How often the node's addresses are looked at while zones have a network. Until then a new one is kept
 /// from them by the table of rules.
 const LOOK_S: u64 = 5;
+/// Rules that are shown as a limit: a message has to carry them, twice, with all others.
+const RULES_SHOWN: usize = 8;
 /// The number of a cgroup.
 const KEY_BYTES: u32 = 8;
 /// What the programs' maps are called: by these names the next zoned finds them.
@@ -263,6 +265,7 @@ impl Networks {
             (None, _) => "before this start".to_owned(),
             (Some(_), rate) => shown_rate(rate),
         };
+        let rules = bytes.as_deref().map(policy::rules);
         let link_is_there = into.is_some();
         let into = into.and_then(|queue| queue.rate).map(plan::packet_rate);
         Ok(vec![
@@ -275,6 +278,14 @@ impl Networks {
                 name: "network in (tbf)".to_owned(),
                 asked: asked_rate(asked.and_then(|network| network.in_bytes)),
                 got: if link_is_there { shown_rate(into) } else { "no link".to_owned() },
+            },
+            Limit {
+                name: "network rules".to_owned(),
+                asked: asked.map_or_else(
+                    || "before this start".to_owned(),
+                    |network| shown_rules(&network.allow),
+                ),
+                got: rules.map_or_else(|| "no policy".to_owned(), |rules| shown_rules(&rules)),
             },
         ])
     }
@@ -342,6 +353,25 @@ impl Networks {
         links::prepare()?;
         self.ready = true;
         Ok(())
+    }
+}
+
+/// The first few rules in words, whatever order they came in.
+fn shown_rules(rules: &[Rule]) -> String {
+    let whole = |rule: &Rule| {
+        let (network, bits) = policy::network_of(rule);
+        let protocol = if rule.protocol == Protocol::Tcp { "tcp" } else { "udp" };
+        format!("{protocol} {network}/{bits} port {}-{}", rule.first_port, rule.last_port)
+    };
+    let mut texts: Vec<String> = rules.iter().map(whole).collect();
+    texts.sort();
+    texts.dedup();
+    let more = texts.len().saturating_sub(RULES_SHOWN);
+    texts.truncate(RULES_SHOWN);
+    match (texts.is_empty(), more) {
+        (true, _) => "nobody".to_owned(),
+        (false, 0) => texts.join(", "),
+        (false, more) => format!("{}, and {more} more", texts.join(", ")),
     }
 }
 

@@ -13,7 +13,7 @@
 //! closed (link-local addresses, its own, those of zones), one that names it does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use wire::carve::{Network, Protocol, RULES_MAX};
+use wire::carve::{Network, Protocol, RULES_MAX, Rule};
 
 /// Lines that the node adds to a zone's own at most: loopback, closed networks, the node's addresses.
 pub const BUILT_IN_MAX: usize = 64;
@@ -173,11 +173,56 @@ pub fn slot_and_rate(bytes: &[u8]) -> Option<(u32, u64)> {
     Some((u32::from_ne_bytes(slot), u64::from_ne_bytes(rate)))
 }
 
+/// A rule's network, with no bits set beyond its prefix.
+#[must_use]
+pub fn network_of(rule: &Rule) -> (IpAddr, u8) {
+    let (bits, length) = widened(rule.address, rule.prefix);
+    narrowed(bits, length)
+}
+
+/// [`widened`] the other way round.
+fn narrowed(address: u128, bits: u8) -> (IpAddr, u8) {
+    let six = Ipv6Addr::from_bits(address);
+    match six.to_ipv4_mapped() {
+        Some(four) if bits >= MAPPED_BITS => (IpAddr::V4(four), bits - MAPPED_BITS),
+        _ => (IpAddr::V6(six), bits),
+    }
+}
+
+/// The zone's own rules in these bytes: the lines that allow some protocol.
+#[must_use]
+pub fn rules(bytes: &[u8]) -> Vec<Rule> {
+    let count = bytes.get(8..12).and_then(|count| count.try_into().ok()).map(u32::from_ne_bytes);
+    let lines = bytes.get(HEAD_BYTES..).unwrap_or_default().chunks_exact(LINE_BYTES);
+    lines.take(count.unwrap_or(0) as usize).filter_map(rule_of).collect()
+}
+
+fn rule_of(line: &[u8]) -> Option<Rule> {
+    let number = |at: i16, bytes: usize| line.get(at as usize..at as usize + bytes);
+    let wide = |at: i16| Some(u128::from_be_bytes(number(at, 16)?.try_into().ok()?));
+    let port = |at: i16| Some(u16::from_ne_bytes(number(at, 2)?.try_into().ok()?));
+    let protocol = match number(PROTOCOL_AT, 1)? {
+        [6] => Protocol::Tcp,
+        [17] => Protocol::Udp,
+        // What the node itself opens and closes is for all protocols.
+        _ => return None,
+    };
+    let bits = u8::try_from(wide(MASK_AT)?.leading_ones()).ok()?;
+    let (address, prefix) = narrowed(wide(0)?, bits);
+    let (first_port, last_port) = (port(FIRST_PORT_AT)?, port(LAST_PORT_AT)?);
+    (number(VERDICT_AT, 1)? == [1]).then_some(Rule {
+        protocol,
+        address,
+        prefix,
+        first_port,
+        last_port,
+    })
+}
+
 #[cfg(test)]
 mod test {
     use super::*;
     use proptest::prelude::*;
-    use wire::carve::Rule;
 
     const NODE: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(10, 0, 2, 15)), 32);
 
@@ -278,6 +323,15 @@ mod test {
             });
             let own = OWN.iter().any(|(network, prefix)| Line::of(*network, *prefix, true).address
                 == widened(address, 32).0 & mask(widened(*network, *prefix).1));
+            // What is read back is what was asked for.
+            let of = |rules: &[Rule]| {
+                let mut all: Vec<_> =
+                    rules.iter().map(|rule| (network_of(rule), rule.first_port, rule.last_port)).collect();
+                all.sort();
+                all
+            };
+            let read = super::rules(&policy(&allow).encode());
+            prop_assert_eq!(of(&read), of(&allow));
             if policy(&allow).allows(Protocol::Tcp, address, port) {
                 prop_assert!(covered || own);
             }

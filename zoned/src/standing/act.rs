@@ -313,6 +313,7 @@ impl Daemon {
             None => "ended".to_owned(),
         };
         self.meter.end(&Key::Zone(name.clone()), &stats, &how);
+        self.cgroups.spend_network(zone.record.account, &stats);
         let id = zone.body.as_ref().map(|body| body.cgroup.id());
         if let (Some(networks), Some(id)) = (&mut self.networks, id)
             && let Err(error) = networks.disconnect(id)

@@ -160,6 +160,7 @@ impl Daemon {
         for (record, kept, first_since_boot) in zones {
             let name = record.spec.name.clone();
             let number = record.number;
+            self.learn_account(&record.spec.login, record.account);
             let left = match &kept {
                 Kept { process: Some(process), control: Some(_) } => {
                     if is_over(process).unwrap_or(true) { Left::Dead } else { Left::Alive }

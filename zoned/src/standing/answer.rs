@@ -9,11 +9,11 @@ use crate::status::PeerId;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use wire::carve::CarveChange;
+use wire::carve::{Carve, CarveChange, Network};
 use wire::frame::{Kind, Refusal, encode};
 use wire::standing::{
     PAGE_MAX, SESSIONS_MAX, STOP_S_MAX, Subject, What, WindowSize, ZoneName, ZoneReply,
-    ZoneRequest, ZoneState, check_command,
+    ZoneRequest, ZoneSpec, ZoneState, check_command,
 };
 use wire::zone::{Execution, Order, Reply};
 
@@ -86,7 +86,10 @@ impl Daemon {
             }
             ZoneRequest::Why(name) => {
                 let zone = self.zone(&name)?;
-                Ok(ZoneReply::Why(zone.why(now_ms, &self.zone_stats(zone))))
+                let mut why = zone.why(now_ms, &self.zone_stats(zone));
+                let account = self.cgroups.account_stats(zone.record.account);
+                why.extend(zone.held_back_by_account(&account));
+                Ok(ZoneReply::Why(why))
             }
             request @ (ZoneRequest::Images
             | ZoneRequest::ImportImage { .. }
@@ -141,33 +144,17 @@ impl Daemon {
     }
 
     fn update(&mut self, name: &ZoneName, change: &CarveChange) -> Answer {
+        let before = self.zone(name)?.record.clone();
+        let (carve, network) = self.changed(&before.spec, change)?;
+        if let Err(why) = self.apply(name, &carve, network.as_ref()) {
+            self.take_back(name, &before.spec);
+            return Err(refusal("Internal", why));
+        }
         let zone = self.standing.zones.get_mut(name).ok_or_else(|| no_such(name))?;
-        let invalid = |error: wire::carve::CarveError| refusal("InvalidSpec", error.to_string());
-        let before = zone.record.clone();
-        let carve = before.spec.carve.changed(change);
-        carve.check().map_err(invalid)?;
-        if before.spec.network.is_none()
-            && (change.out_bytes.is_some() || change.in_bytes.is_some())
-        {
-            return Err(refusal("InvalidSpec", "the zone has no network whose rates could change"));
-        }
-        let network = before.spec.network.as_ref().map(|network| network.changed(change));
-        network.iter().try_for_each(wire::carve::Network::check).map_err(invalid)?;
-        if let Some(body) = &mut zone.body {
-            body.cgroup.apply(&carve).map_err(|error| internal(&error))?;
-            if let (Some(all), Some(network)) = (&mut self.networks, &network)
-                && before.spec.network.as_ref() != Some(network)
-            {
-                all.change(body.cgroup.id(), network).map_err(|error| internal(&error))?;
-            }
-        }
         (zone.record.spec.carve, zone.record.spec.network) = (carve, network);
         if let Err(error) = self.standing.records.write(&zone.record) {
-            let undone = zone.body.as_mut().map(|body| body.cgroup.apply(&before.spec.carve));
-            zone.record = before;
-            if let Some(Err(error)) = undone {
-                eprintln!("zoned: zone {name} keeps limits that are not on record: {error}");
-            }
+            zone.record = before.clone();
+            self.take_back(name, &before.spec);
             return Err(internal(&error));
         }
         let zone = self.zone(name)?;
@@ -178,6 +165,66 @@ impl Daemon {
         let what = What::Updated { limits: limits.clone() };
         self.events.tell(Subject::Zone(name.clone()), what);
         Ok(ZoneReply::Limits(limits))
+    }
+
+    /// A specification's carve and network with the changes made, if they can be.
+    fn changed(
+        &self,
+        spec: &ZoneSpec,
+        change: &CarveChange,
+    ) -> Result<(Carve, Option<Network>), Refusal> {
+        let invalid = |error: wire::carve::CarveError| refusal("InvalidSpec", error.to_string());
+        let carve = spec.carve.changed(change);
+        carve.check().map_err(invalid)?;
+        let Some(network) = spec.network.as_ref() else {
+            if change.changes_network() {
+                let message = "the zone has no network whose rates or rules could change: it is made \
+                               with one, or without";
+                return Err(refusal("InvalidSpec", message));
+            }
+            return Ok((carve, None));
+        };
+        let network = network.changed(change);
+        network.check().map_err(invalid)?;
+        // Rules that a running zone could not keep are none for one that is to be started either.
+        if change.changes_network()
+            && let Some(networks) = &self.networks
+        {
+            networks.check(&network).map_err(|error| refusal("InvalidSpec", error.to_string()))?;
+        }
+        Ok((carve, Some(network)))
+    }
+
+    /// Holds a zone that runs to these limits.
+    fn apply(
+        &mut self,
+        name: &ZoneName,
+        carve: &Carve,
+        network: Option<&Network>,
+    ) -> Result<(), String> {
+        let Some(zone) = self.standing.zones.get_mut(name) else { return Ok(()) };
+        let Some(body) = &mut zone.body else { return Ok(()) };
+        body.cgroup.apply(carve).map_err(|error| chain(&error))?;
+        if let (Some(all), Some(network)) = (&mut self.networks, network)
+            && zone.record.spec.network.as_ref() != Some(network)
+        {
+            all.change(body.cgroup.id(), network).map_err(|error| chain(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Has a zone as it was, after a change that could not be made whole.
+    fn take_back(&mut self, name: &ZoneName, spec: &ZoneSpec) {
+        let Some(zone) = self.standing.zones.get_mut(name) else { return };
+        let Some(body) = &mut zone.body else { return };
+        let mut failed = Vec::new();
+        failed.extend(body.cgroup.apply(&spec.carve).err().map(|error| chain(&error)));
+        if let (Some(all), Some(network)) = (&mut self.networks, &spec.network) {
+            failed.extend(all.change(body.cgroup.id(), network).err().map(|error| chain(&error)));
+        }
+        for why in failed {
+            eprintln!("zoned: zone {name} has limits that it should not have: {why}");
+        }
     }
 
     fn execute(

@@ -60,8 +60,8 @@ impl Daemon {
     pub(super) fn create(&mut self, asker: Asker, spec: Box<ZoneSpec>) -> Result<(), Refusal> {
         spec.check().map_err(|error| refusal("InvalidSpec", error.to_string()))?;
         self.check_new(&spec)?;
-        if let Some(account) = self.standing.accounts.get(&spec.login) {
-            self.standing.drafts.0.push((asker, Draft::Create(*account, spec)));
+        if let Some(account) = self.accounts.number(&spec.login) {
+            self.standing.drafts.0.push((asker, Draft::Create(account, spec)));
             return Ok(());
         }
         if self.ask_account(asker, *spec) {
@@ -80,7 +80,7 @@ impl Daemon {
     ) {
         match account {
             Ok(account) => {
-                self.standing.accounts.insert(spec.login.clone(), account);
+                self.learn_account(&spec.login, account);
                 self.standing.drafts.0.push((asker, Draft::Create(account, Box::new(spec))));
             }
             Err(refusal) => self.answer_zone(asker, Err(refusal), &[]),
@@ -119,6 +119,8 @@ impl Daemon {
             Draft::Create(account, spec) => {
                 // Another one may have been first since it was checked.
                 self.check_new(spec)?;
+                self.admit_zone(&spec.login, *account)
+                    .map_err(|full| refusal("AccountFull", full.to_string()))?;
                 let Some(number) = self.standing.free_number() else { return Err(too_many()) };
                 let record = Record::new(number, *account, unix_ms(), (**spec).clone());
                 let life = Life::recorded(record.desired, self.now_ms());

@@ -134,6 +134,11 @@ impl Zone {
             || matches!(self.life.state, life::State::Down | life::State::Ready)
     }
 
+    /// Whether it has processes.
+    pub(crate) const fn runs(&self) -> bool {
+        self.body.is_some()
+    }
+
     fn note(&mut self, reason: String) {
         self.reasons.truncate(REASONS - 1);
         self.reasons.push_front(reason);
@@ -156,8 +161,6 @@ pub(crate) struct Standing {
     notes: Notes,
     workbench: Workbench,
     spare: Vec<Slot>,
-    /// Accounts' numbers that are known already: they never change.
-    accounts: BTreeMap<String, u32>,
     next_session: u64,
     /// The node ends.
     closing: bool,
@@ -176,7 +179,6 @@ impl Standing {
             notes,
             workbench,
             spare: Vec::new(),
-            accounts: BTreeMap::new(),
             // Never one that an earlier zoned gave.
             next_session: unix_ms(),
             closing: false,
@@ -216,6 +218,11 @@ impl Standing {
         if !had_network && self.spare.len() < SPARE_MAX {
             self.spare.push(slot);
         }
+    }
+
+    /// The zones of an account.
+    pub(crate) fn of_account(&self, number: u32) -> impl Iterator<Item = &Zone> {
+        self.zones.values().filter(move |zone| zone.record.account == number)
     }
 
     /// Zones that use an image.

@@ -16,9 +16,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use sys::mountfd::{self, Restrictions};
 use sys::namespace;
+use wire::account::AccountRequest;
 use wire::frame::Refusal;
 use wire::standing::{Published, Subject, What, ZoneName, ZoneReply, ZoneSpec};
-use wire::task::{DamagedFile, MANIFESTS_MAX, ManifestId, Reply, Request};
+use wire::task::{ACCOUNTS_MAX, DamagedFile, MANIFESTS_MAX, ManifestId, Reply, Request};
 use wire::zone::{OBJECTS, shown_path};
 
 /// What hangs on an answer.
@@ -26,6 +27,10 @@ use wire::zone::{OBJECTS, shown_path};
 pub(crate) enum Beside {
     /// A zone that is to be.
     Account { asker: Asker, spec: Box<ZoneSpec> },
+    /// Someone who asks about an account that is not known yet.
+    Number { asker: Asker, request: Box<AccountRequest> },
+    /// Someone who asks for all accounts.
+    Accounts { asker: Asker },
     /// A zone that is to show a prefix.
     Manifest { zone: ZoneName, prefix: String },
     /// The list of those that are held.
@@ -82,6 +87,18 @@ impl Daemon {
         self.question(&request, Beside::Account { asker, spec: Box::new(spec) }, &[])
     }
 
+    /// Asks for the number of the account that a request is about.
+    pub(crate) fn ask_number(&mut self, asker: Asker, about: AccountRequest) -> bool {
+        let Some(login) = about.login() else { return false };
+        let request = Request::Account { login: login.as_str().to_owned() };
+        self.question(&request, Beside::Number { asker, request: Box::new(about) }, &[])
+    }
+
+    /// Asks for all accounts, from there on.
+    pub(crate) fn ask_accounts(&mut self, asker: Asker, after: Option<String>) -> bool {
+        self.question(&Request::Accounts { after }, Beside::Accounts { asker }, &[])
+    }
+
     /// Asks for the next prefix of a zone that is being started.
     pub(super) fn ask_manifest(&mut self, name: &ZoneName, prefix: String) -> bool {
         let Some(zone) = self.standing.zones.get(name) else { return false };
@@ -117,6 +134,18 @@ impl Daemon {
             (Beside::Account { asker, spec }, Reply::Account { id }) => {
                 self.account_known(asker, *spec, Ok(id));
             }
+            (Beside::Number { asker, request }, Reply::Account { id }) => {
+                self.number_known(asker, &request, Ok(id));
+            }
+            (Beside::Accounts { asker }, Reply::Accounts(accounts)) => {
+                accounts.iter().for_each(|(login, number)| self.learn_account(login, *number));
+                let last = accounts.last().filter(|_| accounts.len() >= ACCOUNTS_MAX);
+                let more =
+                    last.is_some_and(|(login, _)| self.ask_accounts(asker, Some(login.clone())));
+                if !more {
+                    self.accounts_known(asker);
+                }
+            }
             (Beside::Manifest { zone, prefix }, Reply::Manifest { manifest, verity, .. }) => {
                 self.manifest_came(&zone, &prefix, manifest, verity, fds);
             }
@@ -144,6 +173,10 @@ impl Daemon {
             Beside::Account { asker, spec } => {
                 self.account_known(asker, *spec, Err(refused.clone()));
             }
+            Beside::Number { asker, request } => {
+                self.number_known(asker, &request, Err(refused.clone()));
+            }
+            Beside::Accounts { asker } => self.accounts_known(asker),
             Beside::Manifest { zone, prefix } => {
                 let why = format!("storaged does not show {prefix}: {}", refused.message);
                 self.not_shown(&zone, why);
@@ -166,6 +199,8 @@ impl Daemon {
         let away = || refusal("Unavailable", "storaged went away: try again");
         match beside {
             Beside::Account { asker, spec } => self.account_known(asker, *spec, Err(away())),
+            Beside::Number { asker, request } => self.number_known(asker, &request, Err(away())),
+            Beside::Accounts { asker } => self.accounts_known(asker),
             Beside::Manifest { zone, prefix: _ } => {
                 // It is asked again when storaged is back.
                 if let Some(zone) = self.standing.zones.get_mut(&zone)

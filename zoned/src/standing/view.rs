@@ -89,20 +89,55 @@ impl Zone {
         all.extend(self.reasons.iter().cloned());
         all
     }
+
+    /// What the limits of its whole account do to it among others, in words.
+    pub(super) fn held_back_by_account(&self, account: &Stats) -> Vec<String> {
+        let login = &self.record.spec.login;
+        let said = [
+            (account.throttled, "cpu.max", "held its zones back, in periods"),
+            (account.memory_max_events, "memory.max", "made its zones reclaim, times"),
+            (
+                account.fork_failures,
+                "pids.max",
+                "refused processes, its zones' own limits included",
+            ),
+        ];
+        let done = said.into_iter().filter(|(count, _, _)| self.body.is_some() && *count > 0);
+        done.map(|(count, limit, what)| format!("{limit} of account {login} {what}: {count}"))
+            .collect()
+    }
 }
 
 impl Daemon {
     /// What a zone uses, its network included.
     pub(super) fn zone_stats(&self, zone: &Zone) -> Stats {
         let Some(body) = &zone.body else { return Stats::default() };
-        let mut stats = body.cgroup.stats();
-        let counters = self.networks.as_ref().map(|all| all.counters(body.cgroup.id()));
-        if let Some(Ok(Some(counters))) = counters {
-            (stats.out_bytes, stats.out_packets) = (counters.out_bytes, counters.out_packets);
-            (stats.in_bytes, stats.in_packets) = (counters.in_bytes, counters.in_packets);
-            stats.refused = counters.refused;
+        let network = self.network_stats(zone);
+        Stats {
+            out_bytes: network.out_bytes,
+            out_packets: network.out_packets,
+            in_bytes: network.in_bytes,
+            in_packets: network.in_packets,
+            refused: network.refused,
+            ..body.cgroup.stats()
         }
-        stats
+    }
+
+    /// What went over a zone's network, and nothing else.
+    pub(crate) fn network_stats(&self, zone: &Zone) -> Stats {
+        let id = zone.body.as_ref().map(|body| body.cgroup.id());
+        let counters = self.networks.as_ref().zip(id).map(|(all, id)| all.counters(id));
+        match counters {
+            Some(Ok(Some(counters))) => Stats {
+                out_bytes: counters.out_bytes,
+                out_packets: counters.out_packets,
+                in_bytes: counters.in_bytes,
+                in_packets: counters.in_packets,
+                refused: counters.refused,
+                ..Stats::default()
+            },
+            _ => Stats::default(),
+        }
     }
 
     /// As [`Self::zone_stats`], by name; none if it does not run.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use sys::mountfd::{self, Filesystem, Restrictions};
 use sys::process::{Exit, Limit, Program};
 use sys::seqpacket::{Listener, Socket};
+use wire::account::{AccountReply, AccountRequest};
 use wire::frame::{Frame, Kind, Refusal, encode};
 use wire::standing::{
     Event, WindowSize, ZoneName, ZonePush, ZoneReply, ZoneRequest, ZoneState, ZoneView,
@@ -36,8 +37,23 @@ pub struct Client {
 
 impl Client {
     pub fn ask(&mut self, request: ZoneRequest) -> Result<(ZoneReply, Vec<OwnedFd>), Refusal> {
+        self.exchange(&Request::Zone(request)).map(|(reply, fds)| {
+            let Reply::Zone(reply) = reply else { panic!("an answer to something else") };
+            (reply, fds)
+        })
+    }
+
+    /// Asks for something about accounts.
+    pub fn account(&mut self, request: AccountRequest) -> Result<AccountReply, Refusal> {
+        self.exchange(&Request::Account(request)).map(|(reply, _)| {
+            let Reply::Account(reply) = reply else { panic!("an answer to something else") };
+            reply
+        })
+    }
+
+    fn exchange(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
         self.next += 1;
-        let message = encode(Kind::Request, self.next, &Request::Zone(request), 0).unwrap();
+        let message = encode(Kind::Request, self.next, request, 0).unwrap();
         self.socket.send(&message, &[]).unwrap();
         loop {
             let (kind, id, body, fds) = self.receive();
@@ -45,10 +61,7 @@ impl Client {
                 Kind::Push => self.pushed.push(serde_json::from_slice(&body).unwrap()),
                 Kind::Reply => {
                     assert_eq!(id, self.next);
-                    let Reply::Zone(reply) = serde_json::from_slice(&body).unwrap() else {
-                        panic!("an answer to something else")
-                    };
-                    return Ok((reply, fds));
+                    return Ok((serde_json::from_slice(&body).unwrap(), fds));
                 }
                 Kind::Refusal => return Err(serde_json::from_slice(&body).unwrap()),
                 other => panic!("unexpected {other:?}"),
@@ -78,6 +91,15 @@ impl Client {
     /// Waits for a zone to be in a state.
     pub fn reach(&mut self, zone: &str, state: ZoneState) {
         eventually(&format!("{zone} is {}", state.word()), || self.state(zone) == state);
+    }
+
+    /// As [`Self::account`], of a zoned that may be killed meanwhile.
+    pub fn try_account(&mut self, request: AccountRequest) -> Result<(), ()> {
+        self.next += 1;
+        let message = encode(Kind::Request, self.next, &Request::Account(request), 0).unwrap();
+        self.socket.send(&message, &[]).map_err(drop)?;
+        let mut message = Vec::new();
+        self.socket.recv(&mut message).map_err(drop)?.ok_or(()).map(drop)
     }
 
     /// As [`Self::ask`], of a zoned that may be killed meanwhile.
@@ -252,6 +274,8 @@ impl Machine {
             &path("images"),
             "--data",
             &path("data"),
+            "--account-limits",
+            &path("account-limits.json"),
             "--store-cgroup",
             &path("store"),
             "--cgroup",
@@ -445,6 +469,11 @@ fn storaged(listener: &Listener, usage: &Path, shelf: &Shelf) {
             let answer = match frame.body().unwrap() {
                 wire::task::Request::Account { login } if login == "ann" => {
                     encode(Kind::Reply, frame.id, &wire::task::Reply::Account { id: ACCOUNT }, 0)
+                }
+                wire::task::Request::Accounts { after } => {
+                    let all = vec![("ann".to_owned(), ACCOUNT)];
+                    let all = if after.is_none() { all } else { Vec::new() };
+                    encode(Kind::Reply, frame.id, &wire::task::Reply::Accounts(all), 0)
                 }
                 wire::task::Request::Meter { lines } => {
                     let mut file = File::options().create(true).append(true).open(usage).unwrap();

@@ -1,6 +1,7 @@
 //! Standing zones on this host: real zones, a small init, a storaged of a few lines.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod accounts;
 mod attacks;
 #[path = "../common/mod.rs"]
 mod common;

@@ -3,12 +3,13 @@
 use crate::common::eventually;
 use crate::machine::{Client, Machine, name, on_a_machine};
 use nix::net::if_::if_nameindex;
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsFd;
 use sys::namespace;
 use sys::process::Exit;
-use wire::carve::CarveChange;
+use wire::carve::{CarveChange, Protocol, Rule};
 use wire::standing::{ZoneReply, ZoneRequest, ZoneState};
 
 const SPEC: &str = r#"{"name":"net","login":"ann","image":"base","network":{"in_bytes":2000000,"allow":[
@@ -92,6 +93,66 @@ fn rates_change_while_the_zone_runs_and_are_read_back() {
         let Ok((ZoneReply::Limits(limits), _)) = client.ask(update) else { panic!("no limits") };
         let limit = limits.iter().find(|limit| limit.name == "network in (tbf)").unwrap();
         assert_eq!((limit.asked.as_str(), limit.got.as_str()), ("5000000 B/s", "5000000 B/s"));
+        client.ask(ZoneRequest::Delete(name("net"))).unwrap();
+        eventually("it is gone", || machine.zones().is_empty());
+    });
+}
+
+#[test]
+fn rules_change_while_the_zone_runs_and_are_read_back() {
+    on_a_network("network::rules_change_while_the_zone_runs_and_are_read_back", |machine| {
+        let mut client = machine.client();
+        client.create(SPEC);
+        client.reach("net", ZoneState::Running);
+        reaches(&mut client);
+        let first = |client: &mut Client| {
+            let (_, text) = client.exec("net", REACH);
+            text.lines().next().unwrap_or_default().to_owned()
+        };
+        let update = |client: &mut Client, allow: Vec<Rule>| {
+            let change = Box::new(CarveChange { allow: Some(allow), ..CarveChange::default() });
+            client.ask(ZoneRequest::Update { name: name("net"), change }).map(|(reply, _)| {
+                let ZoneReply::Limits(limits) = reply else { panic!("no limits") };
+                let limit = limits.iter().find(|limit| limit.name == "network rules").unwrap();
+                (limit.asked.clone(), limit.got.clone())
+            })
+        };
+        let gateway = |address: &str, port| Rule {
+            protocol: Protocol::Tcp,
+            address: address.parse().unwrap(),
+            prefix: 32,
+            first_port: port,
+            last_port: port,
+        };
+        // A connection that is open stays open over the change.
+        let (session, files) = client.begin(
+            "net",
+            "exec 3<>/dev/tcp/100.96.0.1/9000; echo open; read go; head -1 <&3",
+            None,
+        );
+        let [mut stdin, stdout, _] = <[File; 3]>::try_from(files).unwrap();
+        let mut lines = BufReader::new(stdout).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "open");
+        let nobody = update(&mut client, Vec::new()).unwrap();
+        assert_eq!(nobody, ("nobody".to_owned(), "nobody".to_owned()));
+        assert!(first(&mut client).contains("Operation not permitted"));
+        stdin.write_all(b"go\n").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "hello");
+        client.outcome(session);
+        // Rules that could not be kept are refused, and those in force stay.
+        let refused = update(&mut client, vec![gateway("100.96.0.9", 9000)]).unwrap_err();
+        assert_eq!(refused.code, "InvalidSpec");
+        assert!(refused.message.contains("belongs to zones"), "{refused:?}");
+        let one = update(&mut client, vec![gateway("100.96.0.1", 9000)]).unwrap();
+        let text = "tcp 100.96.0.1/32 port 9000-9000".to_owned();
+        assert_eq!(one, (text.clone(), text));
+        assert_eq!(first(&mut client), "hello");
+        // They are on record: the next zoned has them.
+        update(&mut client, Vec::new()).unwrap();
+        machine.crash();
+        machine.start(None);
+        let mut client = machine.client();
+        assert!(first(&mut client).contains("Operation not permitted"));
         client.ask(ZoneRequest::Delete(name("net"))).unwrap();
         eventually("it is gone", || machine.zones().is_empty());
     });

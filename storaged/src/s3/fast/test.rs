@@ -33,6 +33,7 @@ impl World {
             access_key: keys(name).access.try_into().unwrap(),
             secret_key: keys(name).secret.try_into().unwrap(),
             ssh_keys: Vec::new(),
+            limits: Default::default(),
         };
         let accounts = wire::machine::Accounts { accounts: vec![account("ada"), account("bob")] };
         let accounts = Arc::new(Accounts::enter(&store, accounts).unwrap());

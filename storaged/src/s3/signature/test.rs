@@ -42,6 +42,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         access_key: ACCESS.to_owned().try_into().unwrap(),
         secret_key: SECRET.to_owned().try_into().unwrap(),
         ssh_keys: Vec::new(),
+        limits: Default::default(),
     };
     let given = wire::machine::Accounts { accounts: vec![account] };
     let accounts = Arc::new(Accounts::enter(&store, given).unwrap());

@@ -2,7 +2,8 @@
 
 use crate::teller::Teller;
 use crate::{
-    bad_tasks, carve, clients, faults, garbage, images, jobs, network, objects, standing, zerocopy,
+    accounts, bad_tasks, carve, clients, faults, garbage, images, jobs, network, objects, standing,
+    zerocopy,
 };
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
@@ -14,12 +15,13 @@ const BOOT: &str = "a blank disk is set up, and all services become ready";
 const POWEROFF: &str = "the operator powers the node off, and it goes in order";
 const AGAIN: &str = "after a second boot everything is where it was";
 const BUTTON: &str = "the power button turns the node off in order";
+const LIMITED: &str = "accounts: limits are in force after a boot";
 const KEPT: &str = "kept";
 
 /// A story told to a running appliance.
 type Story = fn(&Appliance) -> Result<()>;
 
-const STORIES: [(&str, Story); 32] = [
+const STORIES: [(&str, Story); 34] = [
     ("objects are put, listed, read and deleted", objects::put_list_get),
     ("ranges and conditions give parts, or nothing", objects::ranges_and_conditions),
     ("every way of signing is understood, and a wrong one refused", objects::signing),
@@ -41,6 +43,8 @@ const STORIES: [(&str, Story); 32] = [
     ("the carve is in force in the kernel, for a zone and its account", carve::limits),
     ("a scan that is no good for the carve of others pays for itself", carve::scan),
     ("what zones used within their carve is a job's report", carve::usage),
+    ("accounts: two zones of one have no more together than it may", accounts::capped),
+    ("accounts: the numbers of the whole node are scraped", accounts::scraped),
     ("cases 51, 53, 54: a zone's network is what its rules name, at its rate", network::rules),
     ("a zone's network is in force without zoned, and leaves nothing", network::without_zoned),
     ("an archive that Docker saved becomes an image, and zones run in it", images::imported),
@@ -59,7 +63,8 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
     // Those of standing zones come last: some zones are left for the second boot.
     let stories = || STORIES.iter().chain(&standing::STORIES).copied();
     let names = stories().map(|(name, _)| name);
-    let names = names.chain([BOOT, POWEROFF, AGAIN, standing::AGAIN, images::AGAIN, BUTTON]);
+    let names =
+        names.chain([BOOT, POWEROFF, AGAIN, standing::AGAIN, images::AGAIN, LIMITED, BUTTON]);
     if !teller.wants(&names.collect::<Vec<_>>()) {
         return;
     }
@@ -87,7 +92,7 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
         }
     }
     teller.tell(POWEROFF, || poweroff_by_command(appliance));
-    if teller.wants(&[AGAIN, standing::AGAIN, images::AGAIN, BUTTON]) {
+    if teller.wants(&[AGAIN, standing::AGAIN, images::AGAIN, LIMITED, BUTTON]) {
         let again = second_boot(artefacts);
         teller.tell(AGAIN, || {
             let appliance = again.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
@@ -100,6 +105,10 @@ pub fn tell(teller: &mut Teller, artefacts: &Artefacts) {
         teller.tell(images::AGAIN, || {
             let appliance = again.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             images::came_back(appliance)
+        });
+        teller.tell(LIMITED, || {
+            let appliance = again.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            accounts::came_back(appliance)
         });
         teller.tell(BUTTON, || again?.power_off());
     }

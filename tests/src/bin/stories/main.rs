@@ -5,6 +5,7 @@
 //! how many failed.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod attacks;
 mod bad_tasks;
 mod carve;

@@ -13,8 +13,11 @@ use tests::load::content;
 const PAGES: u64 = 6_000;
 const PAGES_MIN: usize = 1_000;
 const PAGE_BYTES: u64 = 4_096;
-/// A zone may have this much of files charged to it: programs that it was the first to read, but not its
-/// object as well.
+/// Of the pages of its program that a task has mapped, this part at least is charged to the prefetcher, who read
+/// the image ahead: some may have been pushed out since and read again.
+const SHARED_PART: (usize, usize) = (3, 4);
+/// A zone may have this much of files charged to it: what it was the first to read of its image beyond its
+/// programs, but not its object as well.
 const ZONE_FILE_BYTES_MAX: u64 = 20 << 20;
 const _: () = assert!(ZONE_FILE_BYTES_MAX < PAGES * PAGE_BYTES);
 
@@ -99,6 +102,7 @@ fn look(agent: &Agent) -> Result<()> {
         println!("  they are charged to {owners:?}");
         let mut elsewhere = owners.keys().filter(|owner| !owner.starts_with("/store/"));
         ensure!(elsewhere.next().is_none(), "pages are charged to {owners:?}");
+        program(agent, task)?;
         let zone = format!("/sys/fs/cgroup{}/memory.stat", task.cgroup);
         let charged = agent.number(&zone, "file")?;
         println!("  {} KiB of files are charged to the zone", charged / 1024);
@@ -106,6 +110,21 @@ fn look(agent: &Agent) -> Result<()> {
     }
     let charged = agent.number("/sys/fs/cgroup/store/memory.stat", "file")?;
     ensure!(charged >= 2 * PAGES * PAGE_BYTES, "only {charged} bytes are charged to /store");
+    Ok(())
+}
+
+/// The pages of the task's program are charged to whoever read the image ahead.
+fn program(agent: &Agent, task: &Process) -> Result<()> {
+    let mappings = agent.mappings(task.pid)?;
+    let code = mappings.iter().find(|m| m.path.contains("python3") && m.access == "r-xp");
+    let frames = agent.frames(task.pid, code.context("no mapping of the program's code")?)?;
+    let frames: Vec<u64> = frames.into_iter().filter(|frame| *frame != 0).collect();
+    let owners = agent.owners(&frames)?;
+    println!("  {} pages of its program are charged to {owners:?}", frames.len());
+    let shared = owners.get("/store/prefetcher").copied().unwrap_or(0);
+    let (part, of) = SHARED_PART;
+    let least = u64::try_from(frames.len() * part / of)?;
+    ensure!(!frames.is_empty() && shared >= least, "{shared} are the prefetcher's");
     Ok(())
 }
 
