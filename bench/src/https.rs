@@ -21,8 +21,11 @@ pub fn run(
     report: &mut Report,
 ) -> Result<()> {
     let data = peers.run.join(Which::Storaged.name());
-    let address = Scheme::Https.address(Which::Storaged.address()).to_string();
-    let mut servers: Vec<Server> = vec![peers.storaged(&data, &["--https", &address])?];
+    let address = Scheme::Https.address(Which::Storaged.address());
+    let mut storaged = peers.storaged(&data, &["--https", &address.to_string()])?;
+    // It is open last, once there is a certificate.
+    storaged.wait_for_port(address)?;
+    let mut servers: Vec<Server> = vec![storaged];
     let certificate = data.join(CERTIFICATE);
     ensure!(certificate.exists(), "storaged has made no {}", certificate.display());
     if others.contains(&Which::Nginx) {

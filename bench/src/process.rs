@@ -59,6 +59,17 @@ impl Server {
         Ok(server)
     }
 
+    /// Waits until another port of it is open, too.
+    pub fn wait_for_port(&mut self, address: SocketAddr) -> Result<()> {
+        let (name, until) = (self.name, Instant::now() + START_TIME_MAX);
+        while TcpStream::connect(address).is_err() {
+            ensure!(self.child.try_wait()?.is_none(), "{name} ended before it served {address}");
+            ensure!(Instant::now() < until, "{name} does not serve {address}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// Its processes.
     fn family(&self) -> Vec<u32> {
         let mut family = vec![self.child.id()];
