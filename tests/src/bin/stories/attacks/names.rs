@@ -69,6 +69,7 @@ fd = os.open(os.environ["MANTA_INPUT_FILE"], os.O_RDONLY)
 view = mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
 signal.sigtimedwait([signal.SIGUSR1], 120)
 shown = [line.split()[-1] for line in open("/proc/self/maps") if " r--s " in line]
+shown = [path for path in shown if not path.startswith("/usr/")]
 own = "own" if shown == [os.environ["MANTA_INPUT_FILE"]] else shown
 print(hashlib.sha256(view).hexdigest(), hashlib.sha256(os.pread(fd, 1 << 30, 0)).hexdigest(), own)
 '"#;

@@ -30,7 +30,7 @@ open("/tmp/holding", "w").close()
 while not os.path.exists("/tmp/go"): time.sleep(0.1)
 sha = lambda bytes: hashlib.sha256(bytes).hexdigest()
 for name, view in zip(names, views): print(name, sha(view), sha(open(base + name, "rb").read()))
-shown = [line for line in open("/proc/self/maps") if " r--s " in line]
+shown = [line for line in open("/proc/self/maps") if " r--s " in line and not "/usr/" in line]
 print("maps", all(line.split()[-1].startswith(base) for line in shown), len(shown))
 '"#
     )
