@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "zone-documents", run: zones::documents },
     Target { name: "zone-records", run: zones::records },
     Target { name: "zone-messages", run: zones::messages },
+    Target { name: "zone-wishes", run: zones::wishes },
 ];
 
 #[cfg(test)]

@@ -4,9 +4,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire::account::AccountLimits;
 use wire::carve::{Carve, CarveChange, Network};
-use wire::frame::{Frame, encode};
+use wire::frame::{Frame, Kind, encode};
 use wire::session::Packet;
 use wire::standing::ZoneSpec;
+use zoned::inside::desk::{CLIENTS_MAX, Desk};
+use zoned::inside::publish::parse;
 
 /// A message on a session's WebSocket.
 pub(crate) fn session(bytes: &[u8]) {
@@ -43,6 +45,7 @@ pub(crate) fn messages(bytes: &[u8]) {
         let Ok(frame) = Frame::parse(bytes, fds) else { continue };
         again::<wire::zone::Request>(&frame);
         again::<wire::zone::Report>(&frame);
+        again::<wire::zone::Order>(&frame);
         again::<wire::task::Reply>(&frame);
         again::<wire::task::Push>(&frame);
         again::<wire::prefetch::Request>(&frame);
@@ -54,6 +57,37 @@ fn again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(frame: &
     let Ok(message) = encode(frame.kind, frame.id, &body, 0) else { return };
     let read = Frame::parse(&message, 0).and_then(|frame| frame.body::<T>());
     assert_eq!(read.expect("what was read can be written and read again"), body);
+}
+
+/// What a program of a zone sends to the socket at which it asks for a publication; and those who come
+/// there, ask and go, a byte each.
+pub(crate) fn wishes(bytes: &[u8]) {
+    for fds in [0, 1] {
+        if parse(bytes, fds).is_ok() {
+            assert_eq!(Frame::parse(bytes, fds).map(|frame| frame.kind), Ok(Kind::Request));
+        }
+    }
+    let (mut desk, mut last) = (Desk::default(), 0);
+    for (number, byte) in bytes.iter().enumerate() {
+        let at = usize::from(byte >> 2);
+        let wish = match byte & 3 {
+            0 => {
+                drop(desk.come(number));
+                None
+            }
+            1 => desk.ask(at).unwrap_or(None),
+            2 => {
+                drop(desk.go(at));
+                None
+            }
+            _ => desk.answered(desk.asked().unwrap_or(u64::from(*byte))).1,
+        };
+        if let Some(wish) = wish {
+            assert_eq!(wish, last + 1, "each wish is a new one");
+            last = wish;
+        }
+        assert!(desk.clients().count() <= CLIENTS_MAX);
+    }
 }
 
 /// A zone, or changes to its limits, as the admin API takes them.

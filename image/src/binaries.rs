@@ -12,7 +12,7 @@ use std::process::Command;
 use thiserror::Error;
 
 /// The programs of the appliance and where each one is in it.
-pub const IN_THE_IMAGE: [(&str, &str); 8] = [
+pub const IN_THE_IMAGE: [(&str, &str); 9] = [
     ("init", "init"),
     ("noded", "sbin/noded"),
     ("storaged", "sbin/storaged"),
@@ -20,6 +20,7 @@ pub const IN_THE_IMAGE: [(&str, &str); 8] = [
     ("zoned", "sbin/zoned"),
     ("zone-init", "sbin/zone-init"),
     ("zone-import", "sbin/zone-import"),
+    ("mobula-publish", "sbin/mobula-publish"),
     ("consoled", "sbin/consoled"),
 ];
 /// The operator's command, which stays on the host.

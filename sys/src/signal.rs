@@ -1,4 +1,5 @@
-//! Signals as something to read (signalfd(2)) instead of something that interrupts.
+//! Signals as something to read (signalfd(2)) instead of something that interrupts, and signals to others.
+#![allow(unsafe_code)]
 
 use nix::sys::signal::{SigSet, Signal as Number};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -18,6 +19,21 @@ pub enum Signal {
     Hangup,
     /// Any other of those that were asked for.
     Other(u32),
+}
+
+/// Sends a signal by its number, real-time ones included, to one process.
+///
+/// # Errors
+/// What kill(2) says; [`io::ErrorKind::InvalidInput`] for a number that means more than one process.
+pub fn send(pid: i32, number: i32) -> io::Result<()> {
+    if pid <= 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: kill(2) takes no pointer.
+    match unsafe { libc::kill(pid, number) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Signals of this process, read in order.

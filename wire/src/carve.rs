@@ -83,6 +83,27 @@ pub struct IoRates {
     pub writes: Option<u64>,
 }
 
+impl IoRates {
+    /// These with the changes made.
+    #[must_use]
+    pub fn changed(&self, change: &CarveChange) -> Self {
+        Self {
+            read_bytes: changed_cap(change.read_bytes, self.read_bytes),
+            write_bytes: changed_cap(change.write_bytes, self.write_bytes),
+            reads: changed_cap(change.reads, self.reads),
+            writes: changed_cap(change.writes, self.writes),
+        }
+    }
+}
+
+/// A cap after a change: 0 takes it away, and none leaves it as it is.
+fn changed_cap<T: PartialEq + From<u8>>(change: Option<T>, now: Option<T>) -> Option<T> {
+    match change {
+        Some(cap) if cap == T::from(0) => None,
+        other => other.or(now),
+    }
+}
+
 /// Changes to a carve: what is none stays as it is. For a cap that can be taken away, 0 takes it away.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -181,16 +202,9 @@ impl Carve {
     /// This with the changes made; those of the network are not in it.
     #[must_use]
     pub fn changed(&self, change: &CarveChange) -> Self {
-        let cap = |change: Option<u64>, now: Option<u64>| match change {
-            Some(0) => None,
-            other => other.or(now),
-        };
         Self {
             cpu_weight: change.cpu_weight.unwrap_or(self.cpu_weight),
-            cpu_milli: match change.cpu_milli {
-                Some(0) => None,
-                other => other.or(self.cpu_milli),
-            },
+            cpu_milli: changed_cap(change.cpu_milli, self.cpu_milli),
             cpus: match change.cpus.as_deref() {
                 Some("") => None,
                 Some(list) => Some(list.to_owned()),
@@ -199,12 +213,7 @@ impl Carve {
             memory_mib: change.memory_mib.unwrap_or(self.memory_mib),
             memory_low_mib: change.memory_low_mib.unwrap_or(self.memory_low_mib),
             io_weight: change.io_weight.unwrap_or(self.io_weight),
-            io: IoRates {
-                read_bytes: cap(change.read_bytes, self.io.read_bytes),
-                write_bytes: cap(change.write_bytes, self.io.write_bytes),
-                reads: cap(change.reads, self.io.reads),
-                writes: cap(change.writes, self.io.writes),
-            },
+            io: self.io.changed(change),
             pids: change.pids.unwrap_or(self.pids),
             scratch_mib: self.scratch_mib,
             disk_mib: change.disk_mib.unwrap_or(self.disk_mib),
@@ -274,14 +283,10 @@ impl Network {
     /// This with the changes made.
     #[must_use]
     pub fn changed(&self, change: &CarveChange) -> Self {
-        let cap = |change: Option<u64>, now: Option<u64>| match change {
-            Some(0) => None,
-            other => other.or(now),
-        };
         Self {
             allow: change.allow.clone().unwrap_or_else(|| self.allow.clone()),
-            out_bytes: cap(change.out_bytes, self.out_bytes),
-            in_bytes: cap(change.in_bytes, self.in_bytes),
+            out_bytes: changed_cap(change.out_bytes, self.out_bytes),
+            in_bytes: changed_cap(change.in_bytes, self.in_bytes),
         }
     }
 }

@@ -239,6 +239,9 @@ pub enum Reply {
         objects: u64,
         /// Its size.
         bytes: u64,
+        /// Bytes of those objects.
+        #[serde(default)]
+        object_bytes: u64,
         /// Objects that are left out because they are still being sealed.
         left_out: u64,
         /// Whether the kernel can check every object against the digest in the manifest.

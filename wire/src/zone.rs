@@ -17,6 +17,8 @@
 //!     │ ── Exec (+ terminal or pipes) ────▶ │
 //!     │ ◀──────────────────── SessionOver ── │
 //!     │ ◀────────────────────── Restarted ── │   its command ended and is started again
+//!     │ ◀──────────────────────── Publish ── │   one of its programs wants /out to become objects
+//!     │ ── Published ─────────────────────▶ │
 //!     │ ── Terminate ─────────────────────▶ │
 //!     │ ◀───────────────── Over (outcome) ── │   and as above
 //! ```
@@ -25,8 +27,9 @@
 //! tenant's first program runs; zoned still takes what it says as words of a stranger.
 
 use crate::account::{AccountReply, AccountRequest};
+use crate::frame::Refusal;
 use crate::job::JobId;
-use crate::standing::{ZoneReply, ZoneRequest};
+use crate::standing::{Published, ZoneReply, ZoneRequest};
 use crate::task::AttemptId;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +44,18 @@ pub const ASSETS: &str = "/assets";
 
 /// Where a zone writes what is to become objects.
 pub const OUTPUT: &str = "/out";
+/// The socket, in a zone with an [`OUTPUT`], at which its programs may ask for that.
+pub const PUBLISH_SOCKET: &str = "/dev/publish";
+/// The program that asks there, for people and scripts.
+pub const PUBLISHER: &str = "/usr/local/bin/mobula-publish";
+
+/// What a program of a zone asks at [`PUBLISH_SOCKET`], as [`crate::frame::Kind::Request`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Wish {
+    /// That all in [`OUTPUT`] becomes objects now. Answered by [`Published`] or a [`Refusal`].
+    Publish,
+}
 
 /// What zoned tells zone-init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +81,7 @@ pub enum Order {
     Stand(Box<StandingPlan>),
     /// Who are you? Answered by [`Report::Standing`]: a zoned that was started again asks.
     Who,
-    /// SIGTERM to the command; when it has ended, or there is none, the zone ends.
+    /// The plan's signal to the command; when it has ended, or there is none, the zone ends.
     Terminate,
     /// Run something. Beside it: a terminal, or stdin, stdout and stderr.
     Exec(Box<Execution>),
@@ -74,6 +89,20 @@ pub enum Order {
     EndSession {
         /// Which.
         session: u64,
+    },
+    /// What became of the files in [`OUTPUT`], as [`Report::Publish`] wanted.
+    Published {
+        /// Of which wish.
+        wish: u64,
+        /// What became objects.
+        published: Published,
+    },
+    /// Nothing became of them.
+    NotPublished {
+        /// Of which wish.
+        wish: u64,
+        /// Why not.
+        refusal: Refusal,
     },
 }
 
@@ -83,7 +112,8 @@ pub enum Order {
 pub struct StandingPlan {
     /// Its root. It has neither input nor assets.
     pub root: Plan,
-    /// Where each mount beside the order stands, below [`OBJECTS`] or [`OUTPUT`].
+    /// Where each mount beside the order stands, below [`OBJECTS`] or [`OUTPUT`]. With an output one more
+    /// comes, the program that stands at [`PUBLISHER`].
     pub mounts: Vec<String>,
     /// The program and its arguments; nothing runs if it is empty.
     pub command: Vec<String>,
@@ -95,6 +125,8 @@ pub struct StandingPlan {
     pub directory: String,
     /// The user and group that the command and sessions run as, in the zone's own numbers.
     pub user: (u32, u32),
+    /// What tells the command to end (signal(7)).
+    pub stop_signal: i32,
     /// What its `/etc/resolv.conf` says, if it has a network; else it is the image's.
     #[serde(default)]
     pub resolver: Option<String>,
@@ -120,10 +152,6 @@ pub struct Execution {
 pub struct Plan {
     /// The zone's name for itself.
     pub host_name: String,
-    /// The directory where the image is mounted.
-    pub image: String,
-    /// An empty directory to build in; what is mounted there is seen by this zone alone.
-    pub stage: String,
     /// The first of the zone's user ids, as seen from outside.
     pub user: u32,
     /// Bytes that files in the zone may take.
@@ -179,6 +207,12 @@ pub enum Report {
         last_outcome: Option<Outcome>,
         /// Sessions that run.
         sessions: Vec<u64>,
+    },
+    /// A standing zone wants what it has written to [`OUTPUT`] to become objects. Answered by
+    /// [`Order::Published`] or [`Order::NotPublished`].
+    Publish {
+        /// Which wish this is: its own count.
+        wish: u64,
     },
 }
 

@@ -52,6 +52,9 @@ pub struct Args {
     /// The program that makes images of archives, linked statically
     #[arg(long, value_name = "FILE", default_value = "/sbin/zone-import")]
     pub zone_import: PathBuf,
+    /// The program by which zones have their output published, linked statically
+    #[arg(long, value_name = "FILE", default_value = "/sbin/mobula-publish")]
+    pub zone_publish: PathBuf,
     /// Zones that may run at once [default: two for each processor]
     #[arg(long, value_name = "N")]
     pub zones: Option<u32>,

@@ -52,6 +52,9 @@ const SLOTS_PER_ZONE: u32 = 2;
 const TICK_MS: u64 = 250;
 /// How long zones get to be gone when zoned ends: the time that commands of standing zones have, and some.
 const STOP_MS_MAX: u64 = 8_000;
+/// How long publications of what zones wrote may take, from the same moment; init gives zoned 30 s to end
+/// (`image/services/zoned.toml`).
+const PUBLISH_MS_MAX: u64 = 25_000;
 const KIB_PER_MIB: u64 = 1024;
 
 /// Why zoned does not run.
@@ -139,6 +142,8 @@ pub struct Daemon {
     pub(crate) launcher: Launcher,
     /// The program that makes images of archives.
     pub(crate) import_program: PathBuf,
+    /// The program by which zones have their output published.
+    pub(crate) publish_program: PathBuf,
     pub(crate) images: Images,
     pub(crate) cgroups: Tree,
     pub(crate) accounts: Accounts,
@@ -255,6 +260,7 @@ impl Daemon {
         let mut daemon = Self {
             launcher,
             import_program: args.zone_import.clone(),
+            publish_program: args.zone_publish.clone(),
             images,
             cgroups,
             accounts,
@@ -422,15 +428,17 @@ impl Daemon {
         self.standing.runs() || self.images.import.is_some()
     }
 
-    /// Kills all zones and waits for them: their attempts end with the connection.
+    /// Ends all zones and waits for them, and for what they wrote to be published. Attempts end with the
+    /// connection; another one is made for the rest.
     fn stop(mut self) -> Result<(), DaemonError> {
-        self.lose_link("zoned was told to stop");
         self.kernel_log = None;
         self.close_standing();
-        let deadline = Instant::now() + Duration::from_millis(STOP_MS_MAX);
-        let some = |d: &Self| !d.zones.is_empty() || !d.warm.is_empty() || d.runs_besides();
-        while some(&self) && Instant::now() < deadline {
+        self.lose_link("zoned was told to stop");
+        let begun = Instant::now();
+        while self.has_to_wait(begun.elapsed()) {
+            self.connect();
             self.tidy_standing();
+            self.meter();
             for source in self.wait()? {
                 match source {
                     Source::Process(attempt) => self.zone_gone(attempt),
@@ -439,18 +447,31 @@ impl Daemon {
                     Source::Standing(ear) => self.hear_ear(ear),
                     Source::ImportControl => self.hear_import(),
                     Source::ImportProcess => self.import_gone(),
+                    Source::Storaged => self.hear_storaged(),
                     Source::Ears
                     | Source::Signals
-                    | Source::Storaged
                     | Source::KernelLog
                     | Source::Listener
                     | Source::Client(_) => {}
                 }
             }
         }
+        self.leave_unpublished();
         self.tidy();
         self.cgroups.close()?;
         Ok(())
+    }
+
+    /// Whether something is not over yet that zoned, which was told to stop so long ago, waits for.
+    fn has_to_wait(&self, since: Duration) -> bool {
+        let within = |ms: u64| since < Duration::from_millis(ms);
+        let heard = self.link.is_heard();
+        let zones = !self.zones.is_empty() || !self.warm.is_empty() || self.runs_besides();
+        // Without a storaged that answers, what is to be told has to wait for the next zoned.
+        let most = |ms: u64| if heard { ms } else { STOP_MS_MAX };
+        zones && within(STOP_MS_MAX)
+            || self.standing.publishes() && within(most(PUBLISH_MS_MAX))
+            || heard && self.meter.has_news() && within(STOP_MS_MAX)
     }
 }
 

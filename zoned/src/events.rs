@@ -116,6 +116,7 @@ fn shortened(what: What) -> What {
         What::ImportFailed { why } => What::ImportFailed { why: cut(why) },
         What::Damaged { object } => What::Damaged { object: cut(object) },
         What::Published(mut published) => {
+            published.made.clear();
             published.refused = published.refused.into_iter().map(cut).collect();
             What::Published(published)
         }

@@ -24,6 +24,7 @@ pub mod meter;
 mod metering;
 pub mod network;
 pub mod nursery;
+pub mod publisher;
 mod running;
 pub mod scheduler;
 pub mod slot;

@@ -72,6 +72,8 @@ pub struct Link<P> {
     state: State,
     next_id: u64,
     asked: BTreeMap<u64, P>,
+    /// Whether anything was heard on this connection.
+    heard: bool,
     buffer: Vec<u8>,
 }
 
@@ -81,7 +83,7 @@ impl<P> Link<P> {
     pub fn new(path: &Path, now: Instant) -> Self {
         let state = State::Down { until: now, delay: Duration::from_millis(DELAY_MS_MIN) };
         let (path, asked) = (path.to_owned(), BTreeMap::new());
-        Self { path, state, next_id: 1, asked, buffer: Vec::new() }
+        Self { path, state, next_id: 1, asked, heard: false, buffer: Vec::new() }
     }
 
     /// The socket, while it is up.
@@ -173,6 +175,7 @@ impl<P> Link<P> {
             Err(error) => return Err(error.into()),
         };
         let frame = Frame::parse(&self.buffer, fds.len())?;
+        self.heard = true;
         let unasked = LinkError::Unasked { kind: frame.kind, id: frame.id };
         match frame.kind {
             Kind::Push => Ok(Some(Said::Push(frame.body()?))),
@@ -191,8 +194,15 @@ impl<P> Link<P> {
         }
     }
 
+    /// Whether storaged has said anything on the connection that is up.
+    #[must_use]
+    pub const fn is_heard(&self) -> bool {
+        matches!(self.state, State::Up(_)) && self.heard
+    }
+
     /// Gives the connection up and what was asked on it back; it is made again after a delay.
     pub fn drop_connection(&mut self, now: Instant) -> Vec<P> {
+        self.heard = false;
         if let State::Up(_) = self.state {
             let delay = Duration::from_millis(DELAY_MS_MIN);
             self.state = State::Down { until: now + delay, delay };

@@ -29,6 +29,7 @@ impl Daemon {
         match key {
             Key::Task(attempt) => self.zones.get(attempt).map(crate::running::Entry::stats),
             Key::Zone(name) => self.standing_stats(name),
+            Key::Import(name) => self.images.import_stats(name),
         }
     }
 

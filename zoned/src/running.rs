@@ -199,7 +199,10 @@ impl Daemon {
                 Ok(Some(Report::Over(outcome))) => self.over(attempt, outcome),
                 Ok(Some(Report::MoreInputs)) => self.ask_inputs(attempt),
                 Ok(Some(
-                    Report::Restarted { .. } | Report::SessionOver { .. } | Report::Standing { .. },
+                    Report::Restarted { .. }
+                    | Report::SessionOver { .. }
+                    | Report::Standing { .. }
+                    | Report::Publish { .. },
                 )) => {
                     self.rubbish(attempt, "it speaks as a standing zone does".to_owned());
                 }

@@ -152,8 +152,7 @@ impl Launcher {
             .zip(handed.input.iter().chain(&handed.assets))
             .map(|(name, file)| file_mount(slot, name, file.as_fd()))
             .collect::<Result<_, _>>()?;
-        let plan =
-            encode(Kind::Push, 0, &Order::Build(self.plan(task, slot, image)), 2 + mounts.len())?;
+        let plan = encode(Kind::Push, 0, &Order::Build(plan(task, slot)), 2 + mounts.len())?;
         let command = encode(Kind::Push, 0, &Order::Run(command(task)), 2)?;
         let carve = Carve { memory_mib: task.memory_mib, ..Carve::default() };
         let cgroup = cgroups.make(task.account, Place::Task(task.attempt), &carve)?;
@@ -177,11 +176,6 @@ impl Launcher {
             return Err(error.into());
         }
         Ok(zone)
-    }
-
-    /// The empty directory in which zones are built.
-    pub(crate) fn stage(&self) -> &Path {
-        &self.stage
     }
 
     /// Runs another task of the same job and phase in a zone whose last one is over.
@@ -268,20 +262,6 @@ impl Launcher {
             }
         }
     }
-
-    fn plan(&self, task: &Task, slot: &Slot, image: &Path) -> Plan {
-        let memory_mib = u64::from(task.memory_mib);
-        Plan {
-            host_name: format!("z-{}", task.attempt.0),
-            image: image.to_string_lossy().into_owned(),
-            stage: self.stage.to_string_lossy().into_owned(),
-            user: slot.user(),
-            scratch_bytes: memory_mib * SCRATCH_PER_MIB,
-            scratch_files: memory_mib * FILES_PER_MIB,
-            input: task.input.as_deref().map(|name| shown_path(OBJECTS, name)),
-            assets: task.assets.iter().map(|path| asset_path(path)).collect(),
-        }
-    }
 }
 
 impl Handed {
@@ -301,6 +281,18 @@ impl Handed {
             call("let the zone open its output", fchmod(output, mode))?;
         }
         Ok(Self { input, stdout, stderr, assets: fds.collect() })
+    }
+}
+
+fn plan(task: &Task, slot: &Slot) -> Plan {
+    let memory_mib = u64::from(task.memory_mib);
+    Plan {
+        host_name: format!("z-{}", task.attempt.0),
+        user: slot.user(),
+        scratch_bytes: memory_mib * SCRATCH_PER_MIB,
+        scratch_files: memory_mib * FILES_PER_MIB,
+        input: task.input.as_deref().map(|name| shown_path(OBJECTS, name)),
+        assets: task.assets.iter().map(|path| asset_path(path)).collect(),
     }
 }
 

@@ -199,6 +199,13 @@ pub fn stats(stats: &Stats) -> String {
 /// What became of the files in `/out`.
 pub fn published(published: &Published) -> String {
     let mut text = format!("{} objects, {}\n", published.objects, size(published.bytes));
+    for made in &published.made {
+        text.push_str(&format!("{}\n", plain(made)));
+    }
+    let more = published.objects.saturating_sub(published.made.len() as u64);
+    if more > 0 && !published.made.is_empty() {
+        text.push_str(&format!("and {more} more\n"));
+    }
     for refused in &published.refused {
         text.push_str(&format!("not taken: {}\n", plain(refused)));
     }

@@ -74,6 +74,8 @@ pub struct Made {
     pub objects: u64,
     /// Its size.
     pub bytes: u64,
+    /// Bytes of those objects.
+    pub object_bytes: u64,
     /// Objects that are being sealed, and so are not in it.
     pub left_out: u64,
 }
@@ -99,10 +101,10 @@ pub fn make(
     let made = {
         let _gathering = pins.gather();
         gather(store, (account, area, prefix), &path, project).and_then(|(gathered, bytes)| {
-            let Gathered { objects, left_out, blobs } = gathered;
+            let Gathered { objects, object_bytes, left_out, blobs } = gathered;
             let file = close(store, &path)?;
             pins.add(id, blobs).map_err(ManifestError::file("pin the objects of"))?;
-            Ok(Made { id, file, objects, bytes, left_out })
+            Ok(Made { id, file, objects, bytes, object_bytes, left_out })
         })
     };
     // Whatever waited for this may go now.
@@ -119,6 +121,7 @@ pub fn make(
 #[derive(Default)]
 struct Gathered {
     objects: u64,
+    object_bytes: u64,
     left_out: u64,
     blobs: Vec<BlobId>,
 }
@@ -202,7 +205,9 @@ fn add(
     let modified = record.meta.modified_ms;
     let id = match &record.content {
         ContentRef::Inline(bytes) => {
-            return Ok(growing.add(name, modified, &Bytes::Here(bytes))?);
+            growing.add(name, modified, &Bytes::Here(bytes))?;
+            gathered.object_bytes += bytes.len() as u64;
+            return Ok(());
         }
         ContentRef::Blob(id) => *id,
     };
@@ -211,6 +216,7 @@ fn add(
             let path = crate::files::path_below(id);
             growing.add(name, modified, &Bytes::Below { path, size, digest: digest.0 })?;
             gathered.blobs.push(id);
+            gathered.object_bytes += size;
         }
         Some((_, BlobState::Sealing)) | None => gathered.left_out += 1,
     }

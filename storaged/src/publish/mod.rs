@@ -31,6 +31,9 @@ use wire::standing::Published;
 
 /// Refused files that are told by name; the others are counted.
 const REFUSED_TOLD_MAX: usize = 32;
+/// Bytes of the names of objects that are told; the others are counted. With what is told of refused files
+/// they fit a message, whatever JSON makes of them.
+const MADE_BYTES_MAX: usize = 6 * 1024;
 /// Bytes read at once, between two looks whether a writer has come.
 const READ_BYTES: usize = 1 << 20;
 /// The most bytes in an object: S3's own limit, 5 TiB.
@@ -47,6 +50,8 @@ pub struct Target {
     pub area: Area,
     /// What stands before their names, without a slash at its end; it may be empty.
     pub path: String,
+    /// The same as people have it: `/login/stor/…`.
+    pub shown: String,
 }
 
 /// Makes objects of the files below `directory`.
@@ -54,8 +59,8 @@ pub struct Target {
 /// # Errors
 /// If the directory itself cannot be read; what is wrong with a file is in the answer.
 pub fn publish(store: &Store, target: &Target, directory: BorrowedFd<'_>) -> io::Result<Published> {
-    let mut publication =
-        Publication { store, target, published: Published::default(), holes_left: HOLE_BYTES_MAX };
+    let (published, holes_left) = (Published::default(), HOLE_BYTES_MAX);
+    let mut publication = Publication { store, target, published, made_bytes: 0, holes_left };
     let mut walk = Walk::begin(directory)?;
     while let Some((path, entry)) = walk.next() {
         let taken = match entry {
@@ -63,10 +68,7 @@ pub fn publish(store: &Store, target: &Target, directory: BorrowedFd<'_>) -> io:
             Entry::Refused(refusal) => Err(refusal),
         };
         match taken {
-            Ok(Some(bytes)) => {
-                publication.published.objects += 1;
-                publication.published.bytes += bytes;
-            }
+            Ok(Some(bytes)) => publication.made(&path, bytes),
             Ok(None) => {}
             Err(refusal) => publication.refuse(&path, &refusal),
         }
@@ -78,10 +80,21 @@ struct Publication<'a> {
     store: &'a Store,
     target: &'a Target,
     published: Published,
+    made_bytes: usize,
     holes_left: u64,
 }
 
 impl Publication<'_> {
+    fn made(&mut self, path: &[u8], bytes: u64) {
+        self.published.objects += 1;
+        self.published.bytes += bytes;
+        let name = format!("{}/{}", self.target.shown, String::from_utf8_lossy(path));
+        self.made_bytes += name.len();
+        if self.made_bytes <= MADE_BYTES_MAX {
+            self.published.made.push(name);
+        }
+    }
+
     fn refuse(&mut self, path: &[u8], refusal: &Refusal) {
         self.published.refused_count += 1;
         if self.published.refused.len() < REFUSED_TOLD_MAX {

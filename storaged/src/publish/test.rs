@@ -29,7 +29,9 @@ impl House {
         let account = store.transact_wait(|txn| txn.account("ann")).unwrap();
         let out = folder.path().join("out");
         fs::create_dir(&out).unwrap();
-        let target = Target { account, area: Area::Stor, path: "results/today".to_owned() };
+        let path = "results/today".to_owned();
+        let shown = format!("/ann/stor/{path}");
+        let target = Target { account, area: Area::Stor, path, shown };
         Self { _folder: folder, store, target, out }
     }
 
@@ -45,7 +47,7 @@ impl House {
     }
 
     fn read(&self, name: &str) -> Option<Vec<u8>> {
-        let Target { account, area, path } = &self.target;
+        let Target { account, area, path, .. } = &self.target;
         let path = ObjectPath::new(*account, *area, format!("{path}/{name}")).unwrap();
         let (record, file) = self.store.open_object(&path).unwrap()?;
         Some(match (record.content, file) {
@@ -79,6 +81,8 @@ fn files_become_objects_under_their_names_once() {
     let published = house.publish();
     assert_eq!((published.objects, published.refused_count), (3, 0), "{published:?}");
     assert_eq!(published.bytes, 5 + (3 << 20));
+    let names = ["deep/er/large", "empty", "small"];
+    assert_eq!(published.made, names.map(|name| format!("/ann/stor/results/today/{name}")));
     assert_eq!(house.read("small").unwrap(), b"small");
     assert_eq!(house.read("deep/er/large").unwrap(), large);
     assert_eq!(house.read("empty").unwrap(), b"");
@@ -264,4 +268,23 @@ fn only_the_first_refusals_are_told() {
     let reply = wire::task::Reply::Published(published);
     let message = wire::frame::encode(wire::frame::Kind::Reply, 1, &reply, 0).unwrap();
     assert!(message.len() < wire::frame::MESSAGE_BYTES_MAX / 2);
+}
+
+#[test]
+fn the_longest_answer_fits_a_message() {
+    let house = House::new();
+    // Control characters take most room in JSON, and backslashes in what is escaped already.
+    let long = |number: usize| format!("{}{number:03}", "\u{1}".repeat(200));
+    for number in 0..40 {
+        house.write(&format!("{}/{}", long(number), long(number)), b"x");
+        let odd = [b"\xff".repeat(250), format!("{number:03}").into_bytes()].concat();
+        fs::write(house.out.join(std::ffi::OsStr::from_bytes(&odd)), b"name").unwrap();
+    }
+    let published = house.publish();
+    assert_eq!((published.objects, published.refused_count), (40, 40));
+    assert!(!published.made.is_empty() && published.made.len() < 40, "{}", published.made.len());
+    assert_eq!(published.refused.len(), REFUSED_TOLD_MAX);
+    let reply = wire::task::Reply::Published(published);
+    let message = wire::frame::encode(wire::frame::Kind::Reply, 1, &reply, 0).unwrap();
+    assert!(message.len() <= wire::frame::MESSAGE_BYTES_MAX);
 }

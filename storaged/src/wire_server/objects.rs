@@ -90,6 +90,7 @@ impl Office {
             manifest: made.id,
             objects: made.objects,
             bytes: made.bytes,
+            object_bytes: made.object_bytes,
             left_out: made.left_out,
             verity: store.has_verity(),
         };
@@ -154,7 +155,8 @@ impl Office {
         let Some(directory) = beside else {
             return refusal("InvalidArgument", "no directory came beside it".to_owned());
         };
-        let target = Target { account, area: name.area, path: name.path };
+        let shown = output.trim_end_matches('/').to_owned();
+        let target = Target { account, area: name.area, path: name.path, shown };
         match publish(self.jobs.store(), &target, directory.as_fd()) {
             Ok(published) => Reply::Published(published).into(),
             Err(error) => refusal("Unavailable", format!("cannot read what is published: {error}")),

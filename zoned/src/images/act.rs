@@ -1,45 +1,33 @@
 //! Does what [`super::life`] decides: asks storaged, runs the one program of an import in a zone, mounts.
 //!
-//! The zone is one for a task, from the default image, in the cgroup of whose archive it is: its stdin is the
-//! archive, its stdout the empty file of storaged's, its stderr a file in memory that is read when all is
-//! over. What it says is a stranger's word: it decides whether the file is kept, and nothing else.
+//! The zone is one for a task, from the default image, in the cgroup of whose archive it is, and metered to
+//! that account: its stdin is the archive, its stdout the empty file of storaged's, its stderr a file in
+//! memory that is read when all is over.
 
-use super::life::{Action, Event, State, step};
+use super::import::{DISK_GIB, Import, Running, kill_zone};
+use super::life::{Action, Event, step};
 use super::record::{Phase, Record};
 use crate::chain;
 use crate::daemon::{Asked, Daemon};
-use crate::import::Report;
-use crate::slot::Slot;
+use crate::meter::Key;
+use crate::running::size_of_all;
 use crate::zone::Zone;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
-use sys::clone::{kill, reap};
-use sys::seqpacket::{RecvError, SendError};
-use wire::frame::{Frame, Kind, Refusal, encode};
-use wire::job::{IMAGE_DEFAULT, JobId, PhaseKind};
-use wire::standing::{Subject, What};
-use wire::task::{AttemptId, Reply, Request, StagedId, Task};
-use wire::zone::{Order, Outcome, Report as Said};
+use sys::clone::reap;
+use wire::frame::Refusal;
+use wire::job::IMAGE_DEFAULT;
+use wire::standing::{Stats, Subject, What};
+use wire::task::{Reply, Request};
 
 /// Whose objects images are.
 pub(super) const OWNER: &str = "mobula";
 /// What an image's object is said to hold.
 const CONTENT_TYPE: &str = "application/vnd.mobula.image.erofs";
-/// Memory of an import, in MiB: names of the largest image that is taken, two zstd windows, the program.
-const MEMORY_MIB: u32 = 512;
-/// Room for an image, in GiB: what [`crate::import::limits`] lets come out of an archive, and what holds it.
-const DISK_GIB: u32 = 17;
 /// The longest import: 16 GiB at the speed of a slow disk, twice over.
 const IMPORT_MS_MAX: u64 = 60 * 60 * 1000;
-/// Bytes of what the program said that are read.
-const SAID_BYTES_MAX: usize = 64 * 1024;
-/// Where the zone has the program.
-const PROGRAM: &str = "/assets/zone-import";
-/// Its number among tasks, which count from 1.
-const ATTEMPT: AttemptId = AttemptId(u64::MAX);
 
 /// What was asked of storaged about images.
 #[derive(Debug)]
@@ -58,144 +46,6 @@ pub(crate) enum Question {
     Image(String),
     /// To remove the object of this image.
     Remove(String),
-}
-
-/// An import.
-#[derive(Debug)]
-pub(crate) struct Import {
-    /// The image's name.
-    pub(super) name: String,
-    login: String,
-    archive: String,
-    state: State,
-    account: u32,
-    opened: Option<OwnedFd>,
-    staged: Option<StagedId>,
-    /// The file, until the zone has it.
-    file: Option<OwnedFd>,
-    slot: Option<Slot>,
-    running: Option<Running>,
-    made: Option<(String, u64)>,
-}
-
-/// Its zone.
-#[derive(Debug)]
-struct Running {
-    zone: Zone,
-    said: File,
-    since: Instant,
-    listening: bool,
-    outcome: Option<Outcome>,
-}
-
-impl Import {
-    pub(super) fn new(name: String, login: String, archive: String) -> Self {
-        Self {
-            name,
-            login,
-            archive,
-            state: State::Naming,
-            account: 0,
-            opened: None,
-            staged: None,
-            file: None,
-            slot: None,
-            running: None,
-            made: None,
-        }
-    }
-
-    fn object(&self) -> String {
-        format!("/{OWNER}/stor/images/{}.erofs", self.name)
-    }
-
-    /// Its zone's first process's socket, as long as something may come from it.
-    pub(crate) fn control(&self) -> Option<BorrowedFd<'_>> {
-        let running = self.running.as_ref()?;
-        running.listening.then(|| running.zone.control.as_fd())
-    }
-
-    /// Readable when its zone is gone.
-    pub(crate) fn process(&self) -> Option<BorrowedFd<'_>> {
-        self.running.as_ref().map(|running| running.zone.pidfd.as_fd())
-    }
-
-    fn task(&self) -> Task {
-        Task {
-            attempt: ATTEMPT,
-            job: JobId(uuid::Uuid::nil()),
-            phase: 0,
-            kind: PhaseKind::Map,
-            account: self.account,
-            login: self.login.clone(),
-            exec: format!("exec {PROGRAM}"),
-            init: None,
-            input: Some(self.archive.clone()),
-            assets: vec![PROGRAM.to_owned()],
-            environment: Vec::new(),
-            memory_mib: MEMORY_MIB,
-            disk_gib: DISK_GIB,
-            image: IMAGE_DEFAULT.to_owned(),
-        }
-    }
-}
-
-impl Running {
-    /// What comes from the zone's first process; false when nothing more does.
-    fn hear(&mut self) -> Result<bool, String> {
-        let mut message = Vec::new();
-        let fds = match self.zone.control.recv(&mut message) {
-            Ok(Some(fds)) => fds,
-            Ok(None) => {
-                self.listening = false;
-                return Ok(false);
-            }
-            Err(RecvError::Empty) => return Ok(false),
-            Err(error) => return Err(chain(&error)),
-        };
-        let frame = Frame::parse(&message, fds.len()).map_err(|error| chain(&error))?;
-        match frame.body().map_err(|error| chain(&error))? {
-            Said::Over(outcome) => {
-                self.outcome = Some(outcome);
-                let order = encode(Kind::Push, 0, &Order::Acknowledged, 0);
-                let order = order.map_err(|error| chain(&error))?;
-                match self.zone.control.send(&order, &[]) {
-                    // It is ending: that will be seen by its pidfd.
-                    Ok(()) | Err(SendError::Closed) => Ok(true),
-                    Err(error) => Err(chain(&error)),
-                }
-            }
-            // Whatever else it has to say is nothing that an import waits for.
-            _ => Ok(true),
-        }
-    }
-
-    /// How it went, once all is over.
-    fn result(&self) -> Result<(), String> {
-        let mut said = vec![0; SAID_BYTES_MAX];
-        let got = self.said.read_at(&mut said, 0);
-        said.truncate(got.map_err(|error| format!("cannot read what it said: {error}"))?);
-        let report = parse_report(&said);
-        match (&self.outcome, report) {
-            (Some(Outcome::Exited { code: 0 }), Some(Report::Imported(_))) => Ok(()),
-            (_, Some(Report::Failed(why))) => Err(why),
-            _ if self.zone.cgroup.measure().out_of_memory => {
-                Err(format!("the archive's names do not fit into {MEMORY_MIB} MiB of memory"))
-            }
-            (None, _) => Err("its zone ended without a word".to_owned()),
-            (Some(Outcome::Broken { message }), _) => Err(format!("its zone failed: {message}")),
-            (Some(outcome), _) => {
-                let text = String::from_utf8_lossy(&said);
-                Err(format!("its program ended as {outcome:?}: {}", text.trim()))
-            }
-        }
-    }
-}
-
-/// The last line that is a report; the shell may have said something before.
-pub(super) fn parse_report(said: &[u8]) -> Option<Report> {
-    let mut lines = said.split(|byte| *byte == b'\n').rev();
-    lines.find_map(|line| serde_json::from_slice(line).ok())
 }
 
 impl Daemon {
@@ -353,7 +203,10 @@ impl Daemon {
             eprintln!("zoned: cannot reap the zone of an import: {error}");
         }
         let result = running.result();
+        let key = Key::Import(import.name.clone());
         let Zone { cgroup, .. } = running.zone;
+        let how = if result.is_ok() { "imported" } else { "failed" };
+        self.meter.end(&key, &cgroup.stats(), how);
         self.garbage.push(cgroup);
         self.import_happens(Event::Gone(result));
     }
@@ -473,6 +326,8 @@ impl Daemon {
             return Err("storaged gave no descriptor".to_owned());
         };
         let task = import.task();
+        let (key, whose) = (Key::Import(import.name.clone()), import.whose());
+        let delivered = size_of_all(std::slice::from_ref(&archive));
         // They are closed here then: nobody but the zone writes to the file.
         let fds = vec![archive, file, words.into(), program.into()];
         let started = self.launcher.start(&task, fds, &mut slot, &image, &mut self.cgroups);
@@ -480,38 +335,8 @@ impl Daemon {
         let zone = started.map_err(|error| chain(&error))?;
         let since = Instant::now();
         import.running = Some(Running { zone, said, since, listening: true, outcome: None });
+        self.meter.begin(key.clone(), whose, Import::reserved(), &Stats::default());
+        self.meter.delivered(&key, delivered);
         Ok(())
-    }
-}
-
-fn kill_zone(import: &mut Import) {
-    let Some(running) = &import.running else { return };
-    // The first process's end is the end of all; the cgroup makes sure of it.
-    let killed = kill(running.zone.pidfd.as_fd(), libc::SIGKILL);
-    if let Err(error) = running.zone.cgroup.kill() {
-        eprintln!("zoned: {}", chain(&error));
-    }
-    if let Err(error) = killed {
-        eprintln!("zoned: cannot kill the zone of an import: {error}");
-    }
-}
-
-#[cfg(test)]
-mod test {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_last_report_counts_whatever_was_said_before_it() {
-        let said = b"bash: warning\n{\"failed\":\"x\"}\nnot json\n";
-        assert_eq!(parse_report(said), Some(Report::Failed("x".to_owned())));
-        assert_eq!(parse_report(b""), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_words_are_a_report_or_none(said: Vec<u8>) {
-            drop(parse_report(&said));
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Requests of people about images, and what they are answered.
 
-use super::act::Import;
+use super::import::Import;
 use super::record::Phase;
 use super::{ImageError, is_name};
 use crate::chain;

@@ -6,16 +6,19 @@
 //!
 //! ```text
 //!   life     pure: what becomes of an import       act      does it, with storaged and in a zone
-//!   record   which images were imported            answer   what people ask for
+//!   record   which images were imported            import   one that runs, and its zone
+//!   answer   what people ask for
 //! ```
 
 mod act;
 mod ahead;
 mod answer;
+mod import;
 pub mod life;
 pub mod record;
 
-pub(crate) use act::{Import, Question};
+pub(crate) use act::Question;
+pub(crate) use import::Import;
 
 use crate::import::configuration::{BYTES_MAX, Configuration};
 use crate::import::merge::CONFIGURATION;
@@ -30,6 +33,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use sys::mountfd::{self, Filesystem, Restrictions};
 use thiserror::Error;
+use wire::standing::Stats;
 
 /// The most bytes in an image's name.
 const NAME_BYTES_MAX: usize = 64;
@@ -267,6 +271,12 @@ impl Images {
     /// Has what was mounted since read ahead.
     fn tend(&mut self) {
         self.ahead.tend(&self.mounted);
+    }
+
+    /// What the zone that makes this image has used so far; none if there is none.
+    pub(crate) fn import_stats(&self, name: &str) -> Option<Stats> {
+        let import = self.import.as_ref().filter(|import| import.name == name)?;
+        import.running.as_ref().map(|running| running.zone.cgroup.stats())
     }
 
     /// The next image that storaged is to be asked something about.

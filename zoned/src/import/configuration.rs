@@ -78,7 +78,7 @@ impl Configuration {
         if self.uid >= USERS || self.gid >= USERS {
             return Err(ConfigurationError::Says("a user that a zone does not have"));
         }
-        if self.stop_signal.is_some_and(|signal| Signal::try_from(signal).is_err()) {
+        if self.stop_signal.is_some_and(|signal| !is_signal(signal)) {
             return Err(ConfigurationError::Says("a signal that there is not"));
         }
         Ok(())
@@ -135,12 +135,32 @@ impl Configuration {
     }
 }
 
+/// The first and the last real-time signal as the C libraries count them (signal(7)); the kernel's own
+/// first two are the libraries'.
+const RTMIN: i32 = 34;
+const RTMAX: i32 = 64;
+
+/// Whether there is a signal of this number for programs.
+fn is_signal(number: i32) -> bool {
+    (RTMIN..=RTMAX).contains(&number) || Signal::try_from(number).is_ok()
+}
+
+/// The number of `SIGQUIT`, `QUIT`, `3` or `SIGRTMIN+3`.
 fn signal(text: &str) -> Result<i32, String> {
-    let by_number = text.parse().ok().and_then(|number: i32| Signal::try_from(number).ok());
-    let name = if text.starts_with("SIG") { text.to_owned() } else { format!("SIG{text}") };
-    let found = by_number.or_else(|| Signal::from_str(&name).ok());
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    let offset = |rest: &str, sign: char| match rest {
+        "" => Some(0),
+        _ => rest.strip_prefix(sign).and_then(|digits| digits.parse::<u8>().ok()).map(i32::from),
+    };
+    let real_time = || {
+        let up = name.strip_prefix("RTMIN").and_then(|rest| offset(rest, '+'));
+        let down = name.strip_prefix("RTMAX").and_then(|rest| offset(rest, '-'));
+        up.map(|by| RTMIN + by).or_else(|| down.map(|by| RTMAX - by))
+    };
+    let named = || Signal::from_str(&format!("SIG{name}")).ok().map(|signal| signal as i32);
+    let found = text.parse().ok().or_else(named).or_else(real_time);
     found
-        .map(|signal| signal as i32)
+        .filter(|number| is_signal(*number))
         .ok_or_else(|| format!("names the signal {text:?}: there is none"))
 }
 
@@ -204,6 +224,17 @@ mod test {
         Users {
             passwd: b"root:x:0:0::/root:/bin/sh\nweb:x:33:34::/:/bin/sh\n\xff\n".to_vec(),
             group: b"root:x:0:\nstaff:x:50:\n".to_vec(),
+        }
+    }
+
+    #[test]
+    fn signals_go_by_name_and_number_and_some_are_real_time() {
+        let known = [("SIGQUIT", 3), ("QUIT", 3), ("15", 15), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)];
+        for (text, number) in known {
+            assert_eq!(signal(text), Ok(number), "{text}");
+        }
+        for text in ["0", "33", "65", "-3", "SIGRTMIN+31", "SIGRTMAX+1", "SIGRTMIN3", "BEER"] {
+            assert!(signal(text).is_err(), "{text}");
         }
     }
 

@@ -27,7 +27,7 @@ use std::path::{Component, Path};
 use sys::mountfd::{self, Filesystem, Restrictions};
 use sys::namespace;
 use thiserror::Error;
-use wire::zone::{OBJECTS, Plan, StandingPlan};
+use wire::zone::{OBJECTS, OUTPUT, PUBLISHER, Plan, StandingPlan};
 
 /// Device nodes, links and directories in /dev: room for them and nothing else.
 const DEV_BYTES: &CStr = c"64k";
@@ -112,7 +112,8 @@ pub fn build(
     Ok(stdin)
 }
 
-/// Makes a standing zone, as [`build`] does a task's: the mounts are directories.
+/// Makes a standing zone, as [`build`] does a task's: the mounts are directories, and behind them comes
+/// the publisher's if there is an output. Gives what is missing, in words.
 ///
 /// # Errors
 /// As [`build`].
@@ -122,20 +123,30 @@ pub fn build_standing(
     users: BorrowedFd<'_>,
     network: BorrowedFd<'_>,
     mounts: &[OwnedFd],
-) -> Result<(), BuildError> {
-    if mounts.len() != plan.mounts.len() {
-        return Err(BuildError::Mounts { files: plan.mounts.len(), mounts: mounts.len() });
+) -> Result<Option<String>, BuildError> {
+    let has_output = plan.mounts.iter().any(|path| path == OUTPUT);
+    let files = plan.mounts.len() + usize::from(has_output);
+    if mounts.len() != files {
+        return Err(BuildError::Mounts { files, mounts: mounts.len() });
     }
     let root = begin(&plan.root, image, (users, network), Kind::Standing)?;
     for (path, mount) in plan.mounts.iter().zip(mounts) {
         show_folder(root.as_fd(), path, mount.as_fd())
             .map_err(|source| BuildError::File { path: path.clone(), source })?;
     }
+    let mut missing = None;
+    for publisher in &mounts[plan.mounts.len()..] {
+        // In an image that has links on the way: its zones do without, or ask at the socket themselves.
+        if let Err(error) = show(root.as_fd(), PUBLISHER, publisher.as_fd()) {
+            missing = Some(format!("there is no {PUBLISHER}: {error}"));
+        }
+    }
     if let Some(text) = &plan.resolver {
         let placed = resolver::place(root.as_fd(), plan.root.user, text);
         step("say who resolves names", placed)?;
     }
-    end(root.as_fd())
+    end(root.as_fd())?;
+    Ok(missing)
 }
 
 /// What is made for a task and for a person differs in what they see of the system.

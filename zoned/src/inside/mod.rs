@@ -6,11 +6,13 @@
 
 pub mod build;
 mod damage;
+pub mod desk;
 pub mod feeder;
 pub mod log;
 pub mod nursery;
 pub mod privileges;
 mod program;
+pub mod publish;
 mod resolver;
 mod session;
 mod standing;
@@ -25,7 +27,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use sys::activation;
-use sys::seqpacket::{RecvError, SendError, Socket};
+use sys::seqpacket::{RecvError, SendError, Socket, SocketError};
 use thiserror::Error;
 use wire::frame::{Frame, FrameError, Kind, encode};
 use wire::zone::{Order, Outcome, Plan, Report};
@@ -65,6 +67,9 @@ pub enum InsideError {
     /// The zone could not be made.
     #[error("cannot make the zone")]
     Build(#[from] build::BuildError),
+    /// Its programs would have nobody to ask.
+    #[error("cannot listen in the zone")]
+    Listen(#[from] SocketError),
     /// Privileges could not be given up.
     #[error("cannot give up privileges")]
     Privileges(#[from] privileges::PrivilegeError),
@@ -165,7 +170,9 @@ fn finish(control: &Socket, outcome: &Outcome) -> Result<(), InsideError> {
                 | Order::Who
                 | Order::Terminate
                 | Order::Exec(_)
-                | Order::EndSession { .. },
+                | Order::EndSession { .. }
+                | Order::Published { .. }
+                | Order::NotPublished { .. },
                 _,
             )) => {}
             Ok((order, _)) => return Err(unexpected(&order, "Acknowledged")),
@@ -221,6 +228,8 @@ fn unexpected(order: &Order, expected: &'static str) -> InsideError {
         Order::Terminate => "Terminate",
         Order::Exec(_) => "Exec",
         Order::EndSession { .. } => "EndSession",
+        Order::Published { .. } => "Published",
+        Order::NotPublished { .. } => "NotPublished",
     };
     InsideError::Unexpected { got: got.to_owned(), expected }
 }

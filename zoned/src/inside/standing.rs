@@ -12,11 +12,12 @@
 
 use super::log::Log;
 use super::program::Surroundings;
+use super::publish::Counter;
 use super::session::Sessions;
 use super::{InsideError, build, call, empty_zone, finish, privileges, receive, tell, unexpected};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
@@ -24,7 +25,10 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use sys::seqpacket::Socket;
-use wire::zone::{Execution, Order, Outcome, Report, StandingPlan};
+use sys::signal;
+use wire::frame::Refusal;
+use wire::standing::Published;
+use wire::zone::{Execution, OUTPUT, Order, Outcome, Report, StandingPlan};
 
 /// The first delay before a command is started again, doubled each time up to the last.
 const DELAY_MS_MIN: u64 = 100;
@@ -56,6 +60,8 @@ struct Standing<'a> {
     control: &'a Socket,
     signals: SignalFd,
     log: Log,
+    /// Where its programs ask for a publication; none without an output.
+    counter: Option<Counter>,
     zone: Surroundings,
     command: Vec<String>,
     restart: bool,
@@ -63,6 +69,7 @@ struct Standing<'a> {
     failures: u32,
     restarts: u32,
     last_outcome: Option<Outcome>,
+    stop_signal: i32,
     terminating: bool,
     sessions: Sessions,
 }
@@ -82,16 +89,20 @@ pub(super) fn run(
         return Err(InsideError::Unexpected { got, expected: "two namespaces and two files" });
     };
     let mounts: Vec<OwnedFd> = fds.collect();
-    build::build_standing(&plan, image.as_fd(), users.as_fd(), network.as_fd(), &mounts)?;
+    let missing =
+        build::build_standing(&plan, image.as_fd(), users.as_fd(), network.as_fd(), &mounts)?;
+    let has_output = plan.mounts.iter().any(|path| path == OUTPUT);
+    let counter = has_output.then(Counter::open).transpose()?;
     privileges::give_up(users.as_fd(), privileges::Kind::Standing)?;
     drop((users, network, image, mounts));
     let mut child = SigSet::empty();
     child.add(Signal::SIGCHLD);
     call("block SIGCHLD", child.thread_block())?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let StandingPlan { command, restart, environment, directory, user, .. } = plan;
+    let StandingPlan { command, restart, environment, directory, user, stop_signal, .. } = plan;
     let mut standing = Standing {
         control,
+        counter,
         signals: call("watch for SIGCHLD", SignalFd::with_flags(&child, flags))?,
         log: call("make the log", Log::new([first, second]))?,
         zone: Surroundings { environment, directory, user },
@@ -101,9 +112,11 @@ pub(super) fn run(
         failures: 0,
         restarts: 0,
         last_outcome: None,
+        stop_signal,
         terminating: false,
         sessions: Sessions::default(),
     };
+    missing.iter().for_each(|line| standing.log.say(line));
     let over = standing.start()?;
     tell(control, &Report::Started)?;
     let outcome = match over {
@@ -170,8 +183,12 @@ impl Standing<'_> {
     /// Waits for something to happen and deals with all but the end of processes.
     fn wait(&mut self, busy: bool) -> Result<Option<Outcome>, InsideError> {
         let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut watched =
-            [watch(self.control.as_fd()), watch(self.signals.as_fd()), watch(self.log.reader())];
+        let mut watched = vec![
+            watch(self.control.as_fd()),
+            watch(self.signals.as_fd()),
+            watch(self.log.reader()),
+        ];
+        watched.extend(self.counter.iter().flat_map(Counter::watched).map(watch));
         let timeout = match self.life {
             _ if busy => PollTimeout::ZERO,
             Life::Waiting { until } => {
@@ -185,13 +202,16 @@ impl Standing<'_> {
             Err(Errno::EINTR) => return Ok(None),
             Err(error) => return call("wait", Err(error)),
         }
-        let seen = watched.map(|fd| fd.revents().is_some_and(|seen| !seen.is_empty()));
+        let seen = |fd: &PollFd<'_>| fd.revents().is_some_and(|seen| !seen.is_empty());
+        let seen: Vec<bool> = watched.iter().map(seen).collect();
         if seen[1] {
             while call("read SIGCHLD", self.signals.read_signal())?.is_some() {}
         }
         if seen[2] {
             call("read the log's pipe", self.log.take())?;
         }
+        let wish = self.counter.as_mut().and_then(|counter| counter.serve(&seen[3..]));
+        self.tell_wish(wish)?;
         if seen[0] {
             let (order, fds) = receive(self.control)?;
             return self.obey(order, &fds);
@@ -203,14 +223,9 @@ impl Standing<'_> {
         match order {
             Order::Exec(execution) => self.execute(&execution, fds)?,
             Order::EndSession { session } => self.sessions.kill(session),
-            Order::Who => tell(
-                self.control,
-                &Report::Standing {
-                    restarts: self.restarts,
-                    last_outcome: self.last_outcome.clone(),
-                    sessions: self.sessions.list(),
-                },
-            )?,
+            Order::Who => self.introduce()?,
+            Order::Published { wish, published } => self.answer(wish, &Ok(published))?,
+            Order::NotPublished { wish, refusal } => self.answer(wish, &Err(refusal))?,
             Order::Terminate => return self.terminate(),
             order => return Err(unexpected(&order, "an order for a standing zone")),
         }
@@ -225,13 +240,39 @@ impl Standing<'_> {
         }
     }
 
+    /// Tells a zoned that was started again what it does not know.
+    fn introduce(&self) -> Result<(), InsideError> {
+        let report = Report::Standing {
+            restarts: self.restarts,
+            last_outcome: self.last_outcome.clone(),
+            sessions: self.sessions.list(),
+        };
+        tell(self.control, &report)?;
+        self.tell_wish(self.counter.as_ref().and_then(Counter::asked))
+    }
+
+    fn answer(
+        &mut self,
+        wish: u64,
+        answer: &Result<Published, Refusal>,
+    ) -> Result<(), InsideError> {
+        let next = self.counter.as_mut().and_then(|counter| counter.answer(wish, answer));
+        self.tell_wish(next)
+    }
+
+    fn tell_wish(&self, wish: Option<u64>) -> Result<(), InsideError> {
+        wish.map_or(Ok(()), |wish| tell(self.control, &Report::Publish { wish }))
+    }
+
     /// Tells the command to end; without one, all is over at once.
     fn terminate(&mut self) -> Result<Option<Outcome>, InsideError> {
         self.terminating = true;
         match self.life {
-            Life::Running { pid, .. } => match kill(pid, Signal::SIGTERM) {
-                Ok(()) | Err(Errno::ESRCH) => Ok(None),
-                Err(error) => call("tell the command to end", Err(error)),
+            Life::Running { pid, .. } => match signal::send(pid.as_raw(), self.stop_signal) {
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                    call("tell the command to end", Err(error))
+                }
+                _ => Ok(None),
             },
             Life::Idle | Life::Waiting { .. } => {
                 Ok(Some(self.last_outcome.clone().unwrap_or(Outcome::Exited { code: 0 })))

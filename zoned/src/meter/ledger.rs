@@ -18,6 +18,8 @@ pub enum Key {
     Task(AttemptId),
     /// A standing one.
     Zone(ZoneName),
+    /// That in which the image of this name is made.
+    Import(String),
 }
 
 impl Key {
@@ -27,6 +29,7 @@ impl Key {
         match self {
             Self::Task(attempt) => format!("z-{}", attempt.0),
             Self::Zone(name) => format!("s-{name}"),
+            Self::Import(name) => format!("i-{name}"),
         }
     }
 
@@ -34,6 +37,7 @@ impl Key {
         match self {
             Self::Task(attempt) => ("task", attempt.0.to_string()),
             Self::Zone(name) => ("zone", name.to_string()),
+            Self::Import(name) => ("import", name.clone()),
         }
     }
 }

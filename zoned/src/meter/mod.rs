@@ -69,12 +69,8 @@ impl Meter {
 
     /// A zone begins: `now` is what its cgroup has counted so far, which is not its own.
     pub fn begin(&mut self, key: Key, whose: Whose, reserved: Reserved, now: &Stats) {
-        // A task is cut short when zoned is: what is known of its start is on record already.
-        let kept = matches!(key, Key::Zone(_)).then(|| key.clone());
-        self.outbox.put(self.ledger.begin(key, whose, reserved, now, moment()));
-        if let Some(key) = kept {
-            self.save(&key);
-        }
+        self.outbox.put(self.ledger.begin(key.clone(), whose, reserved, now, moment()));
+        self.save_if_it_lasts(&key);
     }
 
     /// A zone that outlived an earlier zoned goes on; one that nothing is known of begins.
@@ -95,6 +91,7 @@ impl Meter {
     /// Bytes of objects were handed to a zone.
     pub fn delivered(&mut self, key: &Key, bytes: u64) {
         self.ledger.add(key, Count::ObjectBytes, bytes);
+        self.save_if_it_lasts(key);
     }
 
     /// Zones of which a checkpoint is due. None while what was said is not being heard: what they use is
@@ -154,6 +151,13 @@ impl Meter {
 
     fn file(&self, key: &Key) -> PathBuf {
         self.directory.join(key.file())
+    }
+
+    /// A task or an import is cut short when zoned is: what is known of its start is on record already.
+    fn save_if_it_lasts(&self, key: &Key) {
+        if matches!(key, Key::Zone(_)) {
+            self.save(key);
+        }
     }
 
     fn save(&self, key: &Key) {

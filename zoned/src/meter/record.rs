@@ -169,7 +169,7 @@ pub struct Record<'a> {
     pub version: &'static str,
     /// `start`, `checkpoint` or `done`.
     pub event: &'static str,
-    /// `task` or `zone`.
+    /// `task`, `zone` or `import`.
     pub kind: &'static str,
     /// The attempt's number, or the zone's name.
     pub id: String,

@@ -2,6 +2,7 @@
 //! what they bring about goes in again.
 
 use super::life::{Action, Desired, Event, Refused, State, step};
+use super::publish::Whom;
 use super::{Body, Publication, Zone};
 use crate::chain;
 use crate::daemon::Daemon;
@@ -210,16 +211,17 @@ impl Daemon {
 
     /// Takes a zone that is gone apart; none if the kernel is not done with it.
     pub(super) fn clear_zone(&mut self, name: &ZoneName) -> Option<Event> {
+        let now_ms = self.now_ms();
         let zone = self.standing.zones.get_mut(name)?;
         match zone.publication {
             Publication::Over => {}
             Publication::Asked => return None,
             Publication::Due => {
                 zone.publication = Publication::Asked;
-                match self.publish(name, None) {
+                match self.publish(name, Whom::Nobody) {
                     Ok(()) => return None,
-                    // It is published when storaged is back: now, or when zoned is started again.
-                    Err(refused) if refused.code == "Unavailable" && !self.standing.closing => {
+                    // It is published when storaged is back.
+                    Err(refused) if refused.code == "Unavailable" => {
                         self.standing.zones.get_mut(name)?.publication = Publication::Due;
                         return None;
                     }
@@ -243,6 +245,7 @@ impl Daemon {
         }
         let number = zone.record.number;
         let had_network = zone.record.spec.network.is_some();
+        zone.pace.forget(now_ms);
         if let Some(body) = zone.body.take() {
             if let Some(slot) = body.slot {
                 self.standing.put_slot(slot, had_network);
@@ -343,6 +346,7 @@ impl Daemon {
             .collect();
         due.into_iter().for_each(|(name, event)| self.zone_happens(&name, event));
         self.publish_what_waits();
+        self.grant_wishes();
         let waiting = |zone: &Zone| zone.pending.is_some() || zone.life.state == State::Down;
         let waiting = self.standing.restless().filter(|(_, zone)| waiting(zone));
         let waiting: Vec<ZoneName> = waiting.map(|(name, _)| name.clone()).collect();

@@ -1,6 +1,7 @@
 //! Requests of people about standing zones, and what they are answered.
 
 use super::life::{Event, Refused};
+use super::publish::Whom;
 use super::{Zone, exec};
 use crate::chain;
 use crate::daemon::Daemon;
@@ -140,7 +141,7 @@ impl Daemon {
 
     fn publish_for(&mut self, asker: Asker, name: &ZoneName) -> Result<(), Refusal> {
         self.zone(name)?;
-        self.publish(name, Some(asker))
+        self.publish(name, Whom::Person(asker))
     }
 
     fn update(&mut self, name: &ZoneName, change: &CarveChange) -> Answer {

@@ -101,6 +101,7 @@ impl Daemon {
                 }
                 self.zone_happens(name, Event::Over(fault));
             }
+            Report::Publish { wish } => self.wished(name, wish),
             Report::MoreInputs => {
                 let why = "its first process speaks as a task's does".to_owned();
                 self.zone_happens(name, Event::Rubbish(why));

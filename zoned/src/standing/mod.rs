@@ -1,7 +1,7 @@
 //! Standing zones: machines of a tenant's own, until they are deleted.
 //!
 //! [`life`] decides, [`record`] keeps what is wanted on disk, and the rest acts: [`act`] does what is
-//! decided, [`start`] starts, [`hear`] listens to first processes, [`answer`] to people, [`adopt`] finds zones
+//! decided, [`start`] starts, [`publish`] has what they wrote become objects, [`hear`] listens to first processes, [`answer`] to people, [`adopt`] finds zones
 //! again that outlived an earlier zoned. What is in memory can be rebuilt from records, from the kernel
 //! and from what init keeps.
 
@@ -15,6 +15,8 @@ mod hear;
 mod held;
 pub mod life;
 mod notes;
+mod pace;
+mod publish;
 pub mod record;
 mod start;
 mod storaged;
@@ -28,6 +30,7 @@ pub(crate) use self::ears::Ear;
 use self::ears::Ears;
 use self::life::{Desired, Life};
 use self::notes::{Note, Notes};
+use self::pace::{GRANTED_MAX, Pace};
 pub use self::record::RecordError;
 use self::record::{Record, Records};
 pub(crate) use self::storaged::Beside;
@@ -61,6 +64,8 @@ pub(crate) struct Zone {
     /// A start that waits for something: it goes on when that has come.
     pending: Option<Pending>,
     publication: Publication,
+    /// What it wishes to have published itself.
+    pace: Pace,
     sessions: BTreeMap<u64, Option<PeerId>>,
     restarts: u32,
     last_outcome: Option<Outcome>,
@@ -109,6 +114,7 @@ impl Zone {
             body: None,
             pending: None,
             publication,
+            pace: Pace::default(),
             sessions: BTreeMap::new(),
             restarts: 0,
             last_outcome: None,
@@ -124,7 +130,7 @@ impl Zone {
 
     /// Whether time, or an answer, may change something of it though nothing is heard from it.
     fn is_restless(&self) -> bool {
-        self.is_busy() || self.life.deadline_ms().is_some()
+        self.is_busy() || self.life.deadline_ms().is_some() || self.pace.is_waited_for()
     }
 
     /// Whether it is to be looked at again soon, without an event that says so.
@@ -162,6 +168,7 @@ pub(crate) struct Standing {
     workbench: Workbench,
     spare: Vec<Slot>,
     next_session: u64,
+    next_ticket: u64,
     /// The node ends.
     closing: bool,
 }
@@ -181,6 +188,7 @@ impl Standing {
             spare: Vec::new(),
             // Never one that an earlier zoned gave.
             next_session: unix_ms(),
+            next_ticket: 0,
             closing: false,
         }
     }
@@ -267,7 +275,16 @@ impl Standing {
 
     /// When time next changes something.
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        self.restless().filter_map(|(_, zone)| zone.life.deadline_ms()).min()
+        let lives = self.restless().filter_map(|(_, zone)| zone.life.deadline_ms());
+        // When as many are granted as may be, an answer of storaged comes before the next.
+        let grants = self.may_grant();
+        let wishes = self.restless().filter_map(|(_, zone)| zone.pace.due_ms()).filter(|_| grants);
+        lives.chain(wishes).min()
+    }
+
+    /// Whether another zone's wish may be granted.
+    fn may_grant(&self) -> bool {
+        self.restless().filter(|(_, zone)| zone.pace.is_granted()).count() < GRANTED_MAX
     }
 
     /// Whether something is to be looked at again soon, without an event that says so.
@@ -305,9 +322,14 @@ impl Standing {
         news
     }
 
-    /// Whether any zone has processes.
+    /// Whether any zone has processes, or what they leave is being cleared.
     pub(crate) fn runs(&self) -> bool {
-        self.zones.values().any(|zone| zone.body.is_some())
+        self.zones.values().any(|zone| zone.body.is_some() && !zone.ends_publishing())
+    }
+
+    /// Whether a zone is gone but for what it wrote.
+    pub(crate) fn publishes(&self) -> bool {
+        self.zones.values().any(Zone::ends_publishing)
     }
 }
 

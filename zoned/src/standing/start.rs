@@ -88,7 +88,7 @@ impl Daemon {
         let zone = self.standing.zones.get_mut(name)?;
         let pending = zone.pending.take()?;
         let number = zone.record.number;
-        let manifests = pending.manifests.clone();
+        let (manifests, object_bytes) = (pending.manifests.clone(), pending.object_bytes);
         match self.try_start(name, pending) {
             Ok(body) => {
                 let zone = self.standing.zones.get_mut(name)?;
@@ -96,7 +96,9 @@ impl Daemon {
                 zone.publication = zone.publication_due();
                 let (whose, reserved) = (zone.whose(), zone.reserved());
                 let nothing = wire::standing::Stats::default();
-                self.meter.begin(Key::Zone(name.clone()), whose, reserved, &nothing);
+                let key = Key::Zone(name.clone());
+                self.meter.begin(key.clone(), whose, reserved, &nothing);
+                self.meter.delivered(&key, object_bytes);
                 self.counts.started += 1;
                 failpoint::hit("told");
                 self.listen_for_damage();
@@ -124,12 +126,16 @@ impl Daemon {
             let out = call("mount its /out", mount_out(&place.join(OUT)))?;
             mounts.push((OUTPUT.to_owned(), out));
         }
-        let slot = self.standing.take_slot(number)?;
         let paths = mounts.iter().map(|(path, _)| path.clone()).collect();
-        let plan = self.plan(&self.standing.zones[name], &slot, (&image, &said), paths);
+        let mut mounts: Vec<OwnedFd> = mounts.into_iter().map(|(_, mount)| mount).collect();
+        if spec.output.is_some() {
+            mounts.push(call("mount mobula-publish", mount_program(&self.publish_program))?);
+        }
+        let slot = self.standing.take_slot(number)?;
+        let plan = self.plan(&self.standing.zones[name], &slot, &said, paths);
         let mut beside: Vec<BorrowedFd<'_>> = vec![slot.users.as_fd(), slot.network.as_fd()];
         beside.extend(logs.iter().map(AsFd::as_fd));
-        beside.extend(mounts.iter().map(|(_, mount)| mount.as_fd()));
+        beside.extend(mounts.iter().map(AsFd::as_fd));
         let message = encode(Kind::Push, 0, &Order::Stand(Box::new(plan)), beside.len())?;
         let cgroup = self.cgroups.make(account, Place::Standing(name), &spec.carve)?;
         failpoint::hit("cgroup-made");
@@ -201,15 +207,13 @@ impl Daemon {
         &self,
         zone: &Zone,
         slot: &Slot,
-        (image, said): (&Path, &Configuration),
+        said: &Configuration,
         mounts: Vec<String>,
     ) -> StandingPlan {
         let spec = &zone.record.spec;
         let scratch_mib = u64::from(spec.carve.scratch_mib);
         let root = Plan {
             host_name: spec.name.to_string(),
-            image: image.to_string_lossy().into_owned(),
-            stage: self.launcher.stage().to_string_lossy().into_owned(),
             user: slot.user(),
             scratch_bytes: scratch_mib * MIB,
             scratch_files: scratch_mib * FILES_PER_MIB,
@@ -224,6 +228,7 @@ impl Daemon {
             environment: environment(&[&said.environment[..], &spec.environment].concat()),
             directory: said.folder.clone().unwrap_or_else(|| "/".to_owned()),
             user: (said.uid, said.gid),
+            stop_signal: said.stop_signal.unwrap_or(libc::SIGTERM),
             resolver: spec.network.as_ref().and_then(|_| crate::network::resolver()),
         }
     }
@@ -261,5 +266,12 @@ fn open_logs(place: &Path) -> io::Result<[OwnedFd; 2]> {
 fn mount_out(out: &Path) -> io::Result<OwnedFd> {
     let mount = mountfd::copy(File::open(out)?.as_fd(), c"")?;
     mountfd::restrict(mount.as_fd(), Restrictions::DATA)?;
+    Ok(mount)
+}
+
+/// A program of the node's own, to be run and read.
+fn mount_program(program: &Path) -> io::Result<OwnedFd> {
+    let mount = mountfd::copy(File::open(program)?.as_fd(), c"")?;
+    mountfd::restrict(mount.as_fd(), Restrictions::READ_ONLY)?;
     Ok(mount)
 }

@@ -1,24 +1,20 @@
-//! What standing zones ask of storaged: accounts, manifests of the prefixes they show, the publication of
-//! what they wrote. Answers come later; a zone that waits for one is looked after until it has come.
+//! What standing zones ask of storaged: accounts and manifests of the prefixes they show, and, by
+//! [`super::publish`], the publication of what they wrote. Answers come later; a zone that waits for one is looked after until it has come.
 //!
 //! storaged holds a manifest's objects until it is told that the manifest is not mounted any more. Which
 //! ones are mounted is noted in a file for the next zoned; what nobody has noted is released after every
 //! Hello.
 
-use super::life::{Event, State};
-use super::{Asker, Publication, refusal};
+use super::life::Event;
+use super::publish::Whom;
+use super::{Asker, refusal};
 use crate::chain;
 use crate::daemon::{Asked, Daemon};
-use nix::sys::stat::fstat;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use sys::mountfd::{self, Restrictions};
-use sys::namespace;
+use std::os::fd::{AsFd, OwnedFd};
 use wire::account::AccountRequest;
 use wire::frame::Refusal;
-use wire::standing::{Published, Subject, What, ZoneName, ZoneReply, ZoneSpec};
+use wire::standing::{ZoneName, ZoneSpec};
 use wire::task::{ACCOUNTS_MAX, DamagedFile, MANIFESTS_MAX, ManifestId, Reply, Request};
 use wire::zone::{OBJECTS, shown_path};
 
@@ -39,8 +35,8 @@ pub(crate) enum Beside {
     Release,
     /// Zones that show the objects which have their bytes in a damaged file.
     Damaged { file: DamagedFile },
-    /// A zone whose output is being published, and who wants to know.
-    Publish { zone: ZoneName, asker: Option<Asker> },
+    /// A zone whose output is being published, and for whom.
+    Publish { zone: ZoneName, whom: Whom },
 }
 
 /// Prefixes that a zone waits for before it starts, and those that have come.
@@ -53,17 +49,8 @@ pub(super) struct Pending {
     pub(super) held: bool,
     pub(super) mounts: Vec<(String, OwnedFd)>,
     pub(super) manifests: Vec<ManifestId>,
-}
-
-impl super::Zone {
-    /// Whether it does not run, and what it wrote has yet to be looked at.
-    pub(super) fn waits_to_publish(&self) -> bool {
-        let idle = matches!(
-            self.life.state,
-            State::Installed | State::Waiting { .. } | State::Failed { .. }
-        );
-        idle && self.publication == Publication::Due
-    }
+    /// Bytes of the objects in them.
+    pub(super) object_bytes: u64,
 }
 
 impl Daemon {
@@ -146,18 +133,17 @@ impl Daemon {
                     self.accounts_known(asker);
                 }
             }
-            (Beside::Manifest { zone, prefix }, Reply::Manifest { manifest, verity, .. }) => {
-                self.manifest_came(&zone, &prefix, manifest, verity, fds);
+            (
+                Beside::Manifest { zone, prefix },
+                Reply::Manifest { manifest, verity, object_bytes, .. },
+            ) => {
+                self.manifest_came((&zone, &prefix), manifest, object_bytes, verity, fds);
             }
             (Beside::Manifests, Reply::Manifests(held)) => self.manifests_held(&held),
             (Beside::Release, Reply::Released) => {}
             (Beside::Damaged { .. }, Reply::Damaged { objects }) => self.objects_damaged(&objects),
-            (Beside::Publish { zone, asker }, Reply::Published(published)) => {
-                if asker.is_some() || published != Published::default() {
-                    let what = What::Published(published.clone());
-                    self.events.tell(Subject::Zone(zone.clone()), what);
-                }
-                self.publication_over(&zone, asker, Ok(ZoneReply::Published(published)));
+            (Beside::Publish { zone, whom }, Reply::Published(published)) => {
+                self.publication_over(&zone, whom, Ok(published));
             }
             (beside, _) => {
                 self.standing_unanswered(beside);
@@ -181,8 +167,8 @@ impl Daemon {
                 let why = format!("storaged does not show {prefix}: {}", refused.message);
                 self.not_shown(&zone, why);
             }
-            Beside::Publish { zone, asker } => {
-                self.publication_over(&zone, asker, Err(refused.clone()));
+            Beside::Publish { zone, whom } => {
+                self.publication_over(&zone, whom, Err(refused.clone()));
             }
             Beside::Damaged { file } => {
                 eprintln!("zoned: storaged does not say whose {file:?} is: {}", refused.message);
@@ -209,7 +195,7 @@ impl Daemon {
                     pending.asked = false;
                 }
             }
-            Beside::Publish { zone, asker } => self.publication_over(&zone, asker, Err(away())),
+            Beside::Publish { zone, whom } => self.publication_lost(&zone, whom),
             Beside::Damaged { file } => self.damage_unknown(file),
             Beside::Manifests | Beside::Release => {}
         }
@@ -217,9 +203,9 @@ impl Daemon {
 
     fn manifest_came(
         &mut self,
-        name: &ZoneName,
-        prefix: &str,
+        (name, prefix): (&ZoneName, &str),
         manifest: ManifestId,
+        object_bytes: u64,
         verity: bool,
         fds: Vec<OwnedFd>,
     ) {
@@ -247,6 +233,7 @@ impl Daemon {
         pending.asked = false;
         pending.wanted.pop();
         pending.manifests.push(manifest);
+        pending.object_bytes = pending.object_bytes.saturating_add(object_bytes);
         pending.mounts.push((shown_path(OBJECTS, prefix), mount));
         if let Some(event) = self.go_on_starting(name) {
             self.zone_happens(name, event);
@@ -278,82 +265,4 @@ impl Daemon {
             self.ask_manifests(held.last().copied());
         }
     }
-
-    /// Has what a zone wrote to `/out` become objects.
-    ///
-    /// # Errors
-    /// [`Refusal`]: it has no output, or storaged is not there.
-    pub(super) fn publish(&mut self, name: &ZoneName, asker: Option<Asker>) -> Result<(), Refusal> {
-        let Some(zone) = self.standing.zones.get(name) else { return Ok(()) };
-        let spec = &zone.record.spec;
-        let Some(output) = spec.output.clone() else {
-            return Err(refusal("NoOutput", "the zone has no /out: it was created without output"));
-        };
-        let login = spec.login.clone();
-        let number = zone.record.number;
-        let out = self.standing.records.place(name).join(super::act::OUT);
-        let folder = show_out(&out, number, self.store_user).map_err(|error| {
-            refusal("Internal", format!("cannot show /out to storaged: {error}"))
-        })?;
-        let beside = Beside::Publish { zone: name.clone(), asker };
-        if self.question(&Request::Publish { login, output }, beside, &[folder]) {
-            Ok(())
-        } else {
-            Err(refusal("Unavailable", "storaged is not there: try again"))
-        }
-    }
-
-    /// Publishes what zones wrote that do not run: zoned, or the node, ended before that was done.
-    pub(super) fn publish_what_waits(&mut self) {
-        let waiting = self.standing.restless().filter(|(_, zone)| zone.waits_to_publish());
-        let waiting: Vec<ZoneName> = waiting.map(|(name, _)| name.clone()).collect();
-        for name in waiting {
-            if !self.link.has_room() || self.standing.closing {
-                return;
-            }
-            if let Some(zone) = self.standing.zones.get_mut(&name) {
-                zone.publication = Publication::Asked;
-            }
-            if let Err(refused) = self.publish(&name, None) {
-                self.publication_over(&name, None, Err(refused));
-            }
-        }
-    }
-
-    fn publication_over(
-        &mut self,
-        name: &ZoneName,
-        asker: Option<Asker>,
-        answer: Result<ZoneReply, Refusal>,
-    ) {
-        let Some(zone) = self.standing.zones.get_mut(name) else { return };
-        if let Err(refused) = &answer {
-            zone.note(format!("its output was not published: {}", refused.message));
-        }
-        if asker.is_none() && matches!(zone.publication, Publication::Asked) {
-            zone.publication = Publication::Over;
-        }
-        let down = zone.life.state == State::Down;
-        if let Some(asker) = asker {
-            self.answer_zone(asker, answer, &[]);
-        }
-        if down && let Some(event) = self.clear_zone(name) {
-            self.zone_happens(name, event);
-        }
-    }
-}
-
-/// The directory, to be read by storaged and by nobody else, its owner shown as storaged's user.
-fn show_out(out: &std::path::Path, number: u32, store_user: u32) -> io::Result<OwnedFd> {
-    let folder = File::open(out)?;
-    let owner = fstat(&folder)?;
-    let zone = crate::slot::USER_BASE + number * crate::slot::USERS;
-    if owner.st_uid != zone {
-        return Err(io::Error::other(format!("it belongs to user {}", owner.st_uid)));
-    }
-    let mount = mountfd::copy(folder.as_fd(), c"")?;
-    let view = namespace::owner_as(zone, zone, store_user)?;
-    mountfd::map_owners(mount.as_fd(), view.as_fd(), Restrictions::READ_ONLY_DATA)?;
-    // The descriptor of the mount itself cannot be read.
-    Ok(File::open(format!("/proc/self/fd/{}", mount.as_raw_fd()))?.into())
 }

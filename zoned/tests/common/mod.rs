@@ -426,10 +426,10 @@ pub fn runnable(task: &Task) -> Runnable {
 }
 
 /// A root with a shell and a few programs in it, and their libraries.
-fn fill_tree(tree: &Path) {
-    let script = "set -e; mkdir -p bin lib lib64 root; cp /bin/bash /bin/cat bin/; \
+pub fn fill_tree(tree: &Path) {
+    let script = "set -e; mkdir -p bin lib lib64 root; cp /bin/bash /bin/cat /bin/sleep bin/; \
                   cp /lib64/ld-linux-x86-64.so.2 lib64/; \
-                  cp $(ldd /bin/bash /bin/cat | grep -o '/lib[^ ]*' | sort -u) lib/";
+                  cp $(ldd /bin/bash /bin/cat /bin/sleep | grep -o '/lib[^ ]*' | sort -u) lib/";
     fs::create_dir(tree).unwrap();
     let made = Command::new("bash").args(["-c", script]).current_dir(tree).status();
     assert!(made.unwrap().success());

@@ -77,13 +77,15 @@ fn a_terminal_has_a_size_a_shell_and_an_interrupt() {
         terminal.write_all(b"tty; stty size\n").unwrap();
         let seen = read_until(&mut terminal, "33 77\r\n");
         assert!(seen.contains("/dev/pts/0"), "{seen}");
-        let script =
-            "bash -c 'trap \"echo w-inch\" WINCH; echo o-n; while :; do sleep 0.1; done'\n";
+        // The interrupt has a trap: without one bash goes on if its child ended by itself just then.
+        let script = "bash -c 'trap \"echo w-inch\" WINCH; trap \"echo b-roken; exit\" INT; \
+            echo o-n; while :; do sleep 0.1; done'\n";
         terminal.write_all(script.as_bytes()).unwrap();
         read_until(&mut terminal, "o-n\r\n");
         sys::pty::set_size(terminal.as_fd(), 40, 100).unwrap();
         read_until(&mut terminal, "w-inch\r\n");
         terminal.write_all(b"\x03").unwrap();
+        read_until(&mut terminal, "b-roken\r\n");
         terminal.write_all(b"stty size; exit 5\n").unwrap();
         read_until(&mut terminal, "40 100\r\n");
         assert_eq!(client.outcome(session), Outcome::Exited { code: 5 });

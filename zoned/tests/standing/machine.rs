@@ -282,6 +282,8 @@ impl Machine {
             &self.cgroup.display().to_string(),
             "--zone-init",
             env!("CARGO_BIN_EXE_zone-init"),
+            "--zone-publish",
+            env!("CARGO_BIN_EXE_mobula-publish"),
         ]
         .map(str::to_owned);
         let mut environment = vec![("NOTIFY_SOCKET".to_owned(), path("notify"))];

@@ -15,3 +15,4 @@ mod network;
 mod objects;
 #[path = "../common/program.rs"]
 mod program;
+mod publish;

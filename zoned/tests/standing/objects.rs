@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use sys::lease::Lease;
 use uuid::Uuid;
 use wire::standing::{Published, Subject, What, ZoneReply, ZoneRequest, ZoneState};
@@ -25,7 +26,9 @@ pub struct Contents {
     pub held: BTreeSet<ManifestId>,
     /// The last publication: what came beside it, by name, and who owns it as storaged sees it.
     pub published: Option<BTreeMap<String, (String, u32)>>,
-    publications: usize,
+    pub publications: usize,
+    /// A publication takes until this is over.
+    pub busy: bool,
 }
 
 impl Shelf {
@@ -52,9 +55,15 @@ impl Shelf {
             Request::Publish { login, output } => {
                 assert_eq!((login.as_str(), output.as_str()), ("ann", "/ann/stor/out"));
                 let published = take(&fds[0]);
+                self.look().publications += 1;
+                while self.look().busy {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 let mut contents = self.look();
-                contents.publications += 1;
-                let reply = Published { objects: published.len() as u64, ..Default::default() };
+                let made: Vec<String> =
+                    published.keys().map(|name| format!("{output}/{name}")).collect();
+                let objects = made.len() as u64;
+                let reply = Published { objects, made, ..Default::default() };
                 contents.published = Some(published);
                 Some((Reply::Published(reply), Vec::new()))
             }
@@ -207,13 +216,13 @@ fn a_prefix_that_cannot_be_shown_is_why_a_zone_does_not_start() {
     );
 }
 
-fn published(machine: &Machine) -> Vec<(String, String)> {
+pub fn published(machine: &Machine) -> Vec<(String, String)> {
     let look = machine.shelf.look();
     let files = look.published.iter().flatten();
     files.map(|(name, (text, _))| (name.clone(), text.clone())).collect()
 }
 
-fn pair(name: &str, text: &str) -> (String, String) {
+pub fn pair(name: &str, text: &str) -> (String, String) {
     (name.to_owned(), text.to_owned())
 }
 
