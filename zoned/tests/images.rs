@@ -269,6 +269,17 @@ fn an_archive_becomes_an_image_that_tasks_run_in_until_it_is_removed() {
         });
         let refused = person.ask(ZoneRequest::RemoveImage("mine".to_owned())).unwrap_err();
         assert_eq!(refused.code, "NoSuchImage");
+        // Who had it made pays for that.
+        let lines = node.metered.borrow();
+        let imports: Vec<_> = lines.iter().filter(|line| line["kind"] == "import").collect();
+        let events: Vec<_> = imports.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert_eq!(events, ["start", "done"]);
+        let done = imports[1];
+        assert_eq!(
+            (&done["id"], &done["account"], &done["login"], &done["how"]),
+            (&"mine".into(), &"7".into(), &"ann".into(), &"imported".into())
+        );
+        assert_eq!(done["total"]["object_bytes"], archive.len().to_string());
     });
 }
 

@@ -1,8 +1,8 @@
 //! Archives made to do harm: each is refused by name, or does none.
 
 use super::error::ImportError;
-use super::limits::{EXTENSION_BYTES_MAX, LAYERS_MAX, Limits};
-use super::test::{Pack, docker, gzip, merged, oci, run, run_within, sha256, zstd};
+use super::limits::{ATTRIBUTE_BYTES_MAX, EXTENSION_BYTES_MAX, LAYERS_MAX, Limits, NAME_BYTES_MAX};
+use super::test::{Pack, docker, gzip, merged, oci, record, run, run_within, sha256, xz, zstd};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -146,7 +146,7 @@ fn a_directory_that_is_too_deep_is_refused() {
 fn a_bomb_is_refused_before_it_has_gone_off() {
     let layer = Pack::new().file("zeros", &vec![0; 8 << 20]).done();
     let limits = Limits { ratio_from_bytes: 1 << 20, ..Limits::default() };
-    for packed in [gzip(&layer), zstd(&layer)] {
+    for packed in [gzip(&layer), zstd(&layer), xz(&layer)] {
         let archive = oci(&[(packed, layer.clone())], &json!({}));
         let error = run_within(&archive, &limits).unwrap_err();
         assert!(matches!(error, ImportError::Limit { .. }), "{error}");
@@ -155,6 +155,37 @@ fn a_bomb_is_refused_before_it_has_gone_off() {
     // Packed twice.
     let error = run_within(&gzip(&gzip(&layer)), &limits).unwrap_err();
     assert!(matches!(error, ImportError::Header { .. } | ImportError::Limit { .. }), "{error}");
+}
+
+#[test]
+fn an_xz_dictionary_that_is_too_large_is_refused_before_memory_is_taken_for_it() {
+    let layer = Pack::new().file("a", b"1").done();
+    // Behind the stream's header: sizes, flags, LZMA2, the bytes of its property, the property.
+    let (start, property) = (12, 12 + 4);
+    for (size, fits) in [(28, true), (30, false), (40, false)] {
+        let mut packed = xz(&layer);
+        assert_eq!(packed[start + 2..property], [0x21, 1]);
+        packed[property] = size;
+        let end = start + (usize::from(packed[start]) + 1) * 4 - 4;
+        let mut sum = flate2::Crc::new();
+        sum.update(&packed[start..end]);
+        packed[end..end + 4].copy_from_slice(&sum.sum().to_le_bytes());
+        let result = run(&oci(&[(packed, layer.clone())], &json!({})));
+        assert_eq!(result.is_ok(), fits, "{size}: {result:?}");
+    }
+}
+
+#[test]
+fn attributes_that_are_too_many_are_refused() {
+    let file = |records: String| {
+        refused(Pack::new().raw(b'x', "p", records.as_bytes()).file("a", b"").done())
+    };
+    let why = file(record("SCHILY.xattr.user.a", &"v".repeat(ATTRIBUTE_BYTES_MAX)));
+    assert!(why.contains("attributes"), "{why}");
+    let why = file((0..600).map(|n| record(&format!("SCHILY.xattr.user.{n}"), "v")).collect());
+    assert!(why.contains("attributes"), "{why}");
+    let why = file(record(&format!("SCHILY.xattr.user.{}", "n".repeat(NAME_BYTES_MAX)), "v"));
+    assert!(why.contains("name of an attribute"), "{why}");
 }
 
 #[test]
@@ -215,7 +246,7 @@ fn what_is_no_archive_at_all_says_so() {
     for (bytes, why) in [
         (&b""[..], "no tar file"),
         (&[0; 2048][..], "no tar file"),
-        (b"\xfd7zXZ\0 ...", "xz"),
+        (b"\xfd7zXZ\0 ...", "cannot read"),
         (b"BZh91AY", "bzip2"),
         (b"hello, this is not an archive", "cannot read"),
     ] {

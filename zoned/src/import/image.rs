@@ -26,7 +26,7 @@ pub fn write_names<W: Write + Seek>(
     configuration: Option<&[u8]>,
     out: W,
 ) -> Result<(W, Places, u64), ImportError> {
-    let mut stream = Stream::begin(out, &meta(&tree.root().meta))?;
+    let mut stream = Stream::begin(out, &described(tree.root()))?;
     if let Some(text) = configuration {
         let (size, meta) = (text.len() as u64, meta(&CONFIGURATION_META));
         stream.file(CONFIGURATION, &meta, 1, size, &mut &*text)?;
@@ -85,7 +85,7 @@ impl<W: Write + Seek> Names<'_, W> {
         for (name, child) in children {
             let node = self.tree.node(child.node);
             if let Kind::Directory(_) = node.kind {
-                self.stream.enter(name, &meta(&node.meta))?;
+                self.stream.enter(name, &described(node))?;
                 self.directory(node)?;
                 self.stream.leave()?;
             } else if let Some(inode) = self.inodes.get(&child.node) {
@@ -102,7 +102,7 @@ impl<W: Write + Seek> Names<'_, W> {
 
     fn node(&mut self, name: &[u8], id: NodeId) -> Result<Inode, ImportError> {
         let node = self.tree.node(id);
-        let (meta, links) = (meta(&node.meta), self.links.get(&id).copied().unwrap_or(1));
+        let (meta, links) = (described(node), self.links.get(&id).copied().unwrap_or(1));
         match &node.kind {
             Kind::Directory(_) => unreachable!("directories are entered"),
             Kind::Symlink(target) => Ok(self.stream.symlink(name, &meta, links, target)?),
@@ -114,6 +114,10 @@ impl<W: Write + Seek> Names<'_, W> {
             }
         }
     }
+}
+
+fn described(node: &super::merge::Node) -> erofs::Meta {
+    erofs::Meta { attributes: node.attributes.to_vec(), ..meta(&node.meta) }
 }
 
 fn meta(meta: &Meta) -> erofs::Meta {

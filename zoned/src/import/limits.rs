@@ -11,7 +11,7 @@ pub struct Limits {
     /// Entries in all layers together. With [`Self::name_bytes`] it bounds the memory of an import: an
     /// entry takes some 200 bytes.
     pub entries: u64,
-    /// Bytes of names and of targets of links in all layers together.
+    /// Bytes of names, of targets of links and of attributes in all layers together.
     pub name_bytes: u64,
     /// Bytes of all layers together, unpacked.
     pub unpacked_bytes: u64,
@@ -41,6 +41,9 @@ pub const LAYERS_MAX: usize = 256;
 pub const DOCUMENT_BYTES_MAX: u64 = 4 * MIB;
 /// The most bytes of an extended header (Go's archive/tar, which writes most images, has the same).
 pub const EXTENSION_BYTES_MAX: u64 = MIB;
+/// The most bytes of one file's extended attributes, names and values: with them an inode still fits a block,
+/// the root's too. ext4 without large inodes takes 4 KiB.
+pub const ATTRIBUTE_BYTES_MAX: usize = 2048;
 /// The most files of an archive that holds layers; one with more of them is a root.
 pub const OUTER_ENTRIES_MAX: usize = 4096;
 /// The most bytes of a path in an archive (`PATH_MAX`).
@@ -53,5 +56,8 @@ pub const DEPTH_MAX: usize = 256;
 pub const LINKS_FOLLOWED_MAX: usize = 40;
 /// The largest window of zstd that is kept in memory: `--ultra -21`; level 19 takes 8 MiB.
 pub const WINDOW_BYTES_MAX: u64 = 64 * MIB;
+/// The most memory of an xz decoder, in KiB: `xz -9` has a dictionary of 64 MiB; with it goes what the decoder
+/// needs besides.
+pub const XZ_MEMORY_KIB_MAX: u32 = 65 * 1024;
 /// The most bytes of `/etc/passwd` and of `/etc/group` that are looked through for a user.
 pub const USERS_BYTES_MAX: u64 = MIB;

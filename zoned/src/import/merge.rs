@@ -11,7 +11,7 @@ mod walk;
 use super::error::ImportError;
 use super::limits::Limits;
 use super::path::parts;
-use super::tar::{Entry, EntryKind};
+use super::tar::{Attribute, Entry, EntryKind};
 use std::collections::BTreeMap;
 
 /// What a whiteout's name begins with.
@@ -92,8 +92,17 @@ pub enum Kind {
 pub struct Node {
     /// Its owner and so on.
     pub meta: Meta,
+    /// Its extended attributes.
+    pub attributes: Box<[Attribute]>,
     /// What it is.
     pub kind: Kind,
+}
+
+impl Node {
+    /// A directory with nothing in it.
+    fn folder(meta: Meta) -> Self {
+        Self { meta, attributes: Box::default(), kind: Kind::Directory(BTreeMap::new()) }
+    }
 }
 
 /// What was left out.
@@ -103,6 +112,8 @@ pub struct LeftOut {
     pub devices: u64,
     /// Things in places where a zone mounts something.
     pub in_the_way: u64,
+    /// Extended attributes that are not everybody's to set.
+    pub attributes: u64,
 }
 
 /// The merged layers.
@@ -122,7 +133,7 @@ impl Tree {
     /// An empty root.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        let root = Node { meta: IMPLIED, kind: Kind::Directory(BTreeMap::new()) };
+        let root = Node::folder(IMPLIED);
         let (name_bytes, name_bytes_max) = (0, limits.name_bytes);
         Self { nodes: vec![root], name_bytes, name_bytes_max, left_out: LeftOut::default() }
     }
@@ -147,11 +158,14 @@ impl Tree {
     pub fn apply(&mut self, layer: u16, entry: &Entry, whiteouts: bool) -> Result<(), ImportError> {
         let Entry { path, mode, uid, gid, mtime, .. } = entry;
         let meta = Meta { mode: *mode, uid: *uid, gid: *gid, mtime: *mtime };
+        self.left_out.attributes += entry.attributes_left_out;
         let parts = parts(path)?;
         let Some((name, folders)) = parts.split_last() else {
             return match entry.kind {
                 EntryKind::Directory => {
-                    self.nodes[ROOT as usize].meta = meta;
+                    let attributes = self.attributes(entry)?;
+                    let root = &mut self.nodes[ROOT as usize];
+                    (root.meta, root.attributes) = (meta, attributes);
                     Ok(())
                 }
                 _ => Err(ImportError::entry(path, "is the root and no directory")),
@@ -175,7 +189,10 @@ impl Tree {
         let kind = match &entry.kind {
             EntryKind::Device => unreachable!("devices were left out above"),
             EntryKind::HardLink(target) => return self.link(layer, path, place, target),
-            EntryKind::Directory => return self.directory(layer, place, meta),
+            EntryKind::Directory => {
+                let attributes = self.attributes(entry)?;
+                return self.directory(layer, place, meta, attributes);
+            }
             EntryKind::File => Kind::File(Content { layer, at: entry.at, size: entry.size }),
             EntryKind::Symlink(target) => {
                 if target.is_empty() || target.len() > erofs::LINK_BYTES_MAX || target.contains(&0)
@@ -187,7 +204,8 @@ impl Tree {
             }
             EntryKind::Fifo => Kind::Fifo,
         };
-        let node = self.add(Node { meta, kind });
+        let attributes = self.attributes(entry)?;
+        let node = self.add(Node { meta, attributes, kind });
         self.name(place, Child { node, layer })
     }
 
@@ -236,15 +254,29 @@ impl Tree {
         Ok(())
     }
 
-    fn directory(&mut self, layer: u16, place: Place<'_>, meta: Meta) -> Result<(), ImportError> {
+    /// An entry's attributes, which count like names.
+    fn attributes(&mut self, entry: &Entry) -> Result<Box<[Attribute]>, ImportError> {
+        let bytes = entry.attributes.iter().map(|(name, value)| name.len() + value.len());
+        self.count(bytes.sum())?;
+        Ok(entry.attributes.clone().into_boxed_slice())
+    }
+
+    fn directory(
+        &mut self,
+        layer: u16,
+        place: Place<'_>,
+        meta: Meta,
+        attributes: Box<[Attribute]>,
+    ) -> Result<(), ImportError> {
         let known = self.child(place).map(|child| child.node);
         let node = match known.filter(|node| self.children(*node).is_some()) {
             // What is in it stays.
             Some(node) => {
-                self.nodes[node as usize].meta = meta;
+                let known = &mut self.nodes[node as usize];
+                (known.meta, known.attributes) = (meta, attributes);
                 node
             }
-            None => self.add(Node { meta, kind: Kind::Directory(BTreeMap::new()) }),
+            None => self.add(Node { attributes, ..Node::folder(meta) }),
         };
         self.name(place, Child { node, layer })
     }
@@ -332,7 +364,7 @@ impl Tree {
                 continue;
             }
             let meta = Meta { mode, ..IMPLIED };
-            let node = self.add(Node { meta, kind: Kind::Directory(BTreeMap::new()) });
+            let node = self.add(Node::folder(meta));
             self.children_mut(ROOT).insert(name.into(), Child { node, layer: 0 });
         }
     }

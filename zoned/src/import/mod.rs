@@ -50,6 +50,8 @@ pub struct Imported {
     pub devices: u64,
     /// Things that stood where every zone mounts something, and were left out.
     pub in_the_way: u64,
+    /// Extended attributes that were left out: capabilities, access lists, labels.
+    pub attributes: u64,
 }
 
 /// What the program that imports says when it ends.
@@ -102,7 +104,7 @@ fn copy_image<W: Write>(
     }
     let copied = io::copy(&mut Part::new(source, 0, bytes), &mut out);
     let copied = copied.map_err(ImportError::Write)?;
-    Ok(Imported { bytes: copied, layers: 0, devices: 0, in_the_way: 0 })
+    Ok(imported(copied, 0, LeftOut::default()))
 }
 
 fn import_root<W: Write + Seek>(
@@ -166,8 +168,8 @@ fn import_layers<W: Write + Seek>(
 }
 
 fn imported(bytes: u64, layers: u64, left_out: LeftOut) -> Imported {
-    let LeftOut { devices, in_the_way } = left_out;
-    Imported { bytes, layers, devices, in_the_way }
+    let LeftOut { devices, in_the_way, attributes } = left_out;
+    Imported { bytes, layers, devices, in_the_way, attributes }
 }
 
 /// Reads a layer's names into the tree and checks its digests, packed and unpacked.

@@ -1,8 +1,9 @@
 //! The archive's bytes: parts of a file that is never read as a whole, unpacked while they are read.
 
 use super::error::ImportError;
-use super::limits::{Limits, WINDOW_BYTES_MAX};
+use super::limits::{Limits, WINDOW_BYTES_MAX, XZ_MEMORY_KIB_MAX};
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use sha2::{Digest, Sha256};
@@ -112,6 +113,8 @@ pub enum Packing {
     Gzip,
     /// Zstandard (RFC 8878).
     Zstd,
+    /// xz (the .xz file format, 1.2.1).
+    Xz,
 }
 
 impl Packing {
@@ -123,7 +126,7 @@ impl Packing {
         match start {
             [0x1f, 0x8b, ..] => Ok(Self::Gzip),
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
-            [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(ImportError::Kind("xz is not taken")),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Ok(Self::Xz),
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err(ImportError::Kind("bzip2 is not taken")),
             _ => Ok(Self::Plain),
         }
@@ -156,6 +159,10 @@ impl<'a> Unpacked<'a> {
             Packing::Plain => (Box::new(packed), limits.unpacked_bytes),
             Packing::Gzip => (Box::new(MultiGzDecoder::new(packed)), by_ratio),
             Packing::Zstd => (Box::new(Zstd::new(packed)), by_ratio),
+            Packing::Xz => {
+                let reader = XzReader::new_mem_limit(packed, true, XZ_MEMORY_KIB_MAX);
+                (Box::new(reader), by_ratio)
+            }
         };
         Ok(Self { reader, bytes: 0, bytes_max: bytes_max.min(limits.unpacked_bytes) })
     }

@@ -5,12 +5,15 @@
 //! It gives names as they stand in the archive; what they mean is [`super::merge`]'s to say.
 
 use super::error::ImportError;
-use super::limits::EXTENSION_BYTES_MAX;
+use super::limits::{ATTRIBUTE_BYTES_MAX, EXTENSION_BYTES_MAX, NAME_BYTES_MAX};
 use super::source::Stream;
+use std::collections::BTreeMap;
 use std::io;
 
 /// A block: headers are one, contents are filled up to one.
 const BLOCK_BYTES: usize = 512;
+/// What stands before the name of an extended attribute in a pax header (star's, and all others' since).
+const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +51,14 @@ pub struct Entry {
     pub size: u64,
     /// Where they begin in the stream.
     pub at: u64,
+    /// Extended attributes of the kind that anyone may set, `user.…`.
+    pub attributes: Vec<Attribute>,
+    /// How many others there were.
+    pub attributes_left_out: u64,
 }
+
+/// An extended attribute: its whole name, its value (xattr(7)).
+pub type Attribute = (Vec<u8>, Vec<u8>);
 
 /// What extended headers said of the entry that follows them.
 #[derive(Debug, Default)]
@@ -59,6 +69,8 @@ struct Extension {
     uid: Option<u32>,
     gid: Option<u32>,
     mtime: Option<u64>,
+    attributes: BTreeMap<Vec<u8>, Vec<u8>>,
+    attributes_left_out: u64,
 }
 
 /// The archive.
@@ -303,8 +315,30 @@ impl Extension {
                 self.mtime = Some(decimal(whole).ok_or(NUMBER)?);
             }
             _ if key.starts_with(b"GNU.sparse.") => return Err("sparse files are not taken"),
-            // Attributes, access times, comments: an image has none of them.
-            _ => {}
+            _ => {
+                if let Some(name) = key.strip_prefix(ATTRIBUTE) {
+                    return self.set_attribute(name, value);
+                }
+                // Access times, comments: an image has none of them.
+            }
+        }
+        Ok(())
+    }
+
+    /// Capabilities, labels and the like mean nothing in a zone, or too much: they are left out.
+    fn set_attribute(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        let own = name.strip_prefix(b"user.").is_some_and(|rest| !rest.is_empty());
+        if !own {
+            self.attributes_left_out += 1;
+            return Ok(());
+        }
+        if name.len() > NAME_BYTES_MAX || name.contains(&0) {
+            return Err("the name of an attribute is none");
+        }
+        self.attributes.insert(name.to_vec(), value.to_vec());
+        let bytes = self.attributes.iter().map(|(name, value)| name.len() + value.len());
+        if bytes.sum::<usize>() > ATTRIBUTE_BYTES_MAX {
+            return Err("it has more than 2048 bytes of attributes");
         }
         Ok(())
     }
@@ -340,6 +374,8 @@ impl Extension {
             path,
             kind,
             at,
+            attributes: self.attributes.into_iter().collect(),
+            attributes_left_out: self.attributes_left_out,
         })
     }
 }

@@ -88,6 +88,21 @@ pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
+pub(super) fn xz(bytes: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::XzOptions::with_preset(1);
+    let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
+/// A record of a pax header.
+pub(super) fn record(key: &str, value: &str) -> String {
+    let rest = format!(" {key}={value}\n");
+    // Its own digits count.
+    let length = (1..).find(|n: &usize| n.to_string().len() + rest.len() == *n).unwrap();
+    format!("{length}{rest}")
+}
+
 /// An OCI archive of layers, each as it is packed and unpacked.
 pub(super) fn oci(layers: &[(Vec<u8>, Vec<u8>)], config: &Value) -> Vec<u8> {
     let diff_ids: Vec<_> =
@@ -269,11 +284,6 @@ fn long_names_are_whole_in_either_way_of_writing_them() {
     let name = format!("{}/{}", "d".repeat(200), "f".repeat(200));
     let found = merged(&[Pack::new().long(&name, b"gnu").done()]).unwrap();
     assert_eq!(found[&format!("/{name}")], "gnu");
-    let record = |key: &str, value: &str| {
-        let rest = format!(" {key}={value}\n");
-        let length = rest.len() + 3;
-        format!("{length}{rest}")
-    };
     let records = record("path", &name) + &record("comment", &"c".repeat(100));
     let pax = Pack::new().raw(b'x', "pax", records.as_bytes()).file("short", b"pax").done();
     assert_eq!(merged(&[pax]).unwrap()[&format!("/{name}")], "pax");
@@ -292,7 +302,9 @@ fn every_kind_of_archive_becomes_the_same_image() {
         oci(&[(gzip(&one), one.clone()), (zstd(&two), two.clone())], &config),
         docker(&[one.clone(), two.clone()], &config),
         gzip(&docker(&[one.clone(), two.clone()], &config)),
+        oci(&[(xz(&one), one.clone()), (xz(&two), two.clone())], &config),
         zstd(&plain),
+        xz(&plain),
         // The image itself.
         image.clone(),
     ] {
@@ -305,9 +317,11 @@ fn a_packed_stream_of_several_frames_is_read_whole() {
     let layer = Pack::new().file("a", &[3; 700]).file("b", b"2").done();
     let (first, second) = layer.split_at(600);
     let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"xyz"].concat();
-    for packed in
-        [[zstd(first), skipped, zstd(second)].concat(), [gzip(first), gzip(second)].concat()]
-    {
+    for packed in [
+        [zstd(first), skipped, zstd(second)].concat(),
+        [gzip(first), gzip(second)].concat(),
+        [xz(first), xz(second)].concat(),
+    ] {
         run(&oci(&[(packed, layer.clone())], &json!({}))).unwrap();
     }
 }
@@ -361,4 +375,45 @@ fn an_archive_of_several_images_is_refused_and_one_for_several_machines_is_not()
     assert!(two.choose("x").unwrap_err().to_string().contains("save the one alone"));
     let none = index(&list(&[entry("a", arm)])).unwrap();
     assert!(none.choose("x").is_err());
+}
+
+#[test]
+fn attributes_of_users_are_kept_and_those_of_the_system_are_not() {
+    let attributes = |value: &str| {
+        record("SCHILY.xattr.user.colour", value)
+            + &record("SCHILY.xattr.user.", "of no name")
+            + &record("SCHILY.xattr.security.capability", "\u{1}")
+            + &record("SCHILY.xattr.trusted.overlay.redirect", "/etc")
+            + &record("LIBARCHIVE.xattr.user.colour", "Ymx1ZQ")
+    };
+    let with = |value: &str, pack: Pack| pack.raw(b'x', "pax", attributes(value).as_bytes());
+    let lower = with("green", Pack::new()).folder("d/");
+    let lower = with("red\0=\n", lower).file("f", b"").hard_link("g", "f");
+    let lower = with("gone", lower).file("replaced", b"").done();
+    let upper = with("blue", Pack::new()).folder("d/").file("replaced", b"").done();
+    let mut tree = Tree::new(&Limits::default());
+    for (number, layer) in [&lower, &upper].into_iter().enumerate() {
+        let mut stream = Hashed::new(&layer[..]);
+        let mut tar = Tar::new(&mut stream, "a layer", 1000);
+        while let Some(entry) = tar.next_entry().unwrap() {
+            tree.apply(u16::try_from(number).unwrap(), &entry, true).unwrap();
+        }
+    }
+    let Kind::Directory(children) = &tree.root().kind else { panic!("no root") };
+    let of = |name: &str| -> Vec<(String, String)> {
+        let node = tree.node(children[name.as_bytes()].node);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        node.attributes.iter().map(|(name, value)| (text(name), text(value))).collect()
+    };
+    let colour = |value: &str| vec![("user.colour".to_owned(), value.to_owned())];
+    assert_eq!(
+        (of("d"), of("f"), of("g")),
+        (colour("blue"), colour("red\0=\n"), colour("red\0=\n"))
+    );
+    assert_eq!(of("replaced"), []);
+    assert_eq!(tree.left_out.attributes, 4 * 3);
+    // They are in the image.
+    let (image, imported) = run(&oci(&[(lower.clone(), lower)], &json!({}))).unwrap();
+    assert_eq!(imported.attributes, 9);
+    assert!(image.windows(11).any(|part| part == b"colourgreen"));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use wire::carve::CarveChange;
 use wire::standing::{Subject, What, ZoneReply, ZoneRequest, ZoneState};
 
-fn usage(machine: &Machine) -> Vec<Value> {
+pub fn usage(machine: &Machine) -> Vec<Value> {
     let text = fs::read_to_string(machine.place().join("usage")).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

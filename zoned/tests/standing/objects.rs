@@ -2,6 +2,7 @@
 
 use crate::common::eventually;
 use crate::machine::{Machine, name, on_a_machine};
+use crate::metered::usage;
 use erofs::{Meta, Stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -101,6 +102,7 @@ impl Shelf {
             manifest: id,
             objects: 2,
             bytes: image.metadata().unwrap().len(),
+            object_bytes: 13,
             left_out: 0,
             verity: false,
         };
@@ -173,6 +175,12 @@ fn a_zone_shows_prefixes_until_it_stops_over_a_crash_of_zoned() {
             client.zone(ZoneRequest::Stop { name: name("web"), timeout_s: 0 });
             client.reach("web", ZoneState::Installed);
             eventually("what it showed is released", || machine.shelf.look().held.is_empty());
+            // Two prefixes of 13 bytes, once, whatever was read of them.
+            eventually("its end is on record", || {
+                usage(machine).iter().any(|line| line["event"] == "done")
+            });
+            let done = usage(machine).pop().unwrap();
+            assert_eq!(done["total"]["object_bytes"], "26", "{done}");
         },
     );
 }

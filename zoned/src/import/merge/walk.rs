@@ -49,7 +49,7 @@ impl Tree {
                 if is_whiteout || part.len() > erofs::NAME_BYTES_MAX || trail.len() > DEPTH_MAX {
                     return refused("lies behind a link that leads to no usable path");
                 }
-                let node = self.add(Node { meta: IMPLIED, kind: Kind::Directory(BTreeMap::new()) });
+                let node = self.add(Node::folder(IMPLIED));
                 self.name((here, &part), Child { node, layer })?;
                 trail.push(node);
                 continue;
