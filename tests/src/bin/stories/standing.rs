@@ -39,6 +39,8 @@ const COUNT: &str = "i=0; while :; do i=$((i+1)); echo count $i; sleep 0.2; done
 /// A zone that was stopped before the second boot, and one that does not start by itself.
 const STOPPED: &str = "stopped";
 const LAZY: &str = "lazy";
+/// The bucket of what the latter writes.
+const PARTING: &str = "parting";
 
 fn mobula(a: &Appliance, words: &[&str]) -> Command {
     let [s3, manta, admin] = a.ports.map(|port| format!("http://127.0.0.1:{port}"));
@@ -365,6 +367,10 @@ fn shown(a: &Appliance) -> Result<()> {
     run(a, &["zone", "publish", "shower"])?;
     let both = a.s3.get(BUCKET, "out/d/both")?;
     ensure!(both.as_deref() == Some(b"one\ntwo\n"), "the object is {both:?}");
+    let said = "echo own >/out/own && mobula-publish && mobula-publish";
+    let said = run(a, &["zone", "exec", "shower", "bash", "-c", said])?;
+    ensure!(said == format!("/{LOGIN}/stor/{BUCKET}/out/own\n"), "the zone was told {said:?}");
+    ensure!(a.s3.get(BUCKET, "out/own")?.as_deref() == Some(b"own\n"), "it was told wrongly");
     run(a, &["zone", "exec", "shower", "bash", "-c", "echo late >/out/late"])?;
     run(a, &["zone", "stop", "shower"])?;
     let late = || Ok(a.s3.get(BUCKET, "out/late")?.filter(|late| late == b"late\n"));
@@ -396,13 +402,27 @@ fn ended(a: &Appliance) -> Result<()> {
     run(a, &["zone", "start", ZONE])?;
     run(a, &["zone", "create", STOPPED])?;
     run(a, &["zone", "stop", STOPPED])?;
-    run(a, &["zone", "create", "--no-autoboot", LAZY])?;
+    a.s3.create_bucket(PARTING)?;
+    let output = format!("{PARTING}/out");
+    run(a, &["zone", "create", "--no-autoboot", "--output", &output, LAZY])?;
+    run(a, &["zone", "exec", LAZY, "bash", "-c", "echo farewell >/out/last"])?;
     run(a, &["zone", "create", "gone"])?;
     run(a, &["zone", "delete", "gone"])?;
     let gone = run_with(a, &["zone", "get", "gone"], b"")?;
     ensure!(gone.status == 3, "a deleted zone is still known");
     let twice = run_with(a, &["zone", "delete", "gone"], b"")?;
     ensure!(twice.status == 3, "a deleted zone was deleted again");
+    Ok(())
+}
+
+/// What a zone wrote last was published before the node was down: there is nothing to be published now.
+fn published_before(a: &Appliance) -> Result<()> {
+    let last = a.s3.get(PARTING, "out/last")?;
+    ensure!(last.as_deref() == Some(b"farewell\n"), "the object is {last:?}");
+    let events = run(a, &["zone", "events"])?;
+    let of_lazy = |line: &&str| line.contains(LAZY) && line.contains("published");
+    let late = events.lines().find(of_lazy);
+    ensure!(late.is_none(), "it was published after the boot: {late:?}");
     Ok(())
 }
 
@@ -414,6 +434,7 @@ pub fn came_back(a: &Appliance) -> Result<()> {
         let state = state(a, zone)?;
         ensure!(state == "installed", "{zone} is {state} after the boot");
     }
+    published_before(a)?;
     ensure!(limit(a, ZONE, "pids.max")? == "80", "a changed limit was forgotten");
     for zone in [ZONE, STOPPED, LAZY] {
         run(a, &["zone", "delete", zone])?;
