@@ -73,7 +73,7 @@ impl<'a> Outer<'a> {
         let whole = Part::new(self.source, 0, self.bytes);
         match self.packing {
             Packing::Plain => Ok(Box::new(whole)),
-            Packing::Gzip | Packing::Zstd => {
+            Packing::Gzip | Packing::Zstd | Packing::Xz => {
                 Ok(Box::new(Unpacked::new(whole, "the archive", self.bytes, &self.limits)?))
             }
         }

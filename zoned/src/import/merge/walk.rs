@@ -4,7 +4,7 @@
 use super::super::error::ImportError;
 use super::super::limits::{DEPTH_MAX, LINKS_FOLLOWED_MAX};
 use super::{Child, Content, IMPLIED, Kind, Node, NodeId, ROOT, Tree, WHITEOUT};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 impl Tree {
     /// The directory of an entry, made if it is not there.
