@@ -146,7 +146,7 @@ impl Publication<'_> {
     }
 
     fn name(&self, path: &[u8]) -> Result<ObjectPath, Refusal> {
-        let Target { account, area, path: before } = self.target;
+        let Target { account, area, path: before, .. } = self.target;
         let bytes = before.len() + 1 + path.len();
         let name = check_name(path, bytes, PATH_BYTES_MAX)?;
         let name = if before.is_empty() { name.to_owned() } else { format!("{before}/{name}") };

@@ -6,6 +6,11 @@
 /// Programs that are served at once; what a script or a few workers need.
 pub const CLIENTS_MAX: usize = 16;
 
+/// A client asks while it waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("one connection asks once")]
+pub struct AskedTwice;
+
 /// What a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wants {
@@ -67,11 +72,11 @@ impl<S> Desk<S> {
     /// The client in this place asks; gives the wish that zoned is to be told, if that is a new one.
     ///
     /// # Errors
-    /// It has asked already.
-    pub fn ask(&mut self, at: usize) -> Result<Option<u64>, ()> {
-        let client = self.clients.get_mut(at).ok_or(())?;
+    /// [`AskedTwice`]; an empty place has nobody who may ask either.
+    pub fn ask(&mut self, at: usize) -> Result<Option<u64>, AskedTwice> {
+        let client = self.clients.get_mut(at).ok_or(AskedTwice)?;
         if client.wants != Wants::Nothing {
-            return Err(());
+            return Err(AskedTwice);
         }
         client.wants = Wants::Next;
         Ok(if self.asked.is_none() { self.next() } else { None })
@@ -129,7 +134,7 @@ mod test {
             assert_eq!(desk.come(name), None);
         }
         assert_eq!(desk.ask(0), Ok(Some(1)));
-        assert_eq!((desk.ask(1), desk.ask(2), desk.ask(1)), (Ok(None), Ok(None), Err(())));
+        assert_eq!((desk.ask(1), desk.ask(2), desk.ask(1)), (Ok(None), Ok(None), Err(AskedTwice)));
         assert_eq!(desk.answered(9), (vec![], None));
         assert_eq!(desk.answered(1), (vec!["a"], Some(2)));
         assert_eq!(desk.answered(2), (vec!["b", "c"], None));

@@ -112,10 +112,9 @@ impl Counter {
         let refusal = match heard {
             Ok(Wish::Publish) => match self.desk.ask(at) {
                 Ok(wish) => return wish,
-                Err(()) => Refusal {
-                    code: "InvalidMessage".to_owned(),
-                    message: "one connection asks once".to_owned(),
-                },
+                Err(twice) => {
+                    Refusal { code: "InvalidMessage".to_owned(), message: twice.to_string() }
+                }
             },
             Err(refusal) => refusal,
         };

@@ -69,8 +69,9 @@ impl Meter {
 
     /// A zone begins: `now` is what its cgroup has counted so far, which is not its own.
     pub fn begin(&mut self, key: Key, whose: Whose, reserved: Reserved, now: &Stats) {
-        self.outbox.put(self.ledger.begin(key.clone(), whose, reserved, now, moment()));
-        self.save_if_it_lasts(&key);
+        let begun = key.clone();
+        self.outbox.put(self.ledger.begin(key, whose, reserved, now, moment()));
+        self.save_if_it_lasts(&begun);
     }
 
     /// A zone that outlived an earlier zoned goes on; one that nothing is known of begins.
