@@ -7,7 +7,7 @@ use std::process::Command;
 use thiserror::Error;
 
 /// Packages and what each is for.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("build-essential", "the linker, and the kernel's compiler"),
     ("cpio", "looks into archives in tests"),
     ("erofs-utils", "packs zone images"),
@@ -17,6 +17,7 @@ const PACKAGES: [(&str, &str); 12] = [
     ("mmdebstrap", "makes the root of zone images"),
     ("python3-venv", "holds the S3 clients that tests drive"),
     ("qemu-system-x86", "boots the appliance"),
+    ("stress-ng", "is the hostile neighbour of a story"),
     ("e2fsprogs", "looks at data disks in tests"),
     ("xz-utils", "unpacks the kernel's source"),
     ("zstd", "packs the initramfs"),

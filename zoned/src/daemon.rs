@@ -229,7 +229,7 @@ impl Daemon {
         let accounts = Accounts::open(&args.data, &args.account_limits, &mut cgroups)?;
         let mut degraded = cgroups.degraded();
         degraded.extend(undivided);
-        let admission = Admission::new(&args.store_cgroup, &args.cgroup);
+        let admission = Admission::new(&args.store_cgroup, &args.cgroup, carve::disk_of(&data));
         degraded.extend(admission.degraded());
         let quota = match quota::project(data.as_fd(), crate::slot::PROJECT_BASE) {
             Ok(_) => Some(data),

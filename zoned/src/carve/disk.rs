@@ -1,4 +1,4 @@
-//! Which disk a directory is on, as `io.max` wants it named.
+//! Which disk a directory is on, as `io.max` wants it named, and how busy it is.
 
 use super::plan::Disk;
 use nix::sys::stat::{major, minor};
@@ -14,6 +14,13 @@ const DEVICES: &str = "/sys/dev/block";
 pub fn disk_of(file: &File) -> Option<Disk> {
     let device = file.metadata().ok()?.dev();
     whole(Path::new(DEVICES), Disk { major: major(device), minor: minor(device) })
+}
+
+/// Milliseconds in which a disk has had something to do until now; none if it does not say.
+pub(super) fn busy_ms(disk: Disk) -> Option<u64> {
+    // Documentation/block/stat.rst: the tenth number is io_ticks.
+    let path = Path::new(DEVICES).join(disk.to_string()).join("stat");
+    fs::read_to_string(path).ok()?.split_whitespace().nth(9)?.parse().ok()
 }
 
 /// The disk itself, if this is a partition of it: limits on partitions are refused (ENODEV).

@@ -303,9 +303,8 @@ mod test {
         (folder, cgroup)
     }
 
-    const FILES: [(&str, &str); 6] = [
+    const FILES: [(&str, &str); 5] = [
         ("memory.low", "0\n"),
-        ("memory.high", "max\n"),
         ("memory.max", "max\n"),
         ("memory.oom.group", "0\n"),
         ("pids.max", "max\n"),

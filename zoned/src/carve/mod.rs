@@ -17,6 +17,7 @@ mod disk;
 pub mod gate;
 pub mod group;
 pub mod plan;
+mod protected;
 pub mod read;
 mod tree;
 mod watch;

@@ -10,12 +10,6 @@ const MIB: u64 = 1 << 20;
 /// A period of `cpu.max`, in microseconds: the kernel's default. Shorter ones cost more, in longer ones a
 /// zone at its cap stands still for longer.
 pub const PERIOD_US: u64 = 100_000;
-/// `memory.high` stands this part of `memory.max` below it: a zone that comes near its end is slowed
-/// down first, and what can be reclaimed is.
-const BRAKE_PART: u64 = 32;
-/// ... but not further. The brake costs a process up to seconds for each 16 MiB above it (the kernel's
-/// delay grows with the square of the part above), and one that goes on to its end shall get there soon.
-const BRAKE_BYTES_MAX: u64 = 16 * MIB;
 /// A limit that is none.
 const NONE: &str = "max";
 
@@ -195,13 +189,11 @@ fn io_max(disk: Disk, rates: &IoRates) -> String {
     )
 }
 
-/// Where the brake of a limit stands.
-#[must_use]
-pub fn brake(limit_bytes: u64) -> u64 {
-    limit_bytes - (limit_bytes / BRAKE_PART).min(BRAKE_BYTES_MAX)
-}
-
 /// All files of a zone's cgroup, for this carve. Without a known disk there is no `io.max`.
+///
+/// No `memory.high`: there is no swap, so what a zone has made itself can't be reclaimed, and a process that
+/// goes on past a high mark only has its own program taken from memory again and again before it ends. What
+/// can be reclaimed is reclaimed at `memory.max`, by the process that asks for more.
 #[must_use]
 pub fn of_zone(carve: &Carve, disk: Option<Disk>) -> Vec<Setting> {
     use Controller::{Cpu, Cpuset, Io, Memory, Pids};
@@ -213,7 +205,6 @@ pub fn of_zone(carve: &Carve, disk: Option<Disk>) -> Vec<Setting> {
         setting(Cpu, "cpu.max", cpu_max(carve.cpu_milli), Kept::Exactly),
         setting(Cpuset, "cpuset.cpus", cpus, Kept::AsList),
         setting(Memory, "memory.low", low.to_string(), Kept::ToPages),
-        setting(Memory, "memory.high", brake(max).to_string(), Kept::ToPages),
         setting(Memory, "memory.max", max.to_string(), Kept::ToPages),
         setting(Memory, "memory.oom.group", "1".to_owned(), Kept::Exactly),
         setting(Memory, "memory.swap.max", "0".to_owned(), Kept::ToPages),
@@ -226,14 +217,15 @@ pub fn of_zone(carve: &Carve, disk: Option<Disk>) -> Vec<Setting> {
     all
 }
 
-/// All files of an account's cgroup, for this carve.
+/// All files of an account's cgroup, for this carve; `low` is what its zones have protected in all.
 #[must_use]
-pub fn of_account(carve: &AccountCarve, disk: Option<Disk>) -> Vec<Setting> {
+pub fn of_account(carve: &AccountCarve, low: u64, disk: Option<Disk>) -> Vec<Setting> {
     use Controller::{Cpu, Io, Memory, Pids};
     let max = or_none(carve.memory_mib.map(|mib| mib * MIB));
     let mut all = vec![
         setting(Cpu, "cpu.weight", carve.cpu_weight.to_string(), Kept::Exactly),
         setting(Cpu, "cpu.max", cpu_max(carve.cpu_milli), Kept::Exactly),
+        setting(Memory, "memory.low", low.to_string(), Kept::ToPages),
         setting(Memory, "memory.max", max, Kept::ToPages),
         setting(Io, "io.weight", carve.io_weight.to_string(), Kept::AsDefault),
     ];

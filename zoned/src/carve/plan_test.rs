@@ -14,7 +14,7 @@ fn value(settings: &[Setting], file: &str) -> String {
 fn the_default_carve_writes_what_differs_from_a_fresh_cgroup() {
     let steps = plan(&of_zone(&Carve::default(), Some(DISK)), |setting| Some(fresh(setting)));
     let files: Vec<&str> = steps.iter().map(|step| step.file).collect();
-    let expected = ["memory.high", "memory.max", "memory.oom.group", "memory.swap.max", "pids.max"];
+    let expected = ["memory.max", "memory.oom.group", "memory.swap.max", "pids.max"];
     assert_eq!(files, expected);
 }
 
@@ -26,12 +26,6 @@ fn rates_are_spelled_for_the_disk_that_holds_the_data() {
     assert_eq!(value(&all, "io.max"), "254:16 rbps=max wbps=1000000 riops=50 wiops=max");
     assert_eq!(value(&all, "cpu.max"), "150000 100000");
     assert!(of_zone(&carve, None).iter().all(|setting| setting.file != "io.max"));
-}
-
-#[test]
-fn the_brake_stands_near_the_end_for_small_and_large() {
-    assert_eq!(brake(64 * MIB), 62 * MIB);
-    assert_eq!(brake(8192 * MIB), 8176 * MIB);
 }
 
 #[test]
@@ -122,14 +116,31 @@ proptest! {
     }
 
     #[test]
-    fn one_change_is_one_write_or_with_the_brake_two(carve in any_carve(), memory_mib in 8..u32::MAX) {
+    fn one_change_is_one_write(carve in any_carve(), memory_mib in 8..u32::MAX) {
         let before = of_zone(&carve, Some(DISK));
         let after = of_zone(&Carve { memory_mib, ..carve }, Some(DISK));
         let known = |setting: &Setting| {
             before.iter().find(|other| other.file == setting.file).map(|other| other.value.clone())
         };
         let steps = plan(&after, known);
-        prop_assert!(steps.iter().all(|step| matches!(step.file, "memory.high" | "memory.max")));
+        prop_assert!(steps.len() <= 1 && steps.iter().all(|step| step.file == "memory.max"));
+    }
+
+    #[test]
+    fn a_zone_has_one_end_of_memory_and_nothing_slows_it_before(carve in any_carve()) {
+        let all = of_zone(&carve, Some(DISK));
+        let max = (u64::from(carve.memory_mib) * MIB).to_string();
+        let memory = all.iter().filter(|setting| setting.controller == Controller::Memory);
+        for setting in memory {
+            let expected = match setting.file {
+                "memory.max" => setting.value == max,
+                "memory.low" => setting.value.parse::<u64>().unwrap() <= max.parse().unwrap(),
+                "memory.oom.group" => setting.value == "1",
+                "memory.swap.max" => setting.value == "0",
+                _ => false,
+            };
+            prop_assert!(expected, "{setting:?}");
+        }
     }
 
     #[test]

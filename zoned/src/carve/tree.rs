@@ -2,6 +2,7 @@
 
 use super::group::{self, Cgroup, Files, Host, write};
 use super::plan::{self, AccountCarve, Controller, Controllers, Disk};
+use super::protected::Protected;
 use super::{CgroupError, failed, read};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -56,6 +57,7 @@ pub struct Tree {
     carves: BTreeMap<u32, AccountCarve>,
     /// What accounts used in cgroups that are gone, and over networks that are.
     spent: BTreeMap<u32, Stats>,
+    protected: Protected,
     tidied: Instant,
 }
 
@@ -92,6 +94,7 @@ impl Tree {
             standard,
             carves,
             spent: BTreeMap::new(),
+            protected: Protected::default(),
             tidied: Instant::now(),
         };
         tree.clear(keep)?;
@@ -193,11 +196,48 @@ impl Tree {
         let path = self.account(account)?.path.join(place.folder());
         fs::create_dir(&path).map_err(failed("make", &path))?;
         let made = Cgroup::open(path.clone(), &self.host, true);
-        let limited = made.and_then(|mut cgroup| cgroup.set(carve).map(|()| cgroup));
+        let limited = made.and_then(|mut cgroup| {
+            cgroup.set(carve)?;
+            self.protect(account, &cgroup.name(), carve)?;
+            Ok(cgroup)
+        });
         if limited.is_err() {
             group::remove(&path)?;
         }
         limited
+    }
+
+    /// Makes a zone's limits those of the carve, as [`Cgroup::apply`] does, and what is protected of its
+    /// account's memory.
+    ///
+    /// # Errors
+    /// [`CgroupError`]; the zone's limits are as they were, unless its account's are what failed.
+    pub fn apply(&mut self, cgroup: &mut Cgroup, carve: &Carve) -> Result<Vec<Limit>, CgroupError> {
+        let limits = cgroup.apply(carve)?;
+        let name = cgroup.name();
+        if let Some(account) = account_of(&name) {
+            self.protect(account, &name, carve)?;
+        }
+        Ok(limits)
+    }
+
+    /// Notes what a zone has protected, and hands it up the tree.
+    fn protect(&mut self, account: u32, zone: &str, carve: &Carve) -> Result<(), CgroupError> {
+        let low = u64::from(carve.memory_low_mib) * MIB;
+        if self.protected.set(account, zone, low) { self.hand_up(account) } else { Ok(()) }
+    }
+
+    /// Writes what an account, and all zones, have protected.
+    fn hand_up(&mut self, account: u32) -> Result<(), CgroupError> {
+        if !self.host.controllers.has(Controller::Memory) {
+            return Ok(());
+        }
+        let carve = self.carves.get(&account).unwrap_or(&self.standard);
+        let desired = plan::of_account(carve, self.protected.of_account(account), self.host.disk);
+        if let Some(known) = self.accounts.get_mut(&account) {
+            known.files.set(desired)?;
+        }
+        write(&self.path, "memory.low", &self.protected.all().to_string())
     }
 
     /// The cgroup of a zone that outlived an earlier zoned, by its name. Nothing is known of its limits
@@ -217,8 +257,9 @@ impl Tree {
     /// # Errors
     /// [`CgroupError`], and its caps are as they were.
     pub fn set_account(&mut self, account: u32, carve: &AccountCarve) -> Result<(), CgroupError> {
+        let desired = plan::of_account(carve, self.protected.of_account(account), self.host.disk);
         if let Some(known) = self.accounts.get_mut(&account) {
-            known.files.set(plan::of_account(carve, self.host.disk))?;
+            known.files.set(desired)?;
         }
         self.carves.insert(account, carve.clone());
         Ok(())
@@ -232,7 +273,8 @@ impl Tree {
         }
         let carve = self.carves.get(&account).unwrap_or(&self.standard);
         let none = || "the account has no zone now".to_owned();
-        let asked = plan::of_account(carve, self.host.disk).into_iter();
+        let low = self.protected.of_account(account);
+        let asked = plan::of_account(carve, low, self.host.disk).into_iter();
         asked.map(|s| Limit { name: s.file.to_owned(), asked: s.value, got: none() }).collect()
     }
 
@@ -293,6 +335,10 @@ impl Tree {
         }
         self.tidied = now;
         self.sweep()?;
+        let path = &self.path;
+        for account in self.protected.retain(|zone| path.join(zone).exists()) {
+            self.hand_up(account)?;
+        }
         let idle = |account: &Account| {
             now.saturating_duration_since(account.asked) >= Duration::from_millis(IDLE_MS)
         };
@@ -343,7 +389,7 @@ impl Tree {
         self.delegate(&path)?;
         let mut files = Files::new(&path, &self.host, is_fresh);
         let carve = self.carves.get(&id).unwrap_or(&self.standard);
-        files.set(plan::of_account(carve, self.host.disk))?;
+        files.set(plan::of_account(carve, self.protected.of_account(id), self.host.disk))?;
         Ok(Account { path, files, asked })
     }
 

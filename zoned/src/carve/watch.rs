@@ -1,29 +1,63 @@
 //! Looks at the node's pressure from time to time, and asks the gate.
 
+use super::disk::busy_ms;
 use super::gate::{Change, Gate, Sample};
+use super::plan::Disk;
 use super::read;
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use wire::standing::Pressure;
 
 /// How often pressure is read: the kernel's averages change every 2 s.
 const LOOK_US: u64 = 1_000_000;
+/// How far back it is remembered how busy the disk was: as far as the kernel's averages.
+const WINDOW_US: u64 = 10_000_000;
+
+/// How busy a disk was lately. Pure.
+#[derive(Debug, Default)]
+struct Busy {
+    /// Times, and the milliseconds in which the disk had something to do until then; the oldest first.
+    seen: VecDeque<(u64, u64)>,
+}
+
+impl Busy {
+    /// Takes in what the disk counts now; gives per cent of the time since the oldest look that is
+    /// remembered, 0 if there is none.
+    fn look(&mut self, now_us: u64, busy_ms: u64) -> f64 {
+        while self.seen.front().is_some_and(|(at, _)| now_us.saturating_sub(*at) > WINDOW_US) {
+            self.seen.pop_front();
+        }
+        let first = self.seen.front().copied();
+        self.seen.push_back((now_us, busy_ms));
+        let Some((at, before_ms)) = first else { return 0.0 };
+        let passed_us = now_us.saturating_sub(at);
+        if passed_us == 0 {
+            return 0.0;
+        }
+        let busy_us = busy_ms.saturating_sub(before_ms).saturating_mul(1000);
+        (100.0 * busy_us as f64 / passed_us as f64).min(100.0)
+    }
+}
 
 /// The gate, and where it looks.
 #[derive(Debug)]
 pub struct Admission {
     store: PathBuf,
     zones: PathBuf,
+    disk: Option<Disk>,
+    busy: Busy,
     gate: Gate,
     looked_us: Option<u64>,
 }
 
 impl Admission {
-    /// An open gate that looks at these two cgroups.
+    /// An open gate that looks at these two cgroups and this disk; without a disk it is never short of one.
     #[must_use]
-    pub fn new(store: &Path, zones: &Path) -> Self {
+    pub fn new(store: &Path, zones: &Path, disk: Option<Disk>) -> Self {
         let (store, zones) = (store.to_owned(), zones.to_owned());
-        Self { store, zones, gate: Gate::Open, looked_us: None }
+        let (busy, gate) = (Busy::default(), Gate::Open);
+        Self { store, zones, disk, busy, gate, looked_us: None }
     }
 
     /// What is lost if there is no pressure to be read here.
@@ -45,10 +79,11 @@ impl Admission {
             return None;
         }
         self.looked_us = Some(now_us);
+        let busy_ms = self.disk.and_then(busy_ms);
         let sample = Sample {
             store_memory: pressure(&self.store, "memory.pressure"),
-            store_io: pressure(&self.store, "io.pressure"),
             zones_io: pressure(&self.zones, "io.pressure"),
+            disk_busy: busy_ms.map_or(0.0, |ms| self.busy.look(now_us, ms)),
         };
         let (gate, change) = self.gate.step(&sample, now_us);
         self.gate = gate;
@@ -76,4 +111,36 @@ impl Admission {
 fn pressure(folder: &Path, name: &str) -> Pressure {
     // Where there is none to be read, `degraded` has said so at start: nothing is ever short.
     read::pressure(&fs::read_to_string(folder.join(name)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_disk_is_as_busy_as_it_was_in_the_last_seconds() {
+        let mut busy = Busy::default();
+        assert_eq!(busy.look(0, 5_000), 0.0);
+        assert_eq!(busy.look(1_000_000, 6_000), 100.0);
+        assert_eq!(busy.look(2_000_000, 6_000), 50.0);
+        // What was long ago does not count, and nothing is known of the time since.
+        assert_eq!(busy.look(60_000_000, 9_000), 0.0);
+        assert_eq!(busy.look(61_000_000, 9_250), 25.0);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_it_counts_a_disk_is_busy_some_part_of_the_time(
+            looks in prop::collection::vec((0..20_000_000_u64, any::<u64>()), 0..50),
+        ) {
+            let (mut busy, mut now) = (Busy::default(), 0);
+            for (passed, counted) in looks {
+                now += passed;
+                let part = busy.look(now, counted);
+                prop_assert!((0.0..=100.0).contains(&part));
+                prop_assert!(busy.seen.iter().all(|(at, _)| now - at <= WINDOW_US));
+            }
+        }
+    }
 }

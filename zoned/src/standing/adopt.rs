@@ -218,8 +218,9 @@ impl Daemon {
         control: sys::seqpacket::Socket,
     ) -> Result<u64, (String, Kept)> {
         let zone = &self.standing.zones[name];
-        let adopted = self.cgroups.adopt(&cgroup_name(&zone.record)).and_then(|mut cgroup| {
-            cgroup.apply(&zone.record.spec.carve)?;
+        let cgroups = &mut self.cgroups;
+        let adopted = cgroups.adopt(&cgroup_name(&zone.record)).and_then(|mut cgroup| {
+            cgroups.apply(&mut cgroup, &zone.record.spec.carve)?;
             Ok(cgroup)
         });
         let heard = adopted.map_err(|error| chain(&error)).and_then(|cgroup| {

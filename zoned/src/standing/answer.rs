@@ -205,7 +205,7 @@ impl Daemon {
     ) -> Result<(), String> {
         let Some(zone) = self.standing.zones.get_mut(name) else { return Ok(()) };
         let Some(body) = &mut zone.body else { return Ok(()) };
-        body.cgroup.apply(carve).map_err(|error| chain(&error))?;
+        self.cgroups.apply(&mut body.cgroup, carve).map_err(|error| chain(&error))?;
         if let (Some(all), Some(network)) = (&mut self.networks, network)
             && zone.record.spec.network.as_ref() != Some(network)
         {
@@ -219,7 +219,8 @@ impl Daemon {
         let Some(zone) = self.standing.zones.get_mut(name) else { return };
         let Some(body) = &mut zone.body else { return };
         let mut failed = Vec::new();
-        failed.extend(body.cgroup.apply(&spec.carve).err().map(|error| chain(&error)));
+        let limited = self.cgroups.apply(&mut body.cgroup, &spec.carve);
+        failed.extend(limited.err().map(|error| chain(&error)));
         if let (Some(all), Some(network)) = (&mut self.networks, &spec.network) {
             failed.extend(all.change(body.cgroup.id(), network).err().map(|error| chain(&error)));
         }

@@ -16,6 +16,7 @@ mod faults;
 mod garbage;
 mod images;
 mod jobs;
+mod neighbour;
 mod network;
 mod objects;
 mod odd;
@@ -44,6 +45,7 @@ fn main() -> Result<ExitCode> {
     daily::tell(&mut teller, &artefacts);
     odd::tell(&mut teller, &artefacts);
     attacks::tell(&mut teller, &artefacts);
+    neighbour::tell(&mut teller, &artefacts);
     powercut::tell(&mut teller, &artefacts);
     density::tell(&mut teller, &artefacts);
     teller.tell("the image that was tested is the image that is shipped", || {

@@ -7,7 +7,7 @@
 mod booted;
 mod control;
 mod felt;
-mod health;
+pub mod health;
 mod hogs;
 mod images;
 mod names;
