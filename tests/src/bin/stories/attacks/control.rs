@@ -37,8 +37,11 @@ fn first_process(b: &Booted, group: &str) -> Result<Option<i32>> {
     Ok(all.iter().find(of_it).map(|process| process.pid))
 }
 
-/// What a first process might say if it were a tenant's: each list is said in one go.
-fn nonsense() -> Result<Vec<(&'static str, Vec<Vec<u8>>)>> {
+/// What is said in one go, and what it is called.
+type Speech = (&'static str, Vec<Vec<u8>>);
+
+/// What a first process might say if it were a tenant's.
+fn nonsense() -> Result<Vec<Speech>> {
     let mut rng = fastrand::Rng::with_seed(64);
     let mut noise = |bytes: usize| -> Vec<u8> { (0..bytes).map(|_| rng.u8(..)).collect() };
     let said = |report: &Report| frame::encode(Kind::Push, 0, report, 0);
