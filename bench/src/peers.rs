@@ -152,12 +152,23 @@ impl Peers {
         data: &Path,
         more: &[&str],
     ) -> Result<Server> {
-        let (data, s3) = (data.display().to_string(), address.to_string());
+        self.storaged_at((name, address), &address.to_string(), data, more)
+    }
+
+    /// The same with S3 at another address, by which it is reached at this one, too.
+    pub fn storaged_at(
+        &self,
+        (name, address): (&'static str, SocketAddr),
+        s3: &str,
+        data: &Path,
+        more: &[&str],
+    ) -> Result<Server> {
+        let data = data.display().to_string();
         let fixed = [
             "--data",
             &data,
             "--s3",
-            &s3,
+            s3,
             "--manta",
             "127.0.0.1:0",
             "--account",

@@ -171,7 +171,13 @@ fn zones(arguments: &Arguments, run: &Path, report: &mut Report) -> Result<()> {
     };
     let folder = run.join("zones");
     std::fs::create_dir_all(&folder)?;
-    zones::run(&zones::Setting { zone_init, folder }, arguments.quick, report)
+    let storaged = storaged(arguments)?;
+    zones::run(&zones::Setting { zone_init, storaged, folder }, arguments.quick, report)
+}
+
+/// The storaged to measure.
+fn storaged(arguments: &Arguments) -> Result<PathBuf> {
+    arguments.storaged.clone().map_or_else(|| build("storaged", "storaged"), Ok)
 }
 
 /// storaged beside other servers.
@@ -182,10 +188,7 @@ fn beside_servers(
     run: &Path,
     report: &mut Report,
 ) -> Result<()> {
-    let storaged = match &arguments.storaged {
-        Some(path) => path.clone(),
-        None => build("storaged", "storaged")?,
-    };
+    let storaged = storaged(arguments)?;
     let peers = Peers { cache, run: run.to_owned(), storaged };
     peers.install(&arguments.without)?;
     process::pin_load()?;

@@ -14,7 +14,7 @@ pub const DESCRIPTORS_MAX: usize = 8;
 /// clone3(2) only: its bit does not fit the flags of clone(2).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// What a child needs of a stack before its exec: a few frames of this file.
-const STACK_BYTES: usize = 32 * 1024;
+const STACK_BYTES: usize = 16 * 1024;
 /// What a process needs of one that only waits.
 const PAUSED_STACK_BYTES: usize = 16 * 1024;
 /// What the child's exit status says when its exec failed, as a shell has it.
@@ -157,9 +157,11 @@ pub fn spawn_with(spawn: &Spawn<'_>, besides: &Besides<'_>) -> io::Result<Child>
     }
     let argv = pointers(spawn.arguments);
     let envp = pointers(spawn.environment);
-    if spawn.cgroup.is_none() && spawn.namespaces == Namespaces::default() && besides.user.is_none()
-    {
-        return spawn_at_once(spawn, besides, &argv, &envp);
+    if is_plain(spawn, besides) {
+        let mut pidfd: RawFd = -1;
+        let pid = spawn_at_once((spawn, besides), &argv, &envp, Some(&mut pidfd))?;
+        // SAFETY: the call succeeded and installed `pidfd` for us alone.
+        return Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } });
     }
     let (ears, mouth) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     match clone(spawn.namespaces, spawn.cgroup)? {
@@ -191,6 +193,23 @@ pub fn spawn_with(spawn: &Spawn<'_>, besides: &Besides<'_>) -> io::Result<Child>
     }
 }
 
+/// As [`spawn_with`], for a process that reaps whatever ends and knows its children by their numbers.
+///
+/// # Errors
+/// As [`spawn_with`].
+pub fn start_with(spawn: &Spawn<'_>, besides: &Besides<'_>) -> io::Result<i32> {
+    if !is_plain(spawn, besides) || spawn.descriptors.len() > DESCRIPTORS_MAX {
+        return spawn_with(spawn, besides).map(|child| child.pid);
+    }
+    let (argv, envp) = (pointers(spawn.arguments), pointers(spawn.environment));
+    spawn_at_once((spawn, besides), &argv, &envp, None)
+}
+
+/// Whether a program can be started on its parent's memory.
+fn is_plain(spawn: &Spawn<'_>, besides: &Besides<'_>) -> bool {
+    spawn.cgroup.is_none() && spawn.namespaces == Namespaces::default() && besides.user.is_none()
+}
+
 /// What the child of [`spawn_at_once`] works with, on the memory of its parent.
 struct Loan<'a> {
     spawn: (&'a Spawn<'a>, &'a Besides<'a>),
@@ -201,42 +220,48 @@ struct Loan<'a> {
 }
 
 /// As [`spawn_with`], without a copy of this process's memory, which costs more than all else: the child runs on
-/// it, and on a stack of its own, while this thread stands still until the exec (vfork(2)).
+/// it, and on a stack of its own, while this thread stands still until the exec (vfork(2)). Gives its number and,
+/// if there is a place for it, its pidfd.
 fn spawn_at_once(
-    spawn: &Spawn<'_>,
-    besides: &Besides<'_>,
+    spawn: (&Spawn<'_>, &Besides<'_>),
     argv: &[*const libc::c_char],
     envp: &[*const libc::c_char],
-) -> io::Result<Child> {
+    pidfd: Option<&mut RawFd>,
+) -> io::Result<i32> {
     let mut stack: Vec<u128> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
-    let mut loan = Loan { spawn: (spawn, besides), argv, envp, errno: 0 };
-    let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut loan = Loan { spawn, argv, envp, errno: 0 };
+    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let place = pidfd.map_or(std::ptr::null_mut(), |pidfd| {
+        flags |= libc::CLONE_PIDFD;
+        std::ptr::from_mut(pidfd)
+    });
     // SAFETY: the stack grows down from its end, which is aligned to 16 bytes. `loan` and `stack` outlive
     // the child's use of them: CLONE_VFORK holds this thread until the child has left this memory, by an
     // exec or its end. Until then the child makes system calls and writes to its stack, to `loan.errno` and
     // to this thread's errno; signal handlers that it might run are none, as init and zones have none.
-    // `pidfd` is where CLONE_PIDFD puts it.
+    // `place` is a live integer where CLONE_PIDFD puts it, and null without that flag.
     let pid = unsafe {
         libc::clone(
             borrow,
             stack.as_mut_ptr().add(stack.capacity()).cast(),
             flags,
             (&raw mut loan).cast(),
-            &raw mut pidfd,
+            place,
         )
     };
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded and installed `pidfd` for us alone.
-    let child = Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
     // SAFETY: `loan` is live; read where the child wrote it, which the compiler has not seen.
     let errno = unsafe { std::ptr::read_volatile(&raw const loan.errno) };
     if errno == 0 {
-        return Ok(child);
+        return Ok(pid);
     }
-    reap(child.pidfd.as_fd())?;
+    if !place.is_null() {
+        // SAFETY: as its place says, CLONE_PIDFD installed it, and nobody has taken it.
+        drop(unsafe { OwnedFd::from_raw_fd(*place) });
+    }
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)?;
     Err(io::Error::from_raw_os_error(errno))
 }
 
@@ -371,12 +396,19 @@ fn become_program(
     envp: &[*const libc::c_char],
     mouth: Option<&mut RawFd>,
 ) -> i32 {
-    // Copies above all of 0..DESCRIPTORS_MAX first, so that none is overwritten before it is in place.
+    // Copies above all of 0..DESCRIPTORS_MAX first, so that none is overwritten before it is in place; unless all
+    // are above what is written.
+    let count = spawn.descriptors.len() as RawFd;
+    let apart = spawn.descriptors.iter().all(|fd| fd.as_raw_fd() >= count);
     let mut copies = [-1; DESCRIPTORS_MAX];
     for (copy, fd) in copies.iter_mut().zip(spawn.descriptors) {
         let least = DESCRIPTORS_MAX as libc::c_int;
-        // SAFETY: fcntl takes integers here.
-        *copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
+        *copy = if apart {
+            fd.as_raw_fd()
+        } else {
+            // SAFETY: fcntl takes integers here.
+            unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }
+        };
         if *copy < 0 {
             return errno();
         }

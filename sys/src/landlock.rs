@@ -46,13 +46,12 @@ pub fn version() -> io::Result<u32> {
     u32::try_from(abi).map_err(|_| io::Error::last_os_error())
 }
 
-/// Forbids making device nodes and changing mounts and, where the kernel can, signals to and abstract
+/// With a kernel of this [`version`]: forbids making device nodes and changing mounts and, where it can, signals to and abstract
 /// sockets of processes outside. Files beneath `root` may be moved between directories as before.
 ///
 /// # Errors
 /// What the calls say; EPERM without no_new_privs.
-pub fn confine(root: BorrowedFd<'_>) -> io::Result<()> {
-    let abi = version()?;
+pub fn confine(root: BorrowedFd<'_>, abi: u32) -> io::Result<()> {
     let refer = if abi >= ABI_REFER { REFER } else { 0 };
     let scoped = if abi >= ABI_SCOPES { SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL } else { 0 };
     let ruleset = Ruleset {

@@ -6,6 +6,7 @@
 //! The crate decides nothing: policy lives in the daemons.
 
 pub mod activation;
+pub mod arena;
 pub mod attempt;
 pub mod bpf;
 pub mod caps;
@@ -36,6 +37,7 @@ pub mod seccomp;
 pub mod seqpacket;
 pub mod signal;
 pub mod socket;
+pub mod text;
 pub mod transfer;
 pub mod udp;
 pub mod verity;

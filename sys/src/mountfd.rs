@@ -26,6 +26,8 @@ const MESSAGE_BYTES: usize = 512;
 pub struct Restrictions(u64);
 
 impl Restrictions {
+    /// Every bit of them.
+    const ALL: u64 = 1 | 2 | 4 | 8;
     /// Nothing is restricted.
     pub const NONE: Self = Self(0);
     /// No set-user-id programs and no devices.
@@ -159,6 +161,15 @@ pub fn copy(folder: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
 /// What the call says.
 pub fn restrict(mount: BorrowedFd<'_>, restrictions: Restrictions) -> io::Result<()> {
     set_attributes(mount, &MountAttr { set: restrictions.0, ..MountAttr::default() })
+}
+
+/// Gives a mount exactly these restrictions: those that it had besides are lifted.
+///
+/// # Errors
+/// EPERM in a user namespace that the mount was locked for.
+pub fn allow_only(mount: BorrowedFd<'_>, restrictions: Restrictions) -> io::Result<()> {
+    let clear = Restrictions::ALL & !restrictions.0;
+    set_attributes(mount, &MountAttr { set: restrictions.0, clear, ..MountAttr::default() })
 }
 
 /// Shows a mount's files as if owned by the users that `users` maps their owners to, and restricts it.

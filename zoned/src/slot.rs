@@ -61,7 +61,7 @@ impl Slot {
 
     /// Its number.
     #[must_use]
-    pub(crate) const fn number(&self) -> u32 {
+    pub const fn number(&self) -> u32 {
         self.number
     }
 

@@ -18,7 +18,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use sys::clone::{kill, reap};
 use sys::mountfd::{self, Restrictions};
 use sys::namespace;
 use sys::seqpacket::{SendError, Socket};
@@ -157,25 +156,16 @@ impl Launcher {
         let carve = Carve { memory_mib: task.memory_mib, ..Carve::default() };
         let cgroup = cgroups.make(task.account, Place::Task(task.attempt), &carve)?;
         let shown = task.input.as_deref().map(|name| shown_path(OBJECTS, name));
-        let zone = match self.spawn(&cgroup, image) {
-            Ok((control, pidfd)) => Zone { control, pidfd, cgroup, shown, objects: None },
-            Err(error) => {
-                cgroup.remove()?;
-                return Err(error);
-            }
-        };
         let mut beside = vec![slot.users.as_fd(), slot.network.as_fd()];
         beside.extend(mounts.iter().map(AsFd::as_fd));
         let outputs = [handed.stdout.as_fd(), handed.stderr.as_fd()];
-        let told =
-            zone.control.send(&plan, &beside).and_then(|()| zone.control.send(&command, &outputs));
-        if let Err(error) = told {
-            call("kill the zone", kill(zone.pidfd.as_fd(), libc::SIGKILL))?;
-            call("reap the zone", reap(zone.pidfd.as_fd()))?;
-            zone.cgroup.remove()?;
-            return Err(error.into());
+        match self.spawn(&cgroup, image, &[(&plan, &beside), (&command, &outputs)]) {
+            Ok((control, pidfd)) => Ok(Zone { control, pidfd, cgroup, shown, objects: None }),
+            Err(error) => {
+                cgroup.remove()?;
+                Err(error)
+            }
         }
-        Ok(zone)
     }
 
     /// Runs another task of the same job and phase in a zone whose last one is over.
@@ -232,14 +222,19 @@ impl Launcher {
         Ok(done)
     }
 
-    /// A zone's first process, in its cgroup and in namespaces of its own: a socket to it, and its pidfd.
+    /// A zone's first process, in its cgroup and in namespaces of its own: a socket to it, and its pidfd. Its
+    /// orders wait for it, so that it need not wait for them.
     pub(crate) fn spawn(
         &self,
         cgroup: &Cgroup,
         image: &Path,
+        orders: &[(&[u8], &[BorrowedFd<'_>])],
     ) -> Result<(Socket, OwnedFd), StartError> {
         let (here, there) = call("make the control socket", Socket::pair())?;
         call("make the control socket", here.set_nonblocking())?;
+        for (order, beside) in orders {
+            here.send(order, beside)?;
+        }
         let path = CString::new(image.as_os_str().as_encoded_bytes()).map_err(io::Error::from);
         let image = path.and_then(|path| mountfd::copy(AT_FDCWD, &path));
         let image = call("copy the image's mount", image)?;
@@ -309,9 +304,7 @@ fn show(
         Ok(build::open(root.as_fd(), name, folder, Mode::empty())?)
     };
     let objects = objects.map_or_else(find, Ok)?;
-    build::show_object(objects.as_fd(), path, mount)?;
-    let beneath = path.strip_prefix(OBJECTS).unwrap_or(path).trim_start_matches('/');
-    let object = build::open(objects.as_fd(), beneath, OFlag::O_RDONLY, Mode::empty())?;
+    let object = build::show_object(objects.as_fd(), path, mount)?;
     Ok((objects, object))
 }
 

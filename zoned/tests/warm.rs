@@ -149,37 +149,3 @@ fn how_long_a_task_takes_in_an_instance() {
         println!("{} tasks with bash: p50 {} us, p99 {} us", took.len(), took[100], took[198]);
     });
 }
-
-/// Not a test of time: it prints what a program in a zone takes to go through a resident object, mapped and
-/// read.
-#[test]
-#[ignore = "prints figures"]
-fn how_long_an_object_takes_mapped_and_read() {
-    alone("how_long_an_object_takes_mapped_and_read", || {
-        let mut node = Node::start();
-        let script = r#"/usr/bin/python3 -c '
-import mmap, os, time, zlib
-def timed(act):
-    took = []
-    for _ in range(9):
-        begun = time.perf_counter(); act(); took.append(time.perf_counter() - begun)
-    return sorted(took)[4] * 1e3
-def touch_mapped():
-    with mmap.mmap(0, 0, prot=mmap.PROT_READ) as m: m[::4096]
-def sum_mapped():
-    with mmap.mmap(0, 0, prot=mmap.PROT_READ) as m: zlib.crc32(m)
-buffer = bytearray(1 << 20)
-def read(each):
-    os.lseek(0, 0, 0)
-    while os.readv(0, [buffer]): each(buffer)
-a, b = timed(touch_mapped), timed(lambda: read(lambda b: b[::4096]))
-c, d = timed(sum_mapped), timed(lambda: read(zlib.crc32))
-print(f"every page touched: {a:.1f} ms mapped, {b:.1f} ms read, ratio {a / b:.2f}")
-print(f"CRC-32: {c:.1f} ms mapped, {d:.1f} ms read, ratio {c / d:.2f}")
-'"#;
-        let task = Task { memory_mib: 1024, ..kin(&mut node, script, "/ann/stor/large") };
-        let done = node.run(task, &vec![b'x'; 256 << 20], &[], &[]);
-        assert_eq!(done.ending, SUCCESS, "{}", done.stderr);
-        println!("256 MiB: {}", done.stdout);
-    });
-}

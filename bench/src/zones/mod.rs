@@ -9,6 +9,7 @@ mod memory;
 mod others;
 mod ours;
 mod program;
+mod resident;
 
 use crate::peers::{is_program, run as run_program};
 use crate::process::pin_load;
@@ -34,11 +35,16 @@ const WARM_UP: usize = 20;
 const RUNS_QUICK: usize = 20;
 /// Bytes of the object that every run is given.
 const OBJECT_BYTES: usize = 4096;
+/// What goes through a large object, in the zone.
+const PYTHON: &str = "python3";
 
 /// What is measured, and on what.
+#[derive(Debug, Clone)]
 pub struct Setting {
     /// zone-init.
     pub zone_init: PathBuf,
+    /// storaged, which holds the object that is read in several ways.
+    pub storaged: PathBuf,
     /// An empty directory.
     pub folder: PathBuf,
 }
@@ -86,6 +92,15 @@ impl Output {
         Ok(file.into())
     }
 
+    /// What the program has written.
+    fn text(&self) -> Result<String> {
+        let mut file = self.file.try_clone()?;
+        file.rewind()?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
     /// When the program began.
     fn began(&self) -> Result<i64> {
         let mut file = self.file.try_clone()?;
@@ -101,16 +116,17 @@ impl Output {
 /// # Errors
 /// If it can't be.
 pub fn install() -> Result<()> {
-    if Other::ALL.iter().all(|other| is_program(other.program())) {
+    let others = Other::ALL.iter().all(|other| is_program(other.program()));
+    if others && is_program(PYTHON) {
         return Ok(());
     }
     run_program("apt-get", &["-q", "update"])?;
     let packages = Other::ALL.map(Other::name);
     run_program(
         "apt-get",
-        &[&["-q", "install", "-y", "--no-install-recommends"], &packages[..]].concat(),
+        &[&["-q", "install", "-y", "--no-install-recommends", PYTHON], &packages[..]].concat(),
     )
-    .context("install bubblewrap, crun and runc (as root), or install them by hand")
+    .context("install bubblewrap, crun, runc and python3 (as root), or install them by hand")
 }
 
 /// Measures and compares it all.
@@ -129,7 +145,8 @@ pub fn run(setting: &Setting, quick: bool, report: &mut Report) -> Result<()> {
     let object = setting.folder.join("object");
     fs::write(&object, vec![b'x'; OBJECT_BYTES])?;
     let output = Output::new(&setting.folder)?;
-    let mut node = Node::new(setting, &image, &unified_cgroups()?)?;
+    let cgroups = unified_cgroups()?;
+    let mut node = Node::new(setting, &image, &cgroups)?;
     let bundle = Bundle::new(&setting.folder, &image, &object)?;
     let runs = if quick { RUNS_QUICK } else { RUNS };
     let (mut cold, mut warm) = (Vec::new(), Vec::new());
@@ -151,7 +168,9 @@ pub fn run(setting: &Setting, quick: bool, report: &mut Report) -> Result<()> {
         }
     }
     compare(&cold, &warm, &others, report);
-    memory::run(&mut node, &object, &output, report)
+    memory::run(&mut node, &object, &output, report)?;
+    drop(node);
+    resident::run(setting, &cgroups, quick, report)
 }
 
 /// Where cgroup v2 is mounted. It is put in the usual place if something else is there: a runtime that

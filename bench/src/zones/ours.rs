@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use sys::clone::reap;
 use sys::mountfd::detach;
 use sys::seqpacket::RecvError;
+use wire::carve::Network;
 use wire::frame::{Frame, Kind, encode};
 use wire::job::{JobId, PhaseKind};
 use wire::task::{AttemptId, Task};
 use wire::zone::{Order, Outcome, Report};
 use zoned::carve::Tree;
 use zoned::images::Images;
+use zoned::network::Networks;
 use zoned::slot::{Pool, Slot};
 use zoned::zone::{Launcher, Zone};
 
@@ -25,7 +27,9 @@ const MEMORY_MIB: u32 = 128;
 /// Zones there are at once, at most.
 const SLOTS: u32 = 200;
 /// How long a zone may take for anything, in milliseconds.
-const PATIENCE_MS: u16 = 10_000;
+const PATIENCE_MS: u16 = 60_000;
+/// Memory of a zone that goes through a large object.
+const VISIT_MIB: u32 = 1024;
 
 /// What zoned has, without its daemon.
 pub struct Node {
@@ -40,6 +44,8 @@ pub struct Node {
     idle: Vec<(Zone, Slot)>,
     cgroups: Tree,
     cgroup: PathBuf,
+    /// Where programs complain: a zone's outputs get a mode of their own, so no file of others will do.
+    errors: File,
     next: u64,
 }
 
@@ -68,6 +74,7 @@ impl Node {
             idle: Vec::new(),
             cgroups: Tree::open(&cgroup, &BTreeSet::new())?,
             cgroup,
+            errors: File::create(folder.join("errors"))?,
             next: 1,
         })
     }
@@ -77,8 +84,7 @@ impl Node {
     /// # Errors
     /// When it fails.
     pub fn cold(&mut self, object: &Path, output: &Output) -> Result<Times> {
-        let null = File::options().write(true).open("/dev/null")?;
-        let fds: Vec<OwnedFd> = vec![File::open(object)?.into(), output.writer()?, null.into()];
+        let fds: Vec<OwnedFd> = vec![File::open(object)?.into(), output.writer()?, self.errors()?];
         let task = self.task();
         let start = now()?;
         let zone =
@@ -101,8 +107,7 @@ impl Node {
     /// # Errors
     /// When it fails.
     pub fn warm(&mut self, object: &Path, output: &Output) -> Result<Times> {
-        let null = File::options().write(true).open("/dev/null")?;
-        let fds: Vec<OwnedFd> = vec![File::open(object)?.into(), output.writer()?, null.into()];
+        let fds: Vec<OwnedFd> = vec![File::open(object)?.into(), output.writer()?, self.errors()?];
         let task = self.task();
         let start = now()?;
         let zone = match self.instance.take() {
@@ -129,6 +134,37 @@ impl Node {
         })
     }
 
+    /// Runs a command line with the object on its stdin, in a zone that has a network.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn visit(
+        &mut self,
+        exec: &str,
+        environment: &[(&str, String)],
+        object: File,
+        output: &Output,
+        network: &Network,
+    ) -> Result<()> {
+        let fds: Vec<OwnedFd> = vec![object.into(), output.writer()?, self.errors()?];
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let (exec, environment) = (exec.to_owned(), environment.collect());
+        let task = Task { exec, environment, memory_mib: VISIT_MIB, ..self.task() };
+        let mut networks = Networks::open(&self.cgroup).context("close the network to zones")?;
+        let zone =
+            self.launcher.start(&task, fds, &mut self.slot, &self.image, &mut self.cgroups)?;
+        let (id, namespace) = (zone.cgroup.id(), self.slot.network.as_fd());
+        let connected = networks.connect(id, self.slot.number(), namespace, network);
+        let outcome = hear_out(&zone);
+        end(&zone)?;
+        connected.context("connect the zone")?;
+        networks.disconnect(id).context("disconnect the zone")?;
+        let outcome = outcome?;
+        ensure!(outcome == Outcome::Exited { code: 0 }, "the zone's task: {outcome:?}");
+        Ok(())
+    }
+
     /// Makes zones that have run a task and wait for another one; gives their first processes.
     ///
     /// # Errors
@@ -136,8 +172,8 @@ impl Node {
     pub fn fill(&mut self, zones: usize, object: &Path, output: &Output) -> Result<Vec<i32>> {
         let mut pids = Vec::new();
         for _ in 0..zones {
-            let null = File::options().write(true).open("/dev/null")?;
-            let fds: Vec<OwnedFd> = vec![File::open(object)?.into(), output.writer()?, null.into()];
+            let fds: Vec<OwnedFd> =
+                vec![File::open(object)?.into(), output.writer()?, self.errors()?];
             let task = self.task();
             let mut slot = self.pool.take()?.context("there is no slot")?;
             let mut zone =
@@ -160,6 +196,10 @@ impl Node {
             self.pool.put(slot);
         }
         Ok(())
+    }
+
+    fn errors(&self) -> Result<OwnedFd> {
+        Ok(self.errors.try_clone()?.into())
     }
 
     fn task(&mut self) -> Task {

@@ -2,6 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use sys::arena::Arena;
+
+#[global_allocator]
+static ALLOCATOR: Arena = Arena;
 
 fn main() -> ExitCode {
     match zoned::inside::run() {

@@ -113,9 +113,13 @@ fn tested(tests: &[(Test, Verdict)], then: Verdict) -> Vec<Instruction> {
             code.push(Instruction { code: AND, then: 0, otherwise: 0, operand: test.mask });
         }
         for (at, &value) in test.one_of.iter().enumerate() {
-            // Over the comparisons that are left, and over the verdict behind them.
+            // Over the comparisons that are left, and over the verdict behind them; or over the jump that is
+            // before it then.
             let skip = u8::try_from(test.one_of.len() - at).expect("a test has few values");
             code.push(Instruction { code: IF_EQUAL, then: skip, otherwise: 0, operand: value });
+        }
+        if test.negated {
+            code.push(Instruction { code: JUMP, then: 0, otherwise: 0, operand: 1 });
         }
         code.push(give(*or));
     }
@@ -181,8 +185,8 @@ mod test {
 
     fn any_test() -> impl Strategy<Value = Test> {
         let mask = prop_oneof![Just(u32::MAX), any::<u32>(), 0..16_u32];
-        (0..6_u8, mask, prop::collection::vec(0..8_u32, 1..20))
-            .prop_map(|(argument, mask, one_of)| Test { argument, mask, one_of })
+        (0..6_u8, mask, prop::collection::vec(0..8_u32, 1..20), any::<bool>())
+            .prop_map(|(argument, mask, one_of, negated)| Test { argument, mask, one_of, negated })
     }
 
     fn any_rule() -> impl Strategy<Value = Rule> {

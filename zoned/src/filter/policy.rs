@@ -51,6 +51,8 @@ pub struct Test {
     pub mask: u32,
     /// It holds if these bits have one of these values.
     pub one_of: Vec<u32>,
+    /// It holds if they have none of them.
+    pub negated: bool,
 }
 
 /// What becomes of one system call.
@@ -94,7 +96,7 @@ impl Policy {
 impl Test {
     fn holds(&self, arguments: &[u64; 6]) -> bool {
         let low = (arguments[usize::from(self.argument)] & 0xffff_ffff) as u32;
-        self.one_of.contains(&(low & self.mask))
+        self.one_of.contains(&(low & self.mask)) != self.negated
     }
 }
 
@@ -108,6 +110,74 @@ pub fn task() -> Policy {
 #[must_use]
 pub fn standing() -> Policy {
     with_ioctls(&[IOCTLS, TERMINALS].concat())
+}
+
+/// What zone-init itself still calls between its copy from the nursery and a zone's own filter.
+const BUILDING: [i64; 12] = [
+    libc::SYS_chroot,
+    libc::SYS_clone3,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_mknodat,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_seccomp,
+    libc::SYS_sethostname,
+    libc::SYS_setns,
+];
+/// By what it then gives up its capabilities.
+const GIVING_UP: [u32; 3] =
+    [libc::PR_CAPBSET_DROP as u32, libc::PR_CAP_AMBIENT as u32, libc::PR_SET_SECUREBITS as u32];
+
+/// The policy of the nursery, under which everything copied from it is born: what any zone may do, and what
+/// makes zones.
+#[must_use]
+pub fn nursery() -> Policy {
+    let mut policy = standing();
+    for number in BUILDING {
+        let number = u32::try_from(number).expect("a system call's number is small");
+        policy.rules.insert(number, Rule::Always(Verdict::Allow));
+    }
+    let prctls = [PRCTLS, &GIVING_UP].concat();
+    let tests = vec![(exactly(0, &prctls), NO_PRCTL)];
+    policy.rules.insert(libc::SYS_prctl as u32, Rule::If { tests, then: Verdict::Allow });
+    policy
+}
+
+/// What is left to be refused to have `policy`, where [`nursery`] holds already: of two filters the kernel
+/// does what the stricter one says and, where both refuse, gives the error of the one loaded last.
+#[must_use]
+pub fn beyond_nursery(policy: &Policy) -> Policy {
+    let rule =
+        |number: &u32| policy.rules.get(number).cloned().unwrap_or(Rule::Always(policy.otherwise));
+    let rules = nursery().rules.into_iter().map(|(number, known)| (number, known, rule(&number)));
+    let rules = rules.filter(|(_, known, wanted)| known != wanted);
+    let rules = rules.map(|(number, known, wanted)| (number, narrowed(&known, wanted))).collect();
+    Policy { rules, otherwise: Verdict::Allow }
+}
+
+/// A shorter rule that has the effect of `wanted` where `known` holds already: if both are lists of what is allowed,
+/// it names what is in the one and not in the other.
+fn narrowed(known: &Rule, wanted: Rule) -> Rule {
+    let lists = |rule: &Rule| match rule {
+        Rule::If { tests, then: Verdict::Allow } => match tests.as_slice() {
+            [(test, or)] if !test.negated => Some((test.clone(), *or)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let (Some((wide, wide_or)), Some((narrow, or))) = (lists(known), lists(&wanted)) else {
+        return wanted;
+    };
+    let alike = (wide.argument, wide.mask, wide_or) == (narrow.argument, narrow.mask, or);
+    if !alike {
+        return wanted;
+    }
+    let one_of = wide.one_of.into_iter().filter(|value| !narrow.one_of.contains(value)).collect();
+    let test = Test { one_of, negated: true, ..narrow };
+    Rule::If { tests: vec![(test, or)], then: Verdict::Allow }
 }
 
 fn with_ioctls(ioctls: &[u32]) -> Policy {
@@ -130,10 +200,11 @@ fn with_ioctls(ioctls: &[u32]) -> Policy {
     Policy { rules, otherwise: Verdict::Errno(libc::ENOSYS as u16) }
 }
 
+const NO_PRCTL: Verdict = Verdict::Errno(libc::EINVAL as u16);
 const EPERM: Verdict = Verdict::Errno(libc::EPERM as u16);
 
 fn masked(argument: u8, mask: u32, one_of: &[u32]) -> Test {
-    Test { argument, mask, one_of: one_of.to_vec() }
+    Test { argument, mask, one_of: one_of.to_vec(), negated: false }
 }
 
 fn exactly(argument: u8, one_of: &[u32]) -> Test {
@@ -161,7 +232,7 @@ fn conditional(ioctls: &[u32]) -> Vec<(i64, Vec<(Test, Verdict)>)> {
         (libc::SYS_socketpair, vec![(exactly(0, &families[..1]), no_family)]),
         (libc::SYS_ioctl, vec![(exactly(1, ioctls), no_ioctl)]),
         (libc::SYS_fcntl, vec![(exactly(1, FCNTLS), Verdict::Errno(libc::EINVAL as u16))]),
-        (libc::SYS_prctl, vec![(exactly(0, PRCTLS), Verdict::Errno(libc::EINVAL as u16))]),
+        (libc::SYS_prctl, vec![(exactly(0, PRCTLS), NO_PRCTL)]),
         // 0 is how Linux is; all ones only asks.
         (libc::SYS_personality, vec![(exactly(0, &[0, u32::MAX]), EPERM)]),
         // Its own only: PID 1 has the same user, and a limit of no files or no CPU time would be its end.
@@ -179,6 +250,54 @@ mod test {
 
     fn verdict(number: i64, arguments: [u64; 6]) -> Verdict {
         task().decide(u32::try_from(number).unwrap(), &arguments)
+    }
+
+    /// What the kernel makes of two filters' verdicts (seccomp(2)).
+    fn both(first: Verdict, last: Verdict) -> Verdict {
+        match (first, last) {
+            (Verdict::Kill, _) | (_, Verdict::Kill) => Verdict::Kill,
+            (_, Verdict::Errno(_)) => last,
+            (Verdict::Errno(_), Verdict::Allow) => first,
+            (Verdict::Allow, Verdict::Allow) => Verdict::Allow,
+        }
+    }
+
+    #[test]
+    fn the_nursery_s_filter_and_a_zone_s_are_together_what_the_zone_s_policy_says() {
+        // Every value that any test of any rule compares with, and neighbours.
+        let tests = nursery().rules.into_values().chain(task().rules.into_values());
+        let tests = tests.filter_map(|rule| match rule {
+            Rule::If { tests, .. } => Some(tests),
+            Rule::Always(_) => None,
+        });
+        let mut values: Vec<u64> = vec![0, 4, u64::MAX, u64::from(u32::MAX)];
+        for value in tests.flatten().flat_map(|(test, _)| test.one_of) {
+            values.extend([u64::from(value), u64::from(value) + 1, 1 << 32 | u64::from(value)]);
+        }
+        values.extend([22, 24, 28, 47]);
+        values.extend(TERMINALS.iter().map(|&ioctl| u64::from(ioctl)));
+        for policy in [task(), standing()] {
+            let (born, rest) = (nursery(), beyond_nursery(&policy));
+            for number in 0..1024 {
+                for &value in &values {
+                    for arguments in [[value; 6], [2, value, 0, value, 0, 0]] {
+                        let got =
+                            both(born.decide(number, &arguments), rest.decide(number, &arguments));
+                        assert_eq!(got, policy.decide(number, &arguments), "{number} {value:#x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_zone_s_own_filter_is_short() {
+        for policy in [task(), standing()] {
+            let rest = beyond_nursery(&policy);
+            assert!(rest.rules.len() <= BUILDING.len() + 2, "{:?}", rest.rules.keys());
+            let filter = crate::filter::compile::compile(&rest);
+            assert!(filter.len() < 80, "{} instructions", filter.len());
+        }
     }
 
     #[test]

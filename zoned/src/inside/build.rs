@@ -6,14 +6,16 @@
 //!     lower            the image, its owners shifted to the zone's users, read-only
 //!     upper, work      what the zone writes
 //!     <overlay>        of both, over the stage ─▶ becomes /
-//!     tmp, shm         ─────────────────────▶ /tmp, /dev/shm
+//!     tmp, shm, system ─────────────────────▶ /tmp, /dev/shm, /dev
 //!   objects            tmpfs for the places of objects ─────▶ /manta
 //! ```
 //!
 //! The overlay is mounted here, before the user namespace is entered: its mount belongs to the node's
-//! users, and nothing in the zone may change it. Paths in the image are never followed through links.
+//! users, and nothing in the zone may change it. Paths in the image are never followed through links. The
+//! namespace begins as a copy of the nursery's, in which every mount is private, and so are those made here.
 
 use super::resolver;
+use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
@@ -23,15 +25,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use sys::mountfd::{self, Filesystem, Restrictions};
 use sys::namespace;
 use thiserror::Error;
 use wire::zone::{OBJECTS, OUTPUT, PUBLISHER, Plan, StandingPlan};
 
-/// Device nodes, links and directories in /dev: room for them and nothing else.
-const DEV_BYTES: &CStr = c"64k";
-const DEV_FILES: &CStr = c"32";
 /// Terminals in a standing zone: each session may have one, and its programs some.
 const TERMINALS: &CStr = c"64";
 /// The directories and files that objects are shown over: a task has one, the next one another.
@@ -99,10 +98,8 @@ pub fn build(
     let mut stdin = None;
     for (path, mount) in plan.input.iter().zip(&mut mounts) {
         let failed = |source| BuildError::File { path: path.clone(), source };
-        // Opened through the zone's own mount, so that /dev/stdin can be opened again in the zone.
-        stdin = Some(open_mount(root.as_fd(), mount.as_fd()).map_err(failed)?.into());
         let objects = add_objects(root.as_fd())?;
-        show_object(objects.as_fd(), path, mount.as_fd()).map_err(failed)?;
+        stdin = Some(show_object(objects.as_fd(), path, mount.as_fd()).map_err(failed)?);
     }
     for (path, mount) in plan.assets.iter().zip(&mut mounts) {
         show_asset(root.as_fd(), path, mount.as_fd())
@@ -163,7 +160,6 @@ fn begin(
     (users, network): (BorrowedFd<'_>, BorrowedFd<'_>),
     kind: Kind,
 ) -> Result<OwnedFd, BuildError> {
-    step("keep the zone's mounts to itself", mountfd::make_all_private())?;
     step("enter the zone's network", namespace::enter_network(network))?;
     step("set the host name", nix::unistd::sethostname(&plan.host_name))?;
     nix::sys::stat::umask(Mode::empty());
@@ -191,6 +187,7 @@ fn make_stage(plan: &Plan) -> Result<OwnedFd, BuildError> {
         ("upper", 0o755, true),
         ("tmp", 0o1777, true),
         ("shm", 0o1777, true),
+        ("system", 0o755, false),
     ] {
         step(
             "make the scratch directories",
@@ -231,9 +228,6 @@ fn add_system(
     kind: Kind,
     user: u32,
 ) -> Result<(), BuildError> {
-    for name in ["proc", "dev", "tmp"] {
-        step("make the system's directories", folder(root, name))?;
-    }
     step("make the home of root", home(root, user))?;
     let proc = step("begin /proc", Filesystem::new(c"proc"))?;
     // Only what is about processes, and in a task only about one's own; the root of a standing zone
@@ -243,39 +237,63 @@ fn add_system(
         step("set up /proc", proc.set(c"hidepid", c"2"))?;
     }
     let proc = step("mount /proc", proc.mount(Restrictions::DATA))?;
-    step("place /proc", mountfd::place(proc.as_fd(), root, c"proc"))?;
-    let dev = step("make /dev", tmpfs(DEV_BYTES, DEV_FILES, Restrictions::DEVICES))?;
+    step("place /proc", cover(root, "proc", proc.as_fd()))?;
+    // A part of the scratch space that only the node can write to.
+    let dev = step("make /dev", mountfd::copy(stage, c"system"))?;
+    step("let devices work in /dev", mountfd::allow_only(dev.as_fd(), Restrictions::DEVICES))?;
     step("fill /dev", fill_dev(dev.as_fd()))?;
-    step("place /dev", mountfd::place(dev.as_fd(), root, c"dev"))?;
+    step("place /dev", cover(root, "dev", dev.as_fd()))?;
     if kind == Kind::Standing {
         step("make the zone's terminals", add_terminals(root))?;
     }
-    for (name, path) in [(c"tmp", c"tmp"), (c"shm", c"dev/shm")] {
+    for (name, path) in [(c"tmp", "tmp"), (c"shm", "dev/shm")] {
         let part = step("copy the scratch space's mount", mountfd::copy(stage, name))?;
-        step("place the scratch space's parts", mountfd::place(part.as_fd(), root, path))?;
+        step("place the scratch space's parts", cover(root, path, part.as_fd()))?;
     }
     Ok(())
+}
+
+/// Puts a mount over a directory of the zone, which is made if it is not there; never over what a link leads to.
+fn cover(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
+    let name = CString::new(path)?;
+    // It is there in most images, and a mount is not placed over a link (move_mount(2)).
+    match mountfd::place(mount, root, &name) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        placed => return placed,
+    }
+    folder(root, path)?;
+    mountfd::place(mount, root, &name)
 }
 
 /// Where objects are shown: not in the overlay, in which making a file copies directories, and closed to
 /// the zone, so that no name in it can lead elsewhere when zoned shows the next task's object.
 fn add_objects(root: BorrowedFd<'_>) -> Result<OwnedFd, BuildError> {
     let name = OBJECTS.trim_start_matches('/');
-    step("make the place of objects", folder(root, name))?;
     let objects = tmpfs(OBJECTS_BYTES, OBJECTS_FILES, Restrictions::DATA);
     let objects = step("make the place of objects", objects)?;
-    let place = mountfd::place(objects.as_fd(), root, &CString::new(name)?);
-    step("place the place of objects", place)?;
+    step("place the place of objects", cover(root, name, objects.as_fd()))?;
     Ok(objects)
 }
 
-/// Shows an object at a path below [`OBJECTS`], where `objects` stands.
+/// Shows an object at a path below [`OBJECTS`], where `objects` stands, and opens it there: through the zone's own
+/// mount, so that /dev/stdin can be opened again in the zone.
 ///
 /// # Errors
 /// What the system calls say; [`io::ErrorKind::InvalidInput`] for a path that is not below.
-pub fn show_object(objects: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
-    let beneath = path.strip_prefix(OBJECTS);
-    show(objects, beneath.ok_or(io::ErrorKind::InvalidInput)?, mount)
+pub fn show_object(
+    objects: BorrowedFd<'_>,
+    path: &str,
+    mount: BorrowedFd<'_>,
+) -> io::Result<OwnedFd> {
+    let beneath = path.strip_prefix(OBJECTS).ok_or(io::ErrorKind::InvalidInput)?;
+    let (parent, name) = parent(objects, beneath)?;
+    // Nobody in the zone can make anything here: what is there is a file like it.
+    match mknodat(&parent, name.as_c_str(), SFlag::S_IFREG, Mode::from_bits_truncate(0o444), 0) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    mountfd::place(mount, parent.as_fd(), &name)?;
+    Ok(open(parent.as_fd(), name.as_c_str(), OFlag::O_RDONLY, Mode::empty())?)
 }
 
 fn fill_dev(dev: BorrowedFd<'_>) -> nix::Result<()> {
@@ -348,7 +366,12 @@ fn folder(parent: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
 ///
 /// # Errors
 /// What openat2(2) says.
-pub fn open(parent: BorrowedFd<'_>, name: &str, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+pub fn open<P: NixPath + ?Sized>(
+    parent: BorrowedFd<'_>,
+    name: &P,
+    flags: OFlag,
+    mode: Mode,
+) -> nix::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode).resolve(
         ResolveFlag::RESOLVE_BENEATH
             | ResolveFlag::RESOLVE_NO_SYMLINKS
@@ -379,26 +402,47 @@ fn show_folder(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::R
     mountfd::place(mount, parent.as_fd(), &name)
 }
 
-/// Makes an empty file at `path` and the directories above it; gives its directory, its name and itself.
-fn make_file(root: BorrowedFd<'_>, path: &str, mode: u32) -> io::Result<(OwnedFd, CString, File)> {
-    let path = Path::new(path);
-    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(invalid)?;
-    let mut parent = root.try_clone_to_owned()?;
-    for part in path.parent().into_iter().flat_map(Path::components) {
+/// The directory at `path`, made with those above it if it is not there.
+fn folders(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let mut beneath = PathBuf::new();
+    for part in path.components() {
         match part {
             Component::RootDir => {}
-            Component::Normal(part) => {
-                parent = folder(parent.as_fd(), part.to_str().ok_or_else(invalid)?)?;
-            }
+            Component::Normal(part) => beneath.push(part),
             Component::Prefix(_) | Component::CurDir | Component::ParentDir => {
-                return Err(invalid());
+                return Err(io::ErrorKind::InvalidInput.into());
             }
         }
     }
+    if beneath.as_os_str().is_empty() {
+        return root.try_clone_to_owned();
+    }
+    // One object stands beside the other in most phases.
+    match open(root, &beneath, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()) {
+        Err(Errno::ENOENT) => {}
+        found => return Ok(found?),
+    }
+    let mut at: Option<OwnedFd> = None;
+    for part in &beneath {
+        let part = part.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        at = Some(folder(at.as_ref().map_or(root, AsFd::as_fd), part)?);
+    }
+    at.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// The directory in which `path` stands, made if it is not there, and its name in it.
+fn parent(root: BorrowedFd<'_>, path: &str) -> io::Result<(OwnedFd, CString)> {
+    let path = Path::new(path);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = folders(root, path.parent().unwrap_or(Path::new("")))?;
+    Ok((parent, CString::new(name.as_encoded_bytes())?))
+}
+
+/// Makes an empty file at `path` and the directories above it; gives its directory, its name and itself.
+fn make_file(root: BorrowedFd<'_>, path: &str, mode: u32) -> io::Result<(OwnedFd, CString, File)> {
+    let (parent, name) = parent(root, path)?;
     let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_TRUNC;
-    let file = open(parent.as_fd(), name, flags, Mode::from_bits_truncate(mode))?;
-    let name = CString::new(name).map_err(|_| invalid())?;
+    let file = open(parent.as_fd(), name.as_c_str(), flags, Mode::from_bits_truncate(mode))?;
     Ok((parent, name, file.into()))
 }
 

@@ -5,7 +5,8 @@
 //! and cgroup, as a child of zoned, and shares the pages that it never changes with all others.
 //!
 //! The nursery knows nothing of any tenant, so there is nothing in its memory that a copy should not have.
-//! Its mount namespace is empty: what a zone's copies of mounts would show is nothing.
+//! Its mount namespace is empty: what a zone's copies of mounts would show is nothing. It is under the filter and
+//! the limits that all zones share, so that a copy has them from its first moment ([`privileges::prepare`]).
 //!
 //! ```text
 //!   zoned                                     nursery
@@ -13,13 +14,16 @@
 //!     │ ◀────────────── errno, the zone's pidfd ── │
 //! ```
 
-use super::{InsideError, call, privileges};
+use super::privileges::{self, OomScore};
+use super::{InsideError, call};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use sys::arena::Arena;
 use sys::clone::{Fork, Namespaces, fork_sibling};
 use sys::mountfd::{self, Filesystem, Restrictions};
 use sys::seqpacket::Socket;
+use sys::text;
 
 /// The name of the nursery's socket among the inherited descriptors.
 pub const NURSERY: &str = "nursery";
@@ -36,8 +40,13 @@ pub(super) struct Newborn {
 /// Makes zones' first processes until zoned is gone. Returns in each of them with what it was given; in the
 /// nursery itself with nothing. `place` is a directory that is there to be mounted over.
 pub(super) fn serve(socket: &Socket, place: &Path) -> Result<Option<Newborn>, InsideError> {
+    // Without it a copy is slower, and does the same.
+    if let Err(error) = text::move_to_large_page() {
+        eprintln!("zone-init: cannot move to a large page: {error}");
+    }
+    let score = call("open the out-of-memory score", OomScore::open())?;
     call("leave the node's mounts", empty_root(place))?;
-    privileges::prepare();
+    privileges::prepare()?;
     let mut message = Vec::new();
     loop {
         let Some(fds) = socket.recv(&mut message)? else { return Ok(None) };
@@ -45,9 +54,14 @@ pub(super) fn serve(socket: &Socket, place: &Path) -> Result<Option<Newborn>, In
             let got = format!("{} descriptors", fds.len());
             InsideError::Unexpected { got, expected: "a socket, a cgroup and an image" }
         })?;
-        match fork_sibling(Namespaces::ZONE, cgroup.as_fd()) {
+        call("offer zones to the out-of-memory killer first", score.raise())?;
+        let forked = fork_sibling(Namespaces::ZONE, cgroup.as_fd());
+        if !matches!(forked, Ok(Fork::Child)) {
+            call("take the nursery out of the out-of-memory killer's way", score.restore())?;
+        }
+        match forked {
             Ok(Fork::Child) => {
-                call("begin a session", nix::unistd::setsid())?;
+                Arena::begin_afresh();
                 return Ok(Some(Newborn { control: control.into(), image }));
             }
             Ok(Fork::Parent(child)) => {

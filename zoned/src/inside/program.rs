@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use sys::clone::{Besides, Namespaces, Program, Spawn, spawn_with};
+use sys::clone::{Besides, Namespaces, Program, Spawn, start_with};
 
 /// Where programs are looked for when nobody says.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -79,9 +79,7 @@ impl Surroundings {
         // User 0 is what this process is already.
         let user = (self.user != (0, 0)).then_some(self.user);
         let besides = Besides { terminal, directory: Some(&directory), user };
-        spawn_with(&start, &besides)
-            .map(|child| Pid::from_raw(child.pid))
-            .map_err(|error| failed(&error))
+        start_with(&start, &besides).map(Pid::from_raw).map_err(|error| failed(&error))
     }
 }
 

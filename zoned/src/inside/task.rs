@@ -26,7 +26,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use sys::clone::{Namespaces, Program, Spawn, spawn};
+use sys::clone::{Besides, Namespaces, Program, Spawn, start_with};
 use sys::seqpacket::Socket;
 use wire::zone::{Command, Order, Outcome, Report};
 
@@ -284,13 +284,14 @@ fn shell(
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Pid, InsideError> {
     let line = call("run a command line", CString::new(line).map_err(io::Error::from))?;
-    let started = spawn(&Spawn {
+    let start = Spawn {
         program: Program::Path(SHELL),
         arguments: &[c"bash", c"--norc", c"-c", &line],
         environment,
         descriptors,
         cgroup: None,
         namespaces: Namespaces::default(),
-    });
-    Ok(Pid::from_raw(call("start bash", started)?.pid))
+    };
+    let started = start_with(&start, &Besides::default());
+    call("start bash", started).map(Pid::from_raw)
 }

@@ -186,7 +186,7 @@ impl Daemon {
         message: &[u8],
         beside: &[BorrowedFd<'_>],
     ) -> Result<(Socket, OwnedFd), NotStarted> {
-        let (control, pidfd) = self.launcher.spawn(cgroup, image)?;
+        let (control, pidfd) = self.launcher.spawn(cgroup, image, &[])?;
         failpoint::hit("first-process");
         // Kept before it has work: a zone that does something is one that can be found again.
         let kept = store::keep(number, pidfd.as_fd(), control.as_fd());
