@@ -73,12 +73,15 @@ pub(crate) fn wishes(bytes: &[u8]) {
         let at = usize::from(byte >> 2);
         let wish = match byte & 3 {
             0 => {
-                drop(desk.come(number));
+                let turned_away = desk.come(number);
+                assert!(turned_away.is_none_or(|one| one <= number), "one of those who came");
                 None
             }
             1 => desk.ask(at).unwrap_or(None),
             2 => {
-                drop(desk.go(at));
+                let before = desk.clients().count();
+                let gone = usize::from(desk.go(at).is_some());
+                assert_eq!(desk.clients().count() + gone, before, "who goes is gone");
                 None
             }
             _ => desk.answered(desk.asked().unwrap_or(u64::from(*byte))).1,

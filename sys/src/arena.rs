@@ -183,7 +183,7 @@ mod test {
         fn new(layout: Layout, mark: u8) -> Self {
             // SAFETY: the layout is not of size 0.
             let block = unsafe { Arena.alloc(layout) };
-            assert!(!block.is_null() && block as usize % layout.align() == 0);
+            assert!(!block.is_null() && (block as usize).is_multiple_of(layout.align()));
             // SAFETY: the block is as long as its layout.
             unsafe { block.write_bytes(mark, layout.size()) };
             Self(block, layout, mark)

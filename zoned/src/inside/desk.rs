@@ -200,7 +200,9 @@ mod test {
                         new.unwrap_or(None)
                     }
                     Act::Go(at) => {
-                        desk.go(at).into_iter().for_each(|gone| drop(asked.remove(&gone)));
+                        if let Some(gone) = desk.go(at) {
+                            asked.remove(&gone);
+                        }
                         None
                     }
                     Act::Answer => match desk.asked() {
