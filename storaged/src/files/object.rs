@@ -54,6 +54,13 @@ pub struct ViewFile {
     shown: Option<PathBuf>,
 }
 
+impl ViewFile {
+    /// Whether it is a small object's, whose name goes with it.
+    pub(crate) const fn is_small(&self) -> bool {
+        self.shown.is_some()
+    }
+}
+
 impl AsFd for ViewFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

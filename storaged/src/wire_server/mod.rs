@@ -103,6 +103,7 @@ impl WireServer {
             usage,
             living: Living::default(),
             staged: staged::Staged::default(),
+            shown: objects::Shown::default(),
         });
         let (work, done, mut threads) =
             work::start(&office, &bell, (WORKERS, LONG_WORKERS)).map_err(io("serve"))?;

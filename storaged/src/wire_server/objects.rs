@@ -5,10 +5,14 @@ use crate::jobs::name::Name;
 use crate::manifest::{self, ManifestError};
 use crate::publish::{Target, publish};
 use crate::s3::chain;
-use crate::store::{AccountId, BlobId, IndexError, OpenBlobError, account, object};
-use std::fs::File;
+use crate::store::{AccountId, BlobId, IndexError, OpenBlobError, ViewFile, account, object};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use wire::task::{DAMAGED_MAX, DamagedFile, MANIFESTS_MAX, ManifestId, Reply};
+
+/// Small objects whose files are kept: zoned imports one archive at a time, and mounts it soon.
+const SHOWN_MAX: usize = 16;
 
 /// Why an account's zone does not get what it asks for.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,24 @@ fn manifest_refused(error: &ManifestError) -> Answer {
         }
     };
     refusal(code, chain(error))
+}
+
+/// The files of small objects that zoned opened last: one without a name could not be mounted.
+#[derive(Debug, Default)]
+pub struct Shown(Mutex<VecDeque<ViewFile>>);
+
+impl Shown {
+    fn keep(&self, view: ViewFile) {
+        if !view.is_small() {
+            return;
+        }
+        // One call on a queue: no panic leaves it half done.
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() == SHOWN_MAX {
+            all.pop_front();
+        }
+        all.push_back(view);
+    }
 }
 
 impl Office {
@@ -174,9 +196,10 @@ impl Office {
             Ok(None) => return refusal("NoSuchObject", format!("there is no object {text}")),
             Err(denied) => return denied.into(),
         };
-        // A small object's file has no name any more when this returns; its descriptor stays good.
         let opened = self.jobs.store().open_view(&record).and_then(|view| {
-            view.as_fd().try_clone_to_owned().map(File::from).map_err(OpenBlobError::Show)
+            let file = view.as_fd().try_clone_to_owned().map_err(OpenBlobError::Show)?;
+            self.shown.keep(view);
+            Ok(file)
         });
         match opened {
             Ok(file) => {

@@ -3,6 +3,7 @@
 use super::Bell;
 use super::connection::{ConnectionId, Outgoing};
 use super::living::{Attempt, Living};
+use super::objects::Shown;
 use super::staged::Staged;
 use crate::committer::wait;
 use crate::hourly::{Usage, pieced};
@@ -72,6 +73,8 @@ pub struct Office {
     pub living: Living,
     /// Files that zoned has something write.
     pub staged: Staged,
+    /// Small objects that it has opened.
+    pub shown: Shown,
 }
 
 impl Work {

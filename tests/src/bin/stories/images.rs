@@ -85,9 +85,8 @@ pub fn refused(a: &Appliance) -> Result<()> {
     let at = bad.windows(words.len()).rposition(|part| part == words).context("no such file")?;
     bad[at] ^= 1;
     a.s3.put(BUCKET, "bad.tar", &bad)?;
-    a.s3.put(BUCKET, "none.tar", b"no archive at all")?;
-    for (object, why) in [("bad.tar", "digest"), ("none.tar", "tar"), ("missing.tar", "no object")]
-    {
+    a.s3.put(BUCKET, "none", b"no archive at all")?;
+    for (object, why) in [("bad.tar", "digest"), ("none", "tar"), ("missing", "no object")] {
         let object = format!("/{LOGIN}/stor/{BUCKET}/{object}");
         let ended = run_with(a, &["image", "import", "bad", &object], b"")?;
         println!("  {}", ended.err.trim());
