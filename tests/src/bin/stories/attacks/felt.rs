@@ -9,11 +9,9 @@ use tests::appliance::Appliance;
 /// The cgroup of storaged and its prefetcher.
 const STORE: &str = "/sys/fs/cgroup/store";
 /// Of the time, at most this share may all of the store have stood still for memory: the mark at which zoned holds
-/// work back (`zoned::carve::gate`).
+/// work back (`zoned::carve::gate`). For the disk there is no such bound: a thread that waits for the completions of
+/// its ring counts as one that waits for the disk, so that an idle store seems to stand still for most of the time.
 const MEMORY_SHARE_MAX: f64 = 0.10;
-/// And for the disk: most of it are syncs of its own, for which it waits when it commits what the hogs wrote, on
-/// an emulated disk (68 % of the time were seen beside direct I/O). It must not be all of the time.
-const IO_SHARE_MAX: f64 = 0.90;
 
 /// The counters at a time.
 pub struct Felt {
@@ -50,13 +48,13 @@ impl Felt {
         let throttled = now.throttled - self.throttled;
         let events = now.memory_events - self.memory_events;
         let told = format!(
-            "the store stood still for memory {:.1} %, for the disk {:.1} % of {seconds:.0} s, was throttled \
+            "the store stood still for memory {:.1} %, waited for its ring or the disk {:.1} % of {seconds:.0} s, was throttled \
              {throttled} times and met its memory limit {events} times",
             memory * 100.0,
             io * 100.0
         );
         let unharmed = throttled == 0 && events == 0;
-        ensure!(unharmed && memory <= MEMORY_SHARE_MAX && io <= IO_SHARE_MAX, "{told}");
+        ensure!(unharmed && memory <= MEMORY_SHARE_MAX, "{told}");
         Ok(told)
     }
 }
