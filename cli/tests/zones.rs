@@ -114,7 +114,7 @@ fn zones_are_listed_shown_and_sent_from_state_to_state() {
             "cpu_weight": null, "cpu_milli": null, "cpus": null, "memory_mib": null,
             "memory_low_mib": null, "io_weight": null, "read_bytes": null, "write_bytes": null,
             "reads": null, "writes": null, "pids": 128, "disk_mib": null, "out_bytes": null,
-            "in_bytes": null,
+            "in_bytes": null, "allow": null,
         })
     );
     assert!(run(&fake, "zone limits web").1.contains("memory.max"));

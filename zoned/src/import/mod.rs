@@ -122,7 +122,7 @@ fn import_root<W: Write + Seek>(
         is_empty = false;
     }
     if is_empty {
-        return Err(ImportError::Kind("it is no tar file, or an empty one"));
+        return Err(ImportError::Kind(tar::NO_TAR));
     }
     // A packed tarball has its own checksum at its end.
     stream.drain().map_err(ImportError::read(WHAT))?;

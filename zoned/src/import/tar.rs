@@ -57,6 +57,9 @@ pub struct Entry {
     pub attributes_left_out: u64,
 }
 
+/// What is said of bytes that are no archive at all.
+pub(super) const NO_TAR: &str = "it is no tar file, or an empty one";
+
 /// An extended attribute: its whole name, its value (xattr(7)).
 pub type Attribute = (Vec<u8>, Vec<u8>);
 
@@ -179,6 +182,8 @@ impl<'a> Tar<'a> {
         while have < buffer.len() {
             match self.stream.read(&mut buffer[have..]) {
                 Ok(0) if have == 0 => return Ok(false),
+                // Less than one header.
+                Ok(0) if self.at == 0 => return Err(ImportError::Kind(NO_TAR)),
                 Ok(0) => {
                     let cut = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Err(ImportError::read(self.what)(cut));
