@@ -37,6 +37,8 @@ const INSTANCES_MAX: usize = 2_000;
 const TIMERS_MAX: usize = 5_000;
 const LOOKUPS: usize = 200_000;
 const SYNCS: usize = 500;
+/// How long the zone's first process may take to reap them.
+const REAPED_AFTER: Duration = Duration::from_secs(10);
 const DEPTH_MAX: usize = 70_000;
 /// More than a zone has processes.
 const ORPHANS: usize = 1_000;
@@ -336,18 +338,25 @@ pub fn odd_sizes(line: &mut Line) {
 }
 
 pub fn zombies(line: &mut Line) {
+    // Every orphan lives a moment and dies a moment after: until there are no more processes than before, a look
+    // without zombies says nothing.
+    let (before, _) = processes();
     let (end, count) = until_refused(ORPHANS, attempt::orphan);
     line.saw("orphans", count);
     line.saw("end", end);
     // The first process has its own pace.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let dead = || {
-        let stats = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let stats = stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
-        stats.filter(|stat| stat.contains(") Z ")).count()
-    };
-    while dead() > 0 && Instant::now() < deadline {
+    let deadline = Instant::now() + REAPED_AFTER;
+    let mut now = processes();
+    while (now.0 > before || now.1 > 0) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
+        now = processes();
     }
-    line.saw("zombies", dead());
+    line.saw("zombies", now.1);
+}
+
+/// How many processes the zone has, and how many of them are zombies.
+fn processes() -> (usize, usize) {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let stats = entries.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    stats.fold((0, 0), |(all, dead), stat| (all + 1, dead + usize::from(stat.contains(") Z "))))
 }
