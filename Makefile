@@ -46,7 +46,7 @@ lint: cc ## format and lints, warnings denied
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 
 unit: deps ## tests that need no booted appliance
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --no-fail-fast
 
 fuzz: deps ## hostile bytes for every parser of ours, FUZZ_SECONDS for each
 	$(CARGO) run --locked --package fuzz -- $(FUZZ_SECONDS)
