@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Every place, in the order in which a zone passes them.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 16] = [
     "record-written",
     "record-renamed",
     "files-made",
@@ -18,6 +18,7 @@ pub const ALL: [&str; 15] = [
     "stored",
     "told",
     "started",
+    "over",
     "acknowledged",
     "gone",
     "unstored",

@@ -48,10 +48,16 @@ fn a_cgroup_is_made_frozen_killed_and_removed() {
     assert!(cgroup.id() > 0 && !cgroup.populated());
     let mut child = sleeper(&path.join("t-7/z-9"));
     assert!(cgroup.populated());
+    let frozen = || {
+        let events = fs::read_to_string(path.join("t-7/z-9/cgroup.events")).unwrap();
+        events.contains("frozen 1")
+    };
     cgroup.freeze(true).unwrap();
-    eventually("it is frozen", || cgroup.frozen());
+    assert!(cgroup.freezes());
+    eventually("it is frozen", frozen);
     cgroup.freeze(false).unwrap();
-    eventually("it goes on", || !cgroup.frozen());
+    assert!(!cgroup.freezes());
+    eventually("it goes on", || !frozen());
     // Whatever this kernel lacks, what was asked for is shown beside it.
     let limits = cgroup.apply(&Carve { pids: 77, ..Carve::default() }).unwrap();
     assert_eq!(limits.iter().find(|limit| limit.name == "pids.max").unwrap().asked, "77");

@@ -243,8 +243,8 @@ impl Cgroup {
         write(&self.path, "cgroup.kill", "1")
     }
 
-    /// Freezes its processes, or lets them go on. Freezing takes effect soon after: see
-    /// [`Self::frozen`]. What is frozen can still be killed.
+    /// Freezes its processes, or lets them go on. Freezing takes effect soon after. What is frozen can
+    /// still be killed.
     ///
     /// # Errors
     /// What write(2) says.
@@ -252,10 +252,10 @@ impl Cgroup {
         write(&self.path, "cgroup.freeze", if on { "1" } else { "0" })
     }
 
-    /// Whether all its processes are frozen.
+    /// Whether its processes are frozen, or about to be.
     #[must_use]
-    pub fn frozen(&self) -> bool {
-        read::keyed(&self.read("cgroup.events"), "frozen") == 1
+    pub fn freezes(&self) -> bool {
+        self.read("cgroup.freeze").trim() == "1"
     }
 
     /// Whether a process is in it.

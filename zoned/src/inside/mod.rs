@@ -159,15 +159,17 @@ fn prepare(
 /// Kills and reaps everything else in the zone, then tells zoned how it went and waits for its answer.
 fn finish(control: &Socket, outcome: &Outcome) -> Result<(), InsideError> {
     call("kill the zone's processes", empty_zone())?;
-    tell(control, &Report::Over(outcome.clone()))?;
+    let over = Report::Over(outcome.clone());
+    tell(control, &over)?;
     loop {
         match receive(control) {
             Ok((Order::Acknowledged, _)) | Err(InsideError::Gone) => return Ok(()),
+            // A zoned that was started again: the one before it may have heard how it went, and told nobody.
+            Ok((Order::Who, _)) => tell(control, &over)?,
             // They were on their way; there is nobody left to have them.
             Ok((
                 Order::Run(_)
                 | Order::Inputs { .. }
-                | Order::Who
                 | Order::Terminate
                 | Order::Exec(_)
                 | Order::EndSession { .. }

@@ -329,7 +329,9 @@ impl Daemon {
     pub(crate) fn tidy_standing(&mut self) {
         self.standing.calm();
         let now_ms = self.now_ms();
-        let late = |body: &Body| now_ms.saturating_sub(body.since_ms) > START_MS_MAX;
+        // One that lived on had its time at an earlier zoned: it may be slow to say so, and is not killed for it.
+        let late =
+            |body: &Body| !body.is_adopted() && now_ms.saturating_sub(body.since_ms) > START_MS_MAX;
         let due: Vec<(ZoneName, Event)> = self
             .standing
             .restless()

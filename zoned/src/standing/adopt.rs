@@ -232,7 +232,7 @@ impl Daemon {
             Ok(cgroup) => cgroup,
             Err(why) => return Err((why, Kept { process: Some(pidfd), control: Some(control) })),
         };
-        let frozen = cgroup.frozen();
+        let frozen = cgroup.freezes();
         let now_ms = self.now_ms();
         let (id, note) = (cgroup.id(), self.standing.notes.read(name));
         let (since_ms, gone) = (now_ms, false);

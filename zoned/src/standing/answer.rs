@@ -14,7 +14,7 @@ use wire::carve::{Carve, CarveChange, Network};
 use wire::frame::{Kind, Refusal, encode};
 use wire::standing::{
     PAGE_MAX, SESSIONS_MAX, STOP_S_MAX, Subject, What, WindowSize, ZoneName, ZoneReply,
-    ZoneRequest, ZoneSpec, ZoneState, check_command,
+    ZoneRequest, ZoneSpec, check_command,
 };
 use wire::zone::{Execution, Order, Reply};
 
@@ -257,9 +257,9 @@ impl Daemon {
         check_command(&command, &environment)
             .map_err(|error| refusal("InvalidCommand", error.to_string()))?;
         let zone = self.standing.zones.get_mut(name).ok_or_else(|| no_such(name))?;
-        let state = zone.life.shown();
-        if state != ZoneState::Running {
-            let message = format!("the zone is {}: only a running one can run more", state.word());
+        if !zone.takes_sessions() {
+            let state = zone.life.shown().word();
+            let message = format!("the zone is {state}: only a running one can run more");
             return Err(refusal("WrongState", message));
         }
         if zone.sessions.len() >= SESSIONS_MAX {

@@ -3,7 +3,7 @@
 //! zone-init has no privilege left when a tenant's first program runs; what comes from it is still taken
 //! as words of a stranger: it can hurt its own zone at most.
 
-use super::life::Event;
+use super::life::{Event, State};
 use crate::chain;
 use crate::daemon::Daemon;
 use crate::failpoint;
@@ -87,8 +87,13 @@ impl Daemon {
                 for session in sessions {
                     self.order(name, &Order::EndSession { session }, &[]);
                 }
+                // It has its plan, or it would not be here to say so.
+                self.zone_happens(name, Event::Started);
             }
+            // Said again, because it was asked who it is: it was heard already.
+            Report::Over(_) if matches!(zone.life.state, State::Ending { .. }) => {}
             Report::Over(outcome) => {
+                failpoint::hit("over");
                 let fault = match &outcome {
                     Outcome::Broken { message } | Outcome::InitFailed { message } => {
                         Some(message.clone())

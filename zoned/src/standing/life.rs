@@ -58,7 +58,7 @@ pub enum State {
         /// When.
         until_ms: u64,
     },
-    /// It is being started.
+    /// It is being started, or was found alive and has not said that it runs.
     Ready,
     /// It runs.
     Running,
@@ -117,7 +117,7 @@ pub enum Event {
     Made,
     /// They are not.
     NotMade(String),
-    /// Its command runs.
+    /// Its command runs, as its first process says.
     Started,
     /// It could not be started, and nothing of it runs.
     NotStarted(String),
@@ -203,19 +203,19 @@ impl Life {
     }
 
     /// The life of a zone whose processes were found alive, and what is to be done so that it becomes
-    /// what is wanted.
+    /// what is wanted. An earlier zoned may have ended before the zone had its plan, so it does not run until its
+    /// first process says so; one that was frozen did.
     #[must_use]
     pub fn adopted(desired: Desired, frozen: bool, now_ms: u64) -> (Self, Vec<Action>) {
-        let state = if frozen { State::Paused } else { State::Running };
+        let state = if frozen { State::Paused } else { State::Ready };
         let life = Self { state, ..Self::recorded(desired, now_ms) };
         let event = match (desired, frozen) {
             (Desired::Running, true) => Event::Resume,
-            (Desired::Paused, false) => Event::Pause,
             (Desired::Stopped, _) => {
                 Event::Stop { within_ms: u64::from(wire::standing::STOP_S_DEFAULT) * 1000 }
             }
             (Desired::Deleted, _) => Event::Delete,
-            (Desired::Running, false) | (Desired::Paused, true) => return (life, Vec::new()),
+            (Desired::Running, false) | (Desired::Paused, _) => return (life, Vec::new()),
         };
         let (mut next, mut actions) = (life.clone(), Vec::new());
         if desired == Desired::Deleted {

@@ -91,6 +91,13 @@ struct Body {
     note: Note,
 }
 
+impl Body {
+    /// Whether it was started by an earlier zoned.
+    const fn is_adopted(&self) -> bool {
+        self.slot.is_none()
+    }
+}
+
 /// What becomes of a zone's output when it stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Publication {
@@ -138,6 +145,16 @@ impl Zone {
         self.pending.is_some()
             || self.waits_to_publish()
             || matches!(self.life.state, life::State::Down | life::State::Ready)
+    }
+
+    /// Whether it can be told to run more. One that lived on over a crash of zoned can before it has said that it
+    /// runs: it is asked that first.
+    fn takes_sessions(&self) -> bool {
+        match self.life.state {
+            life::State::Running => true,
+            life::State::Ready => self.body.as_ref().is_some_and(Body::is_adopted),
+            _ => false,
+        }
     }
 
     /// Whether it has processes.

@@ -25,7 +25,7 @@ fn a_zone_lives_on_while_zoned_is_away() {
         });
         machine.start(None);
         let mut client = machine.client();
-        assert_eq!(client.state("web"), ZoneState::Running);
+        client.reach("web", ZoneState::Running);
         assert_eq!(client.state("still"), ZoneState::Paused);
         client.zone(ZoneRequest::Resume(name("still")));
         let (outcome, text) = client.exec("still", "cat /tmp/mark");
@@ -145,10 +145,7 @@ fn killed_at(machine: &mut Machine, place: &str) {
                 None => true,
             });
             if let Some(ZoneState::Running) = client.try_state("web") {
-                // One that was killed before it had its plan is seen running until it says so, and starts again.
-                eventually(&format!("{place}: what runs can be entered"), || {
-                    client.try_exec("web", "echo hello").is_some_and(|said| said == "hello\n")
-                });
+                assert_eq!(client.exec("web", "echo hello").1, "hello\n", "{place}");
                 assert_eq!(machine.zones(), ["s-web"], "{place}");
                 assert_eq!(machine.kept().len(), 2, "{place}");
             }
@@ -171,7 +168,9 @@ fn case_65_killed_at_any_step_it_leaves_no_orphan() {
         for place in zoned::failpoint::ALL {
             for times in 1..=2 {
                 // They are passed once in this life.
-                if times == 2 && ["record-removed", "files-made", "acknowledged"].contains(&place) {
+                if times == 2
+                    && ["record-removed", "files-made", "over", "acknowledged"].contains(&place)
+                {
                     continue;
                 }
                 eprintln!("case 65: killed at {place}, time {times}");

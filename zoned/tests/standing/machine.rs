@@ -168,21 +168,6 @@ impl Client {
         (session, fds.into_iter().map(File::from).collect())
     }
 
-    /// What a script says in a zone; nothing if the zone is not, or no more, running.
-    pub fn try_exec(&mut self, zone: &str, script: &str) -> Option<String> {
-        let command = ["bash", "-c", script].map(str::to_owned).to_vec();
-        let request =
-            ZoneRequest::Exec { name: name(zone), command, environment: vec![], terminal: None };
-        let (reply, fds) = self.ask(request).ok()?;
-        let ZoneReply::Session { session } = reply else { panic!("unexpected {reply:?}") };
-        let mut files = fds.into_iter().map(File::from);
-        drop(files.next());
-        let mut text = String::new();
-        files.next()?.read_to_string(&mut text).unwrap();
-        self.outcome(session);
-        Some(text)
-    }
-
     pub fn outcome(&mut self, session: u64) -> Outcome {
         loop {
             let over = |push: &ZonePush| matches!(push, ZonePush::SessionOver { session: s, .. } if *s == session);

@@ -27,7 +27,7 @@ fn a_zone_is_metered_over_a_crash_of_zoned() {
         machine.crash();
         machine.start(None);
         let mut client = machine.client();
-        assert_eq!(client.state("web"), ZoneState::Running);
+        client.reach("web", ZoneState::Running);
         let change = Box::new(CarveChange { memory_mib: Some(512), ..CarveChange::default() });
         client.ask(ZoneRequest::Update { name: name("web"), change }).unwrap();
         std::thread::sleep(Duration::from_millis(200));

@@ -181,9 +181,8 @@ fn killed_on_the_way_to_a_network_zoned_leaves_no_link() {
             machine.start(None);
             let mut client = machine.client();
             client.reach("net", ZoneState::Running);
-            // One whose first process had no work yet is taken for alive, and begins again a moment later.
+            // The kernel takes its time with links of namespaces that are gone.
             eventually(place, || links() == 1);
-            client.reach("net", ZoneState::Running);
             reaches(&mut client);
             client.ask(ZoneRequest::Delete(name("net"))).unwrap();
             eventually(place, || machine.zones().is_empty() && links() == 0);

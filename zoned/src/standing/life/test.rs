@@ -7,6 +7,8 @@ use proptest::prelude::*;
 #[derive(Debug, Default)]
 struct World {
     alive: bool,
+    /// Its first process has its plan.
+    planned: bool,
     /// It was told to end, or has said that it is over.
     ends: bool,
     frozen: bool,
@@ -32,7 +34,7 @@ impl World {
             }
             Action::Start => {
                 assert!(!self.alive && self.made && self.cleared, "started over another one");
-                self.alive = luck;
+                (self.alive, self.planned) = (luck, luck);
                 (self.frozen, self.ends, self.cleared) = (false, false, !luck);
                 let no = || Event::NotStarted("no memory".to_owned());
                 self.due.push(if luck { Event::Started } else { no() });
@@ -101,6 +103,7 @@ impl Play {
         match &event {
             Event::Gone(_) => (self.world.alive, self.world.frozen) = (false, false),
             Event::Cleared => self.world.cleared = true,
+            Event::Started => assert!(self.world.planned),
             _ => {}
         }
         let before = self.life.desired;
@@ -114,6 +117,7 @@ impl Play {
             self.world.act(&self.life, action, self.luck);
         }
         assert_eq!(self.life.state == State::Deleted, self.world.forgotten);
+        assert!(self.life.state != State::Running || self.world.planned, "nothing runs in it");
         Ok(())
     }
 
@@ -243,12 +247,20 @@ proptest! {
     }
 
     #[test]
-    fn a_zone_that_is_found_alive_becomes_what_is_wanted(frozen: bool, wanted in 0..4usize) {
+    fn a_zone_that_is_found_alive_becomes_what_is_wanted_and_runs_when_it_says_so(
+        planned: bool, frozen: bool, wanted in 0..4usize
+    ) {
+        // What is frozen had its plan.
+        let planned = planned || frozen;
         let all = [Desired::Running, Desired::Paused, Desired::Stopped, Desired::Deleted];
         let desired = all[wanted];
         let (life, actions) = Life::adopted(desired, frozen, 7);
-        let world = World { alive: true, frozen, made: true, ..World::default() };
+        prop_assert!(life.shown() != ZoneState::Running || frozen);
+        let world = World { alive: true, planned, frozen, made: true, ..World::default() };
         let mut play = Play { life, world, now_ms: 7, restart: false, luck: true };
+        // It is asked who it is before anything else.
+        let no_plan = || Event::Over(Some("it expected its plan".to_owned()));
+        play.world.due.push(if planned { Event::Started } else { no_plan() });
         for action in actions {
             play.world.act(&play.life, action, true);
         }
