@@ -97,6 +97,8 @@ pub struct Launcher {
     nursery: RefCell<Option<Nursery>>,
     /// zoned's own mount namespace.
     home: OwnedFd,
+    /// zoned's working directory in it, which a visit to another namespace loses.
+    directory: File,
 }
 
 /// A zone that has been started.
@@ -129,8 +131,9 @@ impl Launcher {
     /// What the files say.
     pub fn new(program: &Path, stage: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(stage)?;
-        let (program, home) = (File::open(program)?, namespace::mounts()?);
-        Ok(Self { program, stage: stage.to_owned(), nursery: RefCell::new(None), home })
+        let nursery = RefCell::new(None);
+        let (home, directory) = (namespace::mounts()?, File::open(".")?);
+        Ok(Self { program: File::open(program)?, stage: stage.to_owned(), nursery, home, directory })
     }
 
     /// Starts a zone for a task.
@@ -214,7 +217,8 @@ impl Launcher {
     fn within<T>(&self, zone: &Zone, act: impl FnOnce() -> T) -> io::Result<T> {
         namespace::enter_mounts(zone.pidfd.as_fd())?;
         let done = act();
-        if let Err(error) = namespace::enter_mounts(self.home.as_fd()) {
+        let back = namespace::enter_mounts(self.home.as_fd());
+        if let Err(error) = back.and_then(|()| Ok(nix::unistd::fchdir(&self.directory)?)) {
             // Whatever came next would be done to a tenant's files. The next zoned starts afresh.
             eprintln!("zoned: cannot come back from a zone's mounts: {error}");
             std::process::abort();

@@ -23,6 +23,8 @@ fn map(node: &mut Node, exec: &str, name: &str, object: &[u8]) -> Done {
 fn tasks_of_a_phase_follow_each_other_in_one_instance() {
     alone("tasks_of_a_phase_follow_each_other_in_one_instance", || {
         let mut node = Node::start();
+        let before = std::fs::read_link(format!("/proc/{}/cwd", node.zoned())).unwrap();
+        assert_ne!(before, std::path::Path::new("/"));
         let init = Some("echo once >>/var/inits".to_owned());
         let exec = "cat /var/inits; hostname; cat; cat $MANTA_INPUT_FILE; cat </dev/stdin; \
                     echo $MANTA_INPUT_FILE; find /manta -type f; ls /proc | grep -c '^[0-9]'";
@@ -41,6 +43,9 @@ fn tasks_of_a_phase_follow_each_other_in_one_instance() {
             assert!(done.stdout.starts_with(&told(name, text)), "{} {}", done.stdout, done.stderr);
         }
         assert_eq!(node.zones(), 1);
+        eventually("zoned, which showed the objects in the zone's mounts, is where it was", || {
+            std::fs::read_link(format!("/proc/{}/cwd", node.zoned())).unwrap() == before
+        });
         // The same name again, and another object.
         let again = Task { init, ..kin(&mut node, "cat $MANTA_INPUT_FILE", "/ann/stor/a/1") };
         assert_eq!(node.run(again, b"four", &[], &[]).stdout, "four");
