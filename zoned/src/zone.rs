@@ -133,7 +133,13 @@ impl Launcher {
         std::fs::create_dir_all(stage)?;
         let nursery = RefCell::new(None);
         let (home, directory) = (namespace::mounts()?, File::open(".")?);
-        Ok(Self { program: File::open(program)?, stage: stage.to_owned(), nursery, home, directory })
+        Ok(Self {
+            program: File::open(program)?,
+            stage: stage.to_owned(),
+            nursery,
+            home,
+            directory,
+        })
     }
 
     /// Starts a zone for a task.
