@@ -50,6 +50,10 @@ const ACCOUNT_SHARE: (u64, u64) = (3, 4);
 const SLOTS_PER_ZONE: u32 = 2;
 /// How often what has no descriptor of its own is looked at: deadlines, cgroups that are still busy.
 const TICK_MS: u64 = 250;
+/// Messages of one first process that are taken in before others have their turn: more than fit its socket (each
+/// takes 768 bytes and more of the 208 KiB that Linux gives one), so that nothing is lost of what was said before
+/// an end, and few enough that a zone that never stops talking holds up nobody.
+pub(crate) const WORDS_A_TURN: usize = 1024;
 /// How long zones get to be gone when zoned ends: the time that commands of standing zones have, and some.
 const STOP_MS_MAX: u64 = 8_000;
 /// How long publications of what zones wrote may take, from the same moment; init gives zoned 30 s to end

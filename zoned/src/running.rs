@@ -3,7 +3,7 @@
 use crate::attempt::{Action, Event, Facts, State, step};
 use crate::carve::Measured;
 use crate::chain;
-use crate::daemon::{Asked, Daemon};
+use crate::daemon::{Asked, Daemon, WORDS_A_TURN};
 use crate::meter::Key;
 use crate::metering::how;
 use crate::scheduler::Grant;
@@ -191,9 +191,12 @@ fn micros(since: Instant) -> u64 {
 }
 
 impl Daemon {
-    /// Takes in everything that a zone has said.
+    /// Takes in what a zone has said: all of it, unless it goes on saying more.
     pub(crate) fn hear_zone(&mut self, attempt: AttemptId) {
-        while let Some(entry) = self.zones.get_mut(&attempt) {
+        for _ in 0..WORDS_A_TURN {
+            let Some(entry) = self.zones.get_mut(&attempt).filter(|entry| entry.listening) else {
+                return;
+            };
             match entry.report() {
                 Ok(Some(Report::Started)) => self.happen(attempt, Event::Started),
                 Ok(Some(Report::Over(outcome))) => self.over(attempt, outcome),
@@ -208,7 +211,6 @@ impl Daemon {
                 }
                 Ok(None) => return,
                 Err(message) => {
-                    entry.listening = false;
                     self.rubbish(attempt, format!("its first process spoke nonsense: {message}"));
                 }
             }
@@ -244,9 +246,12 @@ impl Daemon {
         self.happen(attempt, Event::Gone(facts));
     }
 
-    /// A zone, or storaged about it, said what makes no sense.
+    /// A zone, or storaged about it, said what makes no sense: the zone is heard no more.
     pub(crate) fn rubbish(&mut self, attempt: AttemptId, message: String) {
         eprintln!("zoned: attempt {}: {message}", attempt.0);
+        if let Some(entry) = self.zones.get_mut(&attempt) {
+            entry.listening = false;
+        }
         self.happen(attempt, Event::Rubbish(message));
     }
 

@@ -5,15 +5,17 @@ mod common;
 
 use common::{Node, alone, eventually};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use sys::seqpacket::Socket;
+use sys::seqpacket::{SendError, Socket};
 use wire::frame::{Kind, MESSAGE_BYTES_MAX, encode};
 use wire::job::PhaseKind;
 use wire::task::Ending;
+use wire::zone::{Outcome, Report};
 
 /// Connections that are opened and say nothing.
 const SILENT: usize = 64;
@@ -25,6 +27,13 @@ const SLOTS: usize = 8;
 /// A slot's user namespace, its network namespace, its view of objects.
 const SLOT_DESCRIPTORS: usize = 3;
 const KILLS: u64 = 20;
+/// Threads that speak for a first process: together faster than anybody can listen.
+const SPEAKERS: usize = 3;
+/// Words of one first process that zoned may listen to before it answers somebody else: whoever asks is accepted
+/// and answered in two of its turns, and comes in the middle of another one; a turn is a thousand words, and so is
+/// what may lie in a socket.
+const WORDS_MAX: u64 = 8 * 1024;
+const ASKED: usize = 50;
 
 const SUCCESS: Ending = Ending::Exited { code: 0 };
 
@@ -151,6 +160,79 @@ fn peers_that_flood_or_say_nothing_change_nothing() {
         assert!(grown < 16 * 1024, "zoned has grown by {grown} KiB");
         assert_eq!(node.map("cat", b"after").stdout, "after");
     });
+}
+
+#[test]
+fn a_first_process_that_never_stops_talking_holds_up_nobody() {
+    alone("a_first_process_that_never_stops_talking_holds_up_nobody", || {
+        let mut node = Node::start();
+        let talker = node.task(PhaseKind::Map, "sleep 1000");
+        let (attempt, outputs) = node.begin(talker, b"x", &[]);
+        let (process, socket) = eventually_some("its task runs", || first_process(&node));
+        // It takes no orders while others speak for it, so it is neither alive nor gone.
+        rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+        let over = Report::Over(Outcome::Broken { message: "tired".to_owned() });
+        let over = encode(Kind::Push, 0, &over, 0).unwrap();
+        let (socket, heard) = (Socket::from(socket), AtomicU64::new(0));
+        socket.set_nonblocking().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..SPEAKERS {
+                // Without a rest, until zoned closes its end because the zone is gone.
+                scope.spawn(|| {
+                    loop {
+                        match socket.send(&over, &[]) {
+                            Ok(()) => {
+                                heard.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Err(SendError::Full) => std::hint::spin_loop(),
+                            Err(_) => return,
+                        }
+                    }
+                });
+            }
+            let words = || heard.load(Ordering::Relaxed);
+            eventually("it talks", || words() > WORDS_MAX);
+            for _ in 0..ASKED {
+                let before = words();
+                assert!(node.status().store_connected);
+                let meanwhile = words() - before;
+                assert!(meanwhile < WORDS_MAX, "{meanwhile} words before an answer");
+            }
+            assert_eq!(node.map("cat", b"others").stdout, "others");
+            node.kill_zones();
+            let done = node.see_through(attempt, &outputs, &[]);
+            assert_eq!(done.ending, Ending::Lost { message: "tired".to_owned() });
+        });
+    });
+}
+
+fn eventually_some<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    eventually(what, || {
+        found = find();
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// The first process of the one zone in which a program sleeps, and its socket.
+fn first_process(node: &Node) -> Option<(rustix::process::Pid, OwnedFd)> {
+    let processes = node.processes();
+    let named = |pid: &i32, name: &str| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    processes.iter().find(|pid| named(pid, "sleep"))?;
+    let number = *processes.iter().find(|pid| named(pid, "zone-init"))?;
+    let pid = rustix::process::Pid::from_raw(number)?;
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    let sockets = fs::read_dir(format!("/proc/{number}/fd")).unwrap().flatten().filter(|entry| {
+        fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+    });
+    let numbers: Vec<i32> =
+        sockets.map(|entry| entry.file_name().to_string_lossy().parse().unwrap()).collect();
+    assert_eq!(numbers.len(), 1, "its one socket is zoned's: {numbers:?}");
+    let flags = rustix::process::PidfdGetfdFlags::empty();
+    Some((pid, rustix::process::pidfd_getfd(&process, numbers[0], flags).unwrap()))
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::import::{DISK_GIB, Import, Running, kill_zone};
 use super::life::{Action, Event, step};
 use super::record::{Phase, Record};
 use crate::chain;
-use crate::daemon::{Asked, Daemon};
+use crate::daemon::{Asked, Daemon, WORDS_A_TURN};
 use crate::meter::Key;
 use crate::running::size_of_all;
 use crate::zone::Zone;
@@ -179,13 +179,14 @@ impl Daemon {
         let running = |daemon: &mut Self| -> Option<Result<bool, String>> {
             Some(daemon.images.import.as_mut()?.running.as_mut()?.hear())
         };
-        while let Some(heard) = running(self) {
-            match heard {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(why) => {
+        for _ in 0..WORDS_A_TURN {
+            match running(self) {
+                Some(Ok(true)) => {}
+                None | Some(Ok(false)) => return,
+                Some(Err(why)) => {
                     eprintln!("zoned: the zone of an import spoke nonsense: {why}");
                     if let Some(import) = &mut self.images.import {
+                        import.running.iter_mut().for_each(|running| running.listening = false);
                         kill_zone(import);
                     }
                     return;

@@ -5,17 +5,13 @@
 
 use super::life::{Event, State};
 use crate::chain;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, WORDS_A_TURN};
 use crate::failpoint;
 use std::os::fd::{AsFd, BorrowedFd};
 use sys::seqpacket::{RecvError, SendError};
 use wire::frame::{Frame, Kind, encode};
 use wire::standing::{Subject, What, ZoneName, ZonePush};
 use wire::zone::{Order, Outcome, Report};
-
-/// Messages taken in before others have their turn: more than fit a socket, so that nothing is lost of what was
-/// said before an end, and few enough that a zone that never stops talking holds up nobody.
-const WORDS_A_TURN: usize = 1024;
 
 impl Daemon {
     /// Gives an order to a zone's first process; one that does not take it is killed.

@@ -188,6 +188,17 @@ impl Node {
             .sum()
     }
 
+    /// The processes of all zones.
+    pub fn processes(&self) -> Vec<i32> {
+        fn below(folder: &Path) -> Vec<i32> {
+            let own = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let inner = entries.filter(|e| e.path().is_dir()).flat_map(|e| below(&e.path()));
+            own.lines().map(|line| line.parse().unwrap()).chain(inner).collect()
+        }
+        below(&self.cgroup)
+    }
+
     /// Makes an image that is a directory with a shell in it, to be altered.
     pub fn folder_image(&self, name: &str) -> PathBuf {
         let tree = self.place.join("images").join(name);
