@@ -85,7 +85,8 @@ pub enum Order {
     Terminate,
     /// Run something. Beside it: a terminal, or stdin, stdout and stderr.
     Exec(Box<Execution>),
-    /// Kill what runs in this session: nobody waits for it any more.
+    /// Nobody waits for this session any more: on a terminal it is hung up and killed if it does not end, else
+    /// it is killed.
     EndSession {
         /// Which.
         session: u64,

@@ -135,8 +135,10 @@ impl Standing<'_> {
                 Reaped::Some => true,
                 Reaped::All => false,
             };
+            let now = Instant::now();
+            self.sessions.kill_overdue(now);
             if let Life::Waiting { until } = self.life
-                && until <= Instant::now()
+                && until <= now
                 && let Some(outcome) = self.start()?
             {
                 return Ok(outcome);
@@ -189,15 +191,7 @@ impl Standing<'_> {
             watch(self.log.reader()),
         ];
         watched.extend(self.counter.iter().flat_map(Counter::watched).map(watch));
-        let timeout = match self.life {
-            _ if busy => PollTimeout::ZERO,
-            Life::Waiting { until } => {
-                let left = until.saturating_duration_since(Instant::now()).as_millis() + 1;
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-            }
-            Life::Idle | Life::Running { .. } => PollTimeout::NONE,
-        };
-        match poll(&mut watched, timeout) {
+        match poll(&mut watched, self.timeout(busy)) {
             Ok(_) => {}
             Err(Errno::EINTR) => return Ok(None),
             Err(error) => return call("wait", Err(error)),
@@ -219,10 +213,26 @@ impl Standing<'_> {
         Ok(None)
     }
 
+    /// How long nothing needs to be done unless something happens.
+    fn timeout(&self, busy: bool) -> PollTimeout {
+        if busy {
+            return PollTimeout::ZERO;
+        }
+        let restart = match self.life {
+            Life::Waiting { until } => Some(until),
+            Life::Idle | Life::Running { .. } => None,
+        };
+        let Some(at) = [restart, self.sessions.deadline()].into_iter().flatten().min() else {
+            return PollTimeout::NONE;
+        };
+        let left = at.saturating_duration_since(Instant::now()).as_millis() + 1;
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    }
+
     fn obey(&mut self, order: Order, fds: &[OwnedFd]) -> Result<Option<Outcome>, InsideError> {
         match order {
             Order::Exec(execution) => self.execute(&execution, fds)?,
-            Order::EndSession { session } => self.sessions.kill(session),
+            Order::EndSession { session } => self.sessions.give_up(session, Instant::now()),
             Order::Who => self.introduce()?,
             Order::Published { wish, published } => self.answer(wish, &Ok(published))?,
             Order::NotPublished { wish, refusal } => self.answer(wish, &Err(refusal))?,

@@ -120,6 +120,38 @@ fn a_session_ends_with_whoever_asked_for_it() {
     });
 }
 
+#[test]
+fn a_terminal_whose_person_goes_is_hung_up() {
+    on_a_machine("life::a_terminal_whose_person_goes_is_hung_up", |machine| {
+        let mut client = machine.client();
+        client.run("web", "");
+        let size = Some(WindowSize { rows: 24, columns: 80 });
+        let (_, mut files) = client.begin("web", "", size);
+        let mut terminal = files.remove(0);
+        // As on any terminal: a job in the background ends with it, one that ignores hang-ups is left alone.
+        let script = "nohup sleep 1000 >/dev/null 2>&1 & sleep 1001 & bash -c 'trap \"echo farewell >/tmp/said; \
+            exit\" HUP; echo o-n; while :; do sleep 0.1; done'\n";
+        terminal.write_all(script.as_bytes()).unwrap();
+        read_until(&mut terminal, "o-n\r\n");
+        drop((client, terminal));
+        let mut client = machine.client();
+        eventually("it was told", || client.exec("web", "cat /tmp/said").1 == "farewell\n");
+        eventually("what ignores it runs on beside the first process", || {
+            machine_count(machine) == 2
+        });
+        // One that ignores it has a while.
+        let (_, mut files) =
+            client.begin("web", "trap '' HUP; echo o-n; while :; do sleep 0.1; done", size);
+        read_until(&mut files[0], "o-n\r\n");
+        drop((client, files));
+        eventually("it is killed", || machine_count(machine) == 2);
+        let mut client = machine.client();
+        // Words of a command line end with a zero byte.
+        let (_, found) = client.exec("web", "grep -lz '^1000$' /proc/[0-9]*/cmdline");
+        assert!(found.contains("/proc"), "{found}");
+    });
+}
+
 fn machine_count(machine: &Machine) -> usize {
     machine.processes()
 }
