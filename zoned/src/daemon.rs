@@ -192,6 +192,8 @@ enum Source {
     Standing(Ear),
     ImportControl,
     ImportProcess,
+    /// An image that is being read ahead.
+    Ahead,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -331,6 +333,7 @@ impl Daemon {
                 Source::Standing(ear) => self.hear_ear(ear),
                 Source::ImportControl => self.hear_import(),
                 Source::ImportProcess => self.import_gone(),
+                Source::Ahead => self.images.tend(),
                 Source::Ears => {}
             }
         }
@@ -372,6 +375,7 @@ impl Daemon {
             watch(Source::Instance(first), process);
         }
         watch(Source::Ears, self.standing.ears());
+        self.images.awaited().for_each(|fd| watch(Source::Ahead, fd));
         if let Some(import) = &self.images.import {
             import.control().into_iter().for_each(|fd| watch(Source::ImportControl, fd));
             import.process().into_iter().for_each(|fd| watch(Source::ImportProcess, fd));
@@ -406,6 +410,7 @@ impl Daemon {
             || !self.warm.is_empty()
             || !self.garbage.is_empty()
             || self.images.import.is_some()
+            || self.scheduler.holds()
             || self.cgroups.has_accounts()
             || self.admission.is_held()
             || self.meter.has_news()
@@ -452,6 +457,7 @@ impl Daemon {
                     Source::ImportControl => self.hear_import(),
                     Source::ImportProcess => self.import_gone(),
                     Source::Storaged => self.hear_storaged(),
+                    Source::Ahead => self.images.tend(),
                     Source::Ears
                     | Source::Signals
                     | Source::KernelLog

@@ -36,9 +36,14 @@ impl Daemon {
     /// Claims what may run now.
     pub(crate) fn claim(&mut self) {
         self.scheduler.advance(self.now_us());
+        self.scheduler.review(|image| self.images.is_awaited(image));
         self.watch_pressure();
         while self.link.has_room() && self.may_start() {
             let Some(next) = self.scheduler.next() else { return };
+            if self.images.is_awaited(&next.image) {
+                self.scheduler.hold(next.image);
+                continue;
+            }
             let Some(room) = self.room(&next) else { return };
             let Some(grant) = self.scheduler.pick() else { return self.leave(room) };
             self.admission.admitted(self.now_us());

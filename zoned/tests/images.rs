@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Node, alone, eventually};
+use common::{Node, alone, eventually, runnable};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -12,11 +12,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use sys::seqpacket::Socket;
+use std::time::{Duration, Instant};
+use sys::seqpacket::{Listener, Socket};
 use wire::frame::{Frame, Kind, Refusal, encode};
 use wire::job::PhaseKind;
 use wire::standing::{ImageView, What, ZonePush, ZoneReply, ZoneRequest};
-use wire::task::{Ending, Reply, Request, StagedId};
+use wire::task::{Ending, Push, Reply, Request, StagedId, Task};
 
 const OBJECT: &str = "/mobula/stor/images/mine.erofs";
 const ARCHIVE: &str = "/ann/stor/mine.tar";
@@ -357,5 +358,37 @@ fn names_that_are_none_and_what_came_with_the_appliance_are_refused() {
         let refused = person.ask(ZoneRequest::RemoveImage("base".to_owned())).unwrap_err();
         assert_eq!(refused.code, "Shipped");
         drop(node);
+    });
+}
+
+#[test]
+fn tasks_start_when_their_image_is_read_and_others_do_not_wait_for_them() {
+    alone("tasks_start_when_their_image_is_read_and_others_do_not_wait_for_them", || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("prefetcher.sock");
+        let prefetcher = Listener::bind(&path, 0o600).unwrap();
+        let mut node = Node::with(&["--prefetcher", &path.display().to_string()]);
+        node.folder_image("other");
+        let base = prefetcher.accept().unwrap().unwrap();
+        let (first, second) = (node.task(PhaseKind::Map, "cat"), node.task(PhaseKind::Map, "cat"));
+        let second = Task { image: "other".to_owned(), ..second };
+        let began = Instant::now();
+        node.push(&Push::Runnable(vec![runnable(&first), runnable(&second)]));
+        let done = encode(Kind::Reply, 1, &wire::prefetch::Reply::Done { bytes: 7 }, 0).unwrap();
+        // Asked for by the first task that needs it, and read at once.
+        let other = prefetcher.accept().unwrap().unwrap();
+        other.send(&done, &[]).unwrap();
+        let claimed = |node: &Node| match node.request() {
+            (id, Request::Claim { job, .. }) => (id, job),
+            (_, request) => panic!("unexpected {request:?}"),
+        };
+        let (id, job) = claimed(&node);
+        // zoned waits for ten seconds at most.
+        if began.elapsed() < Duration::from_secs(8) {
+            assert_eq!((job, node.status().waiting), (second.job, 1));
+        }
+        node.reply(id, &Reply::NothingReady, &[]);
+        base.send(&done, &[]).unwrap();
+        assert_eq!(claimed(&node).1, if job == first.job { second.job } else { first.job });
     });
 }

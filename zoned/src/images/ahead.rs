@@ -1,13 +1,13 @@
 //! Having images read ahead by the prefetcher, which pays for what zones share.
 //!
 //! Each mounted image has a connection of its own: over it goes the image's root, and as long as it is open
-//! the prefetcher keeps the image's programs mapped. Nobody waits for an answer, and without a prefetcher
-//! zones pay for the pages that they are the first to read.
+//! the prefetcher keeps the image's programs mapped. It answers when it has read them; zones of the image start
+//! then, or when that takes too long. Without a prefetcher zones pay for the pages that they are the first to read.
 
 use crate::chain;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use sys::seqpacket::{RecvError, Socket};
@@ -16,14 +16,26 @@ use wire::prefetch::{IMAGES_MAX, Request};
 
 /// The wait after a try that failed: the prefetcher is started again within a second.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long zones wait for their image to be read: the prefetcher needs a second for `base`, and so long for all
+/// that it takes of an image on a node of 10 GiB.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The images that are read ahead.
 #[derive(Debug)]
 pub(super) struct Ahead {
     /// The prefetcher's socket.
     prefetcher: Option<PathBuf>,
-    held: BTreeMap<String, Socket>,
+    held: BTreeMap<String, Held>,
     failed: Option<Instant>,
+}
+
+/// An image that the prefetcher was asked for.
+#[derive(Debug)]
+struct Held {
+    socket: Socket,
+    asked: Instant,
+    /// It has answered.
+    read: bool,
 }
 
 impl Ahead {
@@ -34,7 +46,7 @@ impl Ahead {
     /// Sees to it that what is mounted is read ahead, and that nothing else is held.
     pub(super) fn tend(&mut self, mounted: &BTreeMap<String, PathBuf>) {
         let Some(prefetcher) = &self.prefetcher else { return };
-        self.held.retain(|name, socket| mounted.contains_key(name) && is_open(name, socket));
+        self.held.retain(|name, held| mounted.contains_key(name) && held.hear(name));
         if self.failed.is_some_and(|at| at.elapsed() < RETRY) {
             return;
         }
@@ -45,7 +57,8 @@ impl Ahead {
             match ask(prefetcher, root) {
                 Ok(socket) => {
                     self.failed = None;
-                    self.held.insert(name.clone(), socket);
+                    let held = Held { socket, asked: Instant::now(), read: false };
+                    self.held.insert(name.clone(), held);
                 }
                 Err(why) => {
                     if self.failed.is_none() {
@@ -62,6 +75,46 @@ impl Ahead {
     pub(super) fn forget(&mut self, name: &str) {
         self.held.remove(name);
     }
+
+    /// Whether nothing of an image is to be waited for, whatever else is known of it.
+    pub(super) fn is_settled(&self, name: &str) -> bool {
+        self.prefetcher.is_none() || self.held.get(name).is_some_and(|held| held.read)
+    }
+
+    /// Whether zones of an image are to wait for it at this time.
+    pub(super) fn is_awaited(&self, name: &str, now: Instant) -> bool {
+        self.held.get(name).is_some_and(|held| held.is_awaited(now))
+    }
+
+    /// The connections by which images are told to be read, as long as zones wait for that.
+    pub(super) fn awaited(&self, now: Instant) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let awaited = self.held.values().filter(move |held| held.is_awaited(now));
+        awaited.map(|held| held.socket.as_fd())
+    }
+}
+
+impl Held {
+    fn is_awaited(&self, now: Instant) -> bool {
+        !self.read && now.saturating_duration_since(self.asked) < WAIT_MAX
+    }
+
+    /// Takes in what the prefetcher says of it; false if it has it no more.
+    fn hear(&mut self, name: &str) -> bool {
+        let mut message = Vec::new();
+        loop {
+            match self.socket.recv(&mut message) {
+                // Read, or refused: either way there is nothing more to come.
+                Ok(Some(_)) => self.read = true,
+                Err(RecvError::Empty) => return true,
+                Ok(None) | Err(_) => {
+                    eprintln!(
+                        "zoned: the image {name} is not read ahead any more, and asked for again"
+                    );
+                    return false;
+                }
+            }
+        }
+    }
 }
 
 fn ask(prefetcher: &Path, root: &Path) -> Result<Socket, String> {
@@ -73,28 +126,12 @@ fn ask(prefetcher: &Path, root: &Path) -> Result<Socket, String> {
     Ok(socket)
 }
 
-/// Whether the prefetcher still has it; what it says of it is only news.
-fn is_open(name: &str, socket: &Socket) -> bool {
-    let mut message = Vec::new();
-    loop {
-        match socket.recv(&mut message) {
-            Ok(Some(_)) => {}
-            Err(RecvError::Empty) => return true,
-            Ok(None) | Err(_) => {
-                eprintln!(
-                    "zoned: the image {name} is not read ahead any more, and asked for again"
-                );
-                return false;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod test {
     use super::*;
     use sys::seqpacket::Listener;
     use wire::frame::Frame;
+    use wire::prefetch::Reply;
 
     #[test]
     fn what_is_mounted_is_asked_for_once_and_let_go_of_when_it_is_not() {
@@ -113,6 +150,35 @@ mod test {
         mounted.clear();
         ahead.tend(&mounted);
         assert!(peer.recv(&mut message).unwrap().is_none());
+    }
+
+    #[test]
+    fn zones_wait_until_their_image_is_read_or_it_takes_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.sock");
+        let listener = Listener::bind(&path, 0o600).unwrap();
+        let mounted = ["base", "slow", "lost"].map(|name| (name.to_owned(), folder.path().into()));
+        let mounted = BTreeMap::from(mounted);
+        let mut ahead = Ahead::new(Some(path));
+        let now = Instant::now();
+        assert!(!ahead.is_settled("base") && !ahead.is_awaited("base", now));
+        ahead.tend(&mounted);
+        let awaited = |ahead: &Ahead, at| {
+            mounted.keys().filter(|name| ahead.is_awaited(name, at)).cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(awaited(&ahead, now), ["base", "lost", "slow"]);
+        assert_eq!(ahead.awaited(now).count(), 3);
+        // By name, as they were asked for.
+        let peers: Vec<Socket> = (0..3).map(|_| listener.accept().unwrap().unwrap()).collect();
+        let done = encode(Kind::Reply, 1, &Reply::Done { bytes: 7 }, 0).unwrap();
+        let [base, lost, _slow] = <[Socket; 3]>::try_from(peers).unwrap();
+        base.send(&done, &[]).unwrap();
+        drop((lost, listener));
+        ahead.tend(&mounted);
+        assert_eq!(awaited(&ahead, now), ["slow"]);
+        assert!(ahead.is_settled("base") && !ahead.is_settled("slow"));
+        assert!(awaited(&ahead, now + WAIT_MAX * 2).is_empty());
+        assert!(Ahead::new(None).is_settled("base"));
     }
 
     #[test]

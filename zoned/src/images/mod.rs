@@ -31,6 +31,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use sys::mountfd::{self, Filesystem, Restrictions};
 use thiserror::Error;
 use wire::standing::Stats;
@@ -268,9 +269,24 @@ impl Images {
         Ok(found)
     }
 
-    /// Has what was mounted since read ahead.
-    fn tend(&mut self) {
+    /// Has what was mounted since read ahead, and hears what is.
+    pub(crate) fn tend(&mut self) {
         self.ahead.tend(&self.mounted);
+    }
+
+    /// Whether zones of an image are to start later, when what they share of it is in memory and paid for.
+    pub(crate) fn is_awaited(&mut self, name: &str) -> bool {
+        // One that can't be mounted is told when the zone is started.
+        if self.ahead.is_settled(name) || self.get(name).is_err() {
+            return false;
+        }
+        self.tend();
+        self.ahead.is_awaited(name, Instant::now())
+    }
+
+    /// Readable when an image that zones may wait for is read.
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.ahead.awaited(Instant::now())
     }
 
     /// What the zone that makes this image has used so far; none if there is none.

@@ -82,7 +82,8 @@ impl Daemon {
             }
             return None;
         }
-        if self.hold_start(name) {
+        let image = &self.standing.zones.get(name)?.record.spec.image;
+        if self.images.is_awaited(image) || self.hold_start(name) {
             return None;
         }
         let zone = self.standing.zones.get_mut(name)?;

@@ -276,6 +276,8 @@ impl Machine {
             &path("data"),
             "--account-limits",
             &path("account-limits.json"),
+            "--prefetcher",
+            &path("prefetcher.sock"),
             "--store-cgroup",
             &path("store"),
             "--cgroup",

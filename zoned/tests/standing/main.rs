@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod accounts;
+mod ahead;
 mod attacks;
 #[path = "../common/mod.rs"]
 mod common;
