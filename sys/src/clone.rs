@@ -4,6 +4,11 @@
 //! system calls between the clone and the exec, so a parent with threads may call this too.
 #![allow(unsafe_code)]
 
+mod child;
+mod paused;
+
+use self::child::become_program;
+pub(crate) use self::paused::Paused;
 use std::ffi::CStr;
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -15,8 +20,6 @@ pub const DESCRIPTORS_MAX: usize = 8;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// What a child needs of a stack before its exec: a few frames of this file.
 const STACK_BYTES: usize = 16 * 1024;
-/// What a process needs of one that only waits.
-const PAUSED_STACK_BYTES: usize = 16 * 1024;
 /// What the child's exit status says when its exec failed, as a shell has it.
 const EXEC_FAILED: i32 = 127;
 
@@ -85,56 +88,6 @@ pub struct Child {
     pub pid: i32,
     /// Names it for ever; readable once it is over (pidfd_open(2)).
     pub pidfd: OwnedFd,
-}
-
-/// A process that waits to be killed, for its namespaces to be taken; dropping it kills and reaps it.
-#[derive(Debug)]
-pub(crate) struct Paused {
-    child: Child,
-    /// What it stands on: it shares this process's memory, a copy of which takes longer than all else.
-    _stack: Vec<u128>,
-}
-
-impl Paused {
-    /// Starts one with these namespaces of its own.
-    pub(crate) fn start(namespaces: Namespaces) -> io::Result<Self> {
-        let mut stack: Vec<u128> = Vec::with_capacity(PAUSED_STACK_BYTES / size_of::<u128>());
-        let mut pidfd: RawFd = -1;
-        let flags = namespaces.0 | libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD;
-        // SAFETY: the stack grows down from its end, which is aligned to 16 bytes; nothing else uses it, and it is
-        // freed after `Drop` has seen the child's end. All that the child does on this memory is to call pause(2).
-        // `pidfd` is where CLONE_PIDFD puts it.
-        let pid = unsafe {
-            let end = stack.as_mut_ptr().add(stack.capacity()).cast();
-            libc::clone(pause, end, flags, std::ptr::null_mut(), &raw mut pidfd)
-        };
-        if pid < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call succeeded and installed `pidfd` for us alone.
-        let child = Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
-        Ok(Self { child, _stack: stack })
-    }
-
-    pub(crate) fn pid(&self) -> i32 {
-        self.child.pid
-    }
-}
-
-impl Drop for Paused {
-    fn drop(&mut self) {
-        // Both fail only if the process is gone already, which is what they are for.
-        drop(kill(self.child.pidfd.as_fd(), libc::SIGKILL));
-        drop(reap(self.child.pidfd.as_fd()));
-    }
-}
-
-/// What [`Paused`] does.
-extern "C" fn pause(_: *mut libc::c_void) -> libc::c_int {
-    loop {
-        // SAFETY: pause(2) takes nothing; the process ends by the SIGKILL of `Drop`.
-        unsafe { libc::pause() };
-    }
 }
 
 /// Starts a program; returns once it runs.
@@ -388,216 +341,9 @@ fn clone(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<S
     }
 }
 
-/// The child's half of [`spawn`]: returns the errno of what failed, to be told through `mouth`, which moves
-/// out of the way of the program's descriptors.
-fn become_program(
-    (spawn, besides): (&Spawn<'_>, &Besides<'_>),
-    argv: &[*const libc::c_char],
-    envp: &[*const libc::c_char],
-    mouth: Option<&mut RawFd>,
-) -> i32 {
-    // Copies above all of 0..DESCRIPTORS_MAX first, so that none is overwritten before it is in place; unless all
-    // are above what is written.
-    let count = spawn.descriptors.len() as RawFd;
-    let apart = spawn.descriptors.iter().all(|fd| fd.as_raw_fd() >= count);
-    let mut copies = [-1; DESCRIPTORS_MAX];
-    for (copy, fd) in copies.iter_mut().zip(spawn.descriptors) {
-        let least = DESCRIPTORS_MAX as libc::c_int;
-        *copy = if apart {
-            fd.as_raw_fd()
-        } else {
-            // SAFETY: fcntl takes integers here.
-            unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }
-        };
-        if *copy < 0 {
-            return errno();
-        }
-    }
-    if let Some(mouth) = mouth {
-        let least = DESCRIPTORS_MAX as libc::c_int;
-        // SAFETY: as above.
-        let moved = unsafe { libc::fcntl(*mouth, libc::F_DUPFD_CLOEXEC, least) };
-        if moved < 0 {
-            return errno();
-        }
-        *mouth = moved;
-    }
-    let program = match spawn.program {
-        // SAFETY: as above.
-        Program::File(fd) => unsafe {
-            libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, DESCRIPTORS_MAX as libc::c_int)
-        },
-        Program::Path(_) => 0,
-    };
-    if program < 0 {
-        return errno();
-    }
-    for (copy, to) in copies.iter().zip(0..spawn.descriptors.len() as RawFd) {
-        // SAFETY: dup2(2) takes integers. The program's own descriptors may lose theirs: nothing of this
-        // process's memory is used again but `spawn`, `argv` and `envp`.
-        if unsafe { libc::dup2(*copy, to) } < 0 {
-            return errno();
-        }
-    }
-    let first = spawn.descriptors.len() as libc::c_uint;
-    // SAFETY: close_range(2) takes integers; it marks, and closes nothing before the exec.
-    let marked =
-        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if marked < 0 {
-        return errno();
-    }
-    if let Err(errno) = fresh_signals() {
-        return errno;
-    }
-    // SAFETY: setsid(2) takes nothing; it fails only for a process group's leader, which a new child is not.
-    unsafe { libc::setsid() };
-    if let Err(errno) = take_besides(besides) {
-        return errno;
-    }
-    let (folder, path, flags) = match spawn.program {
-        Program::File(_) => (program, c"", libc::AT_EMPTY_PATH),
-        Program::Path(path) => (libc::AT_FDCWD, path, 0),
-    };
-    // SAFETY: `path` is a C string; `argv` and `envp` are arrays of pointers to C strings that outlive
-    // this call, each with a null at its end.
-    unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            folder,
-            path.as_ptr(),
-            argv.as_ptr(),
-            envp.as_ptr(),
-            flags,
-        )
-    };
-    errno()
-}
-
-/// In the child's new session: its terminal, its user, its directory.
-fn take_besides(besides: &Besides<'_>) -> Result<(), i32> {
-    let check = |done: libc::c_long| if done < 0 { Err(errno()) } else { Ok(()) };
-    if besides.terminal {
-        // SAFETY: TIOCSCTTY takes an integer; 0 steals no terminal from another session.
-        check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into())?;
-    }
-    if let Some((user, group)) = besides.user {
-        let none = std::ptr::null::<libc::gid_t>();
-        // SAFETY: no groups are read where there are none. The system calls and not glibc's functions,
-        // which would signal threads that this copy of the parent does not have.
-        check(unsafe { libc::syscall(libc::SYS_setgroups, 0, none) })?;
-        // SAFETY: the call takes integers.
-        check(unsafe { libc::syscall(libc::SYS_setresgid, group, group, group) })?;
-        // SAFETY: the call takes integers.
-        check(unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) })?;
-    }
-    if let Some(directory) = besides.directory {
-        // SAFETY: `directory` is a C string that the call only reads.
-        check(unsafe { libc::chdir(directory.as_ptr()) }.into())?;
-    }
-    Ok(())
-}
-
-/// Unblocks every signal and gives SIGPIPE, which Rust ignores, its default again.
-fn fresh_signals() -> Result<(), i32> {
-    // SAFETY: sigset_t is plain integers, for which all zeros is the empty set on Linux.
-    let none: libc::sigset_t = unsafe { zeroed() };
-    // SAFETY: `none` is live; a null old set is allowed.
-    let unblocked =
-        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
-    // SAFETY: SIG_DFL is no function of ours; signal(2) takes integers here.
-    let default = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    if unblocked < 0 || default == libc::SIG_ERR { Err(errno()) } else { Ok(()) }
-}
-
-fn errno() -> i32 {
-    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
-}
-
 fn pointers(texts: &[&CStr]) -> Vec<*const libc::c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 #[cfg(test)]
-mod test {
-    use super::*;
-    use std::fs::File;
-    use std::io::Read;
-
-    fn shell<'a>(
-        line: &'a [&'a CStr],
-        environment: &'a [&'a CStr],
-        descriptors: &'a [BorrowedFd<'a>],
-    ) -> Spawn<'a> {
-        Spawn {
-            program: Program::Path(c"/bin/sh"),
-            arguments: line,
-            environment,
-            descriptors,
-            cgroup: None,
-            namespaces: Namespaces::default(),
-        }
-    }
-
-    #[test]
-    fn a_program_gets_its_descriptors_its_environment_and_no_more() {
-        let (reader, writer) = nix::unistd::pipe().unwrap();
-        let null = File::open("/dev/null").unwrap();
-        let descriptors = [null.as_fd(), writer.as_fd(), null.as_fd()];
-        let line = [c"sh", c"-c", c"echo $A; cd /proc/self/fd && echo *"];
-        let child = spawn(&shell(&line, &[c"A=b"], &descriptors)).unwrap();
-        drop(writer);
-        let mut text = String::new();
-        File::from(reader).read_to_string(&mut text).unwrap();
-        reap(child.pidfd.as_fd()).unwrap();
-        // The last one is the shell's own, on the directory it lists.
-        assert_eq!(text, "b\n0 1 2 3\n");
-    }
-
-    #[test]
-    fn descriptors_that_trade_places_arrive_where_they_should() {
-        let (one, one_writer) = nix::unistd::pipe().unwrap();
-        let (two, two_writer) = nix::unistd::pipe().unwrap();
-        let mut order = [one_writer.as_fd(), two_writer.as_fd()];
-        order.sort_by_key(|fd| std::cmp::Reverse(fd.as_raw_fd()));
-        let descriptors = [order[0], order[1], order[0], order[1]];
-        let line = [c"sh", c"-c", c"printf a >&0; printf b >&1; printf c >&2; printf d >&3"];
-        let child = spawn(&shell(&line, &[], &descriptors)).unwrap();
-        reap(child.pidfd.as_fd()).unwrap();
-        drop((one_writer, two_writer));
-        let mut texts = [String::new(), String::new()];
-        File::from(one).read_to_string(&mut texts[0]).unwrap();
-        File::from(two).read_to_string(&mut texts[1]).unwrap();
-        texts.sort();
-        assert_eq!(texts, ["ac", "bd"]);
-    }
-
-    #[test]
-    fn a_program_that_is_not_there_is_an_error_and_no_child() {
-        let line = [c"nothing"];
-        let start = Spawn { program: Program::Path(c"/no/such"), ..shell(&line, &[], &[]) };
-        assert_eq!(spawn(&start).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn a_failure_is_told_however_many_descriptors_the_program_was_to_get() {
-        let null = File::open("/dev/null").unwrap();
-        let descriptors = [null.as_fd(); DESCRIPTORS_MAX];
-        let line = [c"nothing"];
-        let start =
-            Spawn { program: Program::Path(c"/no/such"), ..shell(&line, &[], &descriptors) };
-        assert_eq!(spawn(&start).unwrap_err().kind(), io::ErrorKind::NotFound);
-        let many = [null.as_fd(); DESCRIPTORS_MAX + 1];
-        let start = Spawn { descriptors: &many, ..start };
-        assert_eq!(spawn(&start).unwrap_err().raw_os_error(), Some(libc::EMFILE));
-    }
-
-    #[test]
-    fn a_program_is_started_from_its_file() {
-        let program = File::open("/bin/true").unwrap();
-        let line = [c"true"];
-        let start = Spawn { program: Program::File(program.as_fd()), ..shell(&line, &[], &[]) };
-        let child = spawn(&start).unwrap();
-        reap(child.pidfd.as_fd()).unwrap();
-        assert_eq!(reap(child.pidfd.as_fd()).unwrap_err().raw_os_error(), Some(libc::ECHILD));
-    }
-}
+mod test;
