@@ -5,9 +5,12 @@
 //! us is owned, also when the message is then refused: none can leak.
 #![allow(unsafe_code)]
 
+mod rights;
+
+use self::rights::{CONTROL_BYTES, ControlBuffer, control_space, take_rights, write_rights};
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -18,14 +21,6 @@ pub const FDS_MAX: usize = 16;
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
-/// Room for one `SCM_RIGHTS` message of [`FDS_MAX`] descriptors.
-const CONTROL_BYTES: usize = control_space(FDS_MAX);
-
-const fn control_space(fds: usize) -> usize {
-    // SAFETY: CMSG_SPACE computes a size from its argument and touches no memory.
-    unsafe { libc::CMSG_SPACE((fds * size_of::<RawFd>()) as u32) as usize }
-}
-
 /// What can go wrong with a socket.
 #[derive(Debug, Error)]
 pub enum SocketError {
@@ -398,158 +393,5 @@ fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(set as isize).map(|_| ())
 }
 
-/// Bytes for control messages, aligned as cmsg(3) asks.
-#[repr(C)]
-struct ControlBuffer {
-    align: [libc::cmsghdr; 0],
-    bytes: [u8; CONTROL_BYTES],
-}
-
-impl ControlBuffer {
-    const fn new() -> Self {
-        Self { align: [], bytes: [0; CONTROL_BYTES] }
-    }
-
-    const fn as_mut_ptr(&mut self) -> *mut libc::c_void {
-        (&raw mut self.bytes).cast()
-    }
-}
-
-/// Writes one `SCM_RIGHTS` message into the control buffer that `header` points to.
-fn write_rights(header: &libc::msghdr, fds: &[BorrowedFd<'_>]) {
-    let bytes = size_of_val(fds) as u32;
-    // SAFETY: msg_control points to a live, aligned ControlBuffer and msg_controllen is CMSG_SPACE of
-    // these descriptors, so the first header lies inside it.
-    let message = unsafe { libc::CMSG_FIRSTHDR(header) };
-    // SAFETY: CMSG_LEN computes a size from its argument and touches no memory.
-    let length = unsafe { libc::CMSG_LEN(bytes) };
-    // SAFETY: `message` points to a whole cmsghdr inside the buffer, which is ours alone.
-    unsafe {
-        (*message).cmsg_level = libc::SOL_SOCKET;
-        (*message).cmsg_type = libc::SCM_RIGHTS;
-        (*message).cmsg_len = length as usize;
-    }
-    // SAFETY: the data of `message` follows its header inside the same buffer.
-    let data = unsafe { libc::CMSG_DATA(message) };
-    // SAFETY: BorrowedFd is a transparent RawFd, so `fds` is `bytes` bytes of descriptors; the buffer has
-    // room for them after the header, and the two do not overlap.
-    unsafe { std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), data, bytes as usize) };
-}
-
-/// Takes ownership of every descriptor in the control messages of a received `header`.
-fn take_rights(header: &libc::msghdr) -> Vec<OwnedFd> {
-    let mut fds = Vec::new();
-    // SAFETY: recvmsg(2) filled the live control buffer that `header` points to and set msg_controllen.
-    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-    while !next.is_null() {
-        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a header wholly inside the buffer.
-        let message = unsafe { *next };
-        if message.cmsg_level == libc::SOL_SOCKET && message.cmsg_type == libc::SCM_RIGHTS {
-            // SAFETY: the data of `next` follows its header inside the same buffer.
-            let data = unsafe { libc::CMSG_DATA(next) };
-            // SAFETY: CMSG_LEN computes a size from its argument and touches no memory.
-            let head = unsafe { libc::CMSG_LEN(0) } as usize;
-            for at in 0..(message.cmsg_len - head) / size_of::<RawFd>() {
-                // SAFETY: the kernel wrote cmsg_len bytes of descriptors here; they may be unaligned.
-                let fd = unsafe { data.cast::<RawFd>().add(at).read_unaligned() };
-                // SAFETY: the kernel just installed `fd` for us and this is the one place that takes it.
-                fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
-        }
-        // SAFETY: `next` came from CMSG_FIRSTHDR or CMSG_NXTHDR of this same `header`.
-        next = unsafe { libc::CMSG_NXTHDR(header, next) };
-    }
-    fds
-}
-
 #[cfg(test)]
-mod test {
-    use super::*;
-    use std::fs::File;
-    use std::io::{Read, Write};
-
-    fn pipe() -> (File, File) {
-        let (reader, writer) = nix::unistd::pipe().unwrap();
-        (reader.into(), writer.into())
-    }
-
-    #[test]
-    fn a_message_arrives_whole_with_its_descriptors() {
-        let (here, there) = Socket::pair().unwrap();
-        let (mut reader, writer) = pipe();
-        here.send(b"take this", &[writer.as_fd()]).unwrap();
-        drop(writer);
-        let mut message = Vec::new();
-        let mut fds = there.recv(&mut message).unwrap().unwrap();
-        assert_eq!((message.as_slice(), fds.len()), (&b"take this"[..], 1));
-        File::from(fds.remove(0)).write_all(b"through").unwrap();
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "through");
-    }
-
-    #[test]
-    fn messages_keep_their_bounds() {
-        let (here, there) = Socket::pair().unwrap();
-        here.send(b"one", &[]).unwrap();
-        here.send(b"three", &[]).unwrap();
-        let mut message = Vec::new();
-        there.recv(&mut message).unwrap().unwrap();
-        assert_eq!(message, b"one");
-        there.recv(&mut message).unwrap().unwrap();
-        assert_eq!(message, b"three");
-    }
-
-    #[test]
-    fn a_peer_that_is_gone_is_an_end_for_the_reader_and_closed_for_the_writer() {
-        let (here, there) = Socket::pair().unwrap();
-        drop(there);
-        assert!(here.recv(&mut Vec::new()).unwrap().is_none());
-        assert!(matches!(here.send(b"x", &[]), Err(SendError::Closed)));
-    }
-
-    #[test]
-    fn a_full_socket_says_so_and_loses_nothing() {
-        let (here, there) = Socket::pair().unwrap();
-        here.set_nonblocking().unwrap();
-        there.set_nonblocking().unwrap();
-        let mut sent = 0;
-        while here.send(&[7; 1000], &[]).is_ok() {
-            sent += 1;
-        }
-        assert!(matches!(here.send(&[7; 1000], &[]), Err(SendError::Full)));
-        let mut got = 0;
-        while there.recv(&mut Vec::new()).is_ok() {
-            got += 1;
-        }
-        assert_eq!(got, sent);
-    }
-
-    #[test]
-    fn a_message_over_the_limits_is_refused_and_its_descriptors_are_closed() {
-        let (here, there) = Socket::pair().unwrap();
-        let (mut reader, writer) = pipe();
-        let many = [writer.as_fd(); FDS_MAX + 1];
-        assert!(matches!(here.send(b"x", &many), Err(SendError::TooLarge { .. })));
-        let most = [writer.as_fd(); FDS_MAX];
-        here.send(b"x", &most).unwrap();
-        drop(writer);
-        drop(there.recv(&mut Vec::new()).unwrap());
-        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "every copy of the writer is closed");
-    }
-
-    #[test]
-    fn a_listener_tells_who_connects() {
-        let folder = std::env::temp_dir().join(format!("seqpacket-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("socket");
-        let listener = Listener::bind(&path, 0o600).unwrap();
-        listener.set_nonblocking().unwrap();
-        assert!(listener.accept().unwrap().is_none());
-        let _client = Socket::connect(&path).unwrap();
-        let peer = listener.accept().unwrap().unwrap().peer().unwrap();
-        assert_eq!(peer.pid, i32::try_from(std::process::id()).unwrap());
-        std::fs::remove_dir_all(&folder).unwrap();
-        assert!(matches!(Socket::connect(&path), Err(SocketError::Call { act: "connect to", .. })));
-    }
-}
+mod test;
