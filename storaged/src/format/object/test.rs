@@ -49,8 +49,7 @@ fn meta() -> impl Strategy<Value = Metadata> {
 
 pub(in crate::format) fn record() -> impl Strategy<Value = ObjectRecord> {
     let content = prop_oneof![
-        proptest::collection::vec(any::<u8>(), 0..64)
-            .prop_map(|b| ContentRef::Inline(b.into())),
+        proptest::collection::vec(any::<u8>(), 0..64).prop_map(|b| ContentRef::Inline(b.into())),
         any::<u64>().prop_map(|id| ContentRef::Blob(BlobId(id))),
     ];
     let below = proptest::option::of(any::<u64>());

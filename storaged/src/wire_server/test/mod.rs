@@ -2,174 +2,19 @@
 //! without zones.
 
 mod fake_zoned;
+mod house;
 mod staged;
 
 use super::{Wire, WireServer};
 use crate::committer::wait;
-use crate::jobs::key::List;
-use crate::jobs::name::Name;
-use crate::jobs::{JobFilter, Jobs, JobsError};
+use crate::jobs::{JobFilter, JobsError};
 use crate::prefetch::Prefetcher;
-use crate::store::{
-    AccountId, Area, BucketRecord, Content, ContentRef, Deleter, Durability, ListQuery, Metadata,
-    ObjectPath, Options, Store, Txn, Versioning, list,
-};
+use crate::store::{AccountId, Area, BucketRecord, Deleter, ObjectPath, Txn, Versioning};
 use fake_zoned::FakeZoned;
-use md5::Digest;
-use std::io::{Read, Write};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-use wire::job::{JobError, JobId, JobState, JobView};
+use house::House;
+use std::io::Write;
+use wire::job::{JobId, JobState};
 use wire::task::{Ending, Request, Settled};
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct House {
-    directory: tempfile::TempDir,
-    store: Store,
-    jobs: Jobs,
-    server: Option<WireServer>,
-    account: AccountId,
-}
-
-impl House {
-    fn new() -> Self {
-        Self::in_directory(tempfile::tempdir().unwrap())
-    }
-
-    fn in_directory(directory: tempfile::TempDir) -> Self {
-        let mut options = Options::new(directory.path().join("data"));
-        options.durability = Durability::None;
-        options.kept_bytes = Some(0);
-        let store = Store::open(options).unwrap();
-        let account = store.transact_wait(|txn| txn.account("ann")).unwrap();
-        let jobs = Jobs::open(store.clone()).unwrap();
-        let wire = Wire::Path(directory.path().join("wire.sock"));
-        let server = WireServer::start(wire, jobs.clone(), Prefetcher::new(None), None).unwrap();
-        Self { directory, store, jobs, server: Some(server), account }
-    }
-
-    /// As after a restart of storaged.
-    fn again(mut self) -> Self {
-        self.server.take().unwrap().stop();
-        self.store.shutdown();
-        let Self { directory, store, jobs, server, .. } = self;
-        drop((store, jobs, server));
-        std::thread::sleep(Duration::from_millis(200));
-        Self::in_directory(directory)
-    }
-
-    fn zoned(&self) -> FakeZoned {
-        FakeZoned::connect(&self.socket())
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("wire.sock")
-    }
-
-    fn put(&self, path: &str, bytes: &[u8]) {
-        let path = ObjectPath::new(self.account, Area::Stor, path).unwrap();
-        let md5: [u8; 16] = md5::Md5::digest(bytes).into();
-        let meta = Metadata { etag: md5.into(), ..Metadata::default() };
-        let content = if bytes.len() < 1000 {
-            Content::Inline(bytes.to_vec().into())
-        } else {
-            let mut staging = wait(self.store.stage(None, None)).unwrap();
-            wait(staging.write(bytes.to_vec().into())).unwrap();
-            Content::Blob(wait(self.store.seal(staging)).unwrap())
-        };
-        self.store.transact_wait(move |txn| txn.put_object(&path, content, meta)).unwrap();
-    }
-
-    fn read(&self, name: &str) -> Option<Vec<u8>> {
-        let path = Name::parse_long(name).unwrap().object(self.account).unwrap();
-        let (record, file) = self.store.open_object(&path).unwrap()?;
-        Some(match (record.content, file) {
-            (ContentRef::Inline(bytes), _) => bytes.to_vec(),
-            (ContentRef::Blob(_), file) => {
-                let fd = std::os::fd::AsFd::as_fd(&*file.unwrap()).try_clone_to_owned().unwrap();
-                let mut bytes = Vec::new();
-                std::fs::File::from(fd).read_to_end(&mut bytes).unwrap();
-                assert_eq!(bytes.len() as u64, record.size);
-                bytes
-            }
-        })
-    }
-
-    /// The paths of all objects that jobs have left.
-    fn left(&self) -> Vec<String> {
-        let query = ListQuery {
-            account: self.account,
-            area: Area::Jobs,
-            prefix: Vec::new(),
-            delimiter: Vec::new(),
-            after: None,
-            max: 1000,
-        };
-        let page = list(&self.store.read().unwrap(), &query).unwrap();
-        page.entries.iter().map(|entry| format!("{entry:?}")).collect()
-    }
-
-    fn create(&self, spec: &str) -> JobId {
-        let spec = serde_json::from_str(spec).unwrap();
-        wait(self.jobs.create(self.account, "ann", spec)).unwrap()
-    }
-
-    fn add(&self, job: JobId, lines: &[&str]) {
-        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        wait(self.jobs.add_inputs(self.account, job, lines)).unwrap();
-    }
-
-    fn end(&self, job: JobId) {
-        wait(self.jobs.end_input(self.account, job)).unwrap();
-    }
-
-    fn view(&self, job: JobId) -> JobView {
-        self.jobs.view(self.account, job).unwrap()
-    }
-
-    fn outputs(&self, job: JobId) -> Vec<String> {
-        let names = self.jobs.names(self.account, job, List::Outputs, 0, 10_000).unwrap();
-        names.into_iter().map(|(_, name)| name).collect()
-    }
-
-    fn errors(&self, job: JobId) -> Vec<JobError> {
-        let errors = self.jobs.errors(self.account, job, 0, 10_000).unwrap();
-        errors.into_iter().map(|(_, error)| error).collect()
-    }
-
-    fn wait_done(&self, job: JobId) -> JobView {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let view = self.view(job);
-            if view.state == JobState::Done {
-                return view;
-            }
-            assert!(Instant::now() < until, "{job} does not end: {view:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Runs everything that can run until the job is done.
-    fn run(&self, zoned: &mut FakeZoned, job: JobId) -> JobView {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            while let Some(claimed) = zoned.claim_any() {
-                zoned.run(claimed);
-            }
-            let view = self.view(job);
-            if view.state == JobState::Done {
-                return view;
-            }
-            assert!(Instant::now() < until, "{job} does not end: {view:?}");
-            match zoned.claim(job, 0) {
-                Some(claimed) => drop(zoned.run(claimed)),
-                None => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
-    }
-}
 
 #[test]
 fn two_maps_and_a_reduce_give_what_the_pipeline_gives_and_leave_nothing_else() {

@@ -15,8 +15,7 @@ fn list(all: &[(&'static str, &str)]) -> Acl {
 
 #[test]
 fn canned_lists_grant_what_their_names_say() {
-    let grants =
-        |name, who, permission| list(&[("x-amz-acl", name)]).grants(who, permission, true);
+    let grants = |name, who, permission| list(&[("x-amz-acl", name)]).grants(who, permission, true);
     assert!(grants("private", Some("bob"), Permission::WriteAcp));
     assert!(
         !grants("private", Some("ada"), Permission::Read)
@@ -41,10 +40,7 @@ fn canned_lists_grant_what_their_names_say() {
 #[test]
 fn headers_grant_one_by_one() {
     let acl = list(&[
-        (
-            "x-amz-grant-read",
-            "id=\"eve\", uri=\"http://acs.amazonaws.com/groups/global/AllUsers\"",
-        ),
+        ("x-amz-grant-read", "id=\"eve\", uri=\"http://acs.amazonaws.com/groups/global/AllUsers\""),
         ("x-amz-grant-write-acp", "ID=dan"),
     ]);
     assert!(
