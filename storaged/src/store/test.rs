@@ -1,12 +1,12 @@
 //! The store as its users see it, on real files.
 
+mod killed;
+mod pages;
+
 use super::*;
 use crate::committer::wait;
-use crate::index::{Index as _, Persist};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
-use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -329,84 +329,6 @@ fn many_at_once_are_all_there_and_in_one_order() {
     assert_eq!(store.status().objects, 400);
 }
 
-/// What a page holds, by definition: all entries in order, cut at the maximum.
-fn by_definition(keys: &BTreeMap<Vec<u8>, u64>, query: &ListQuery) -> Vec<Vec<u8>> {
-    let mut entries: Vec<Vec<u8>> = Vec::new();
-    for key in keys.keys().filter(|key| key.starts_with(&query.prefix)) {
-        let after = match &query.after {
-            None => true,
-            Some(After::Path(path)) => key > path,
-            Some(After::Prefix(prefix)) => key > prefix && !key.starts_with(prefix),
-        };
-        if !after {
-            continue;
-        }
-        let rest = &key[query.prefix.len()..];
-        let delimiter = query.delimiter.as_slice();
-        let at =
-            (0..rest.len()).find(|&at| !delimiter.is_empty() && rest[at..].starts_with(delimiter));
-        let shown = at.map_or(key.len(), |at| query.prefix.len() + at + delimiter.len());
-        if entries.last().map(Vec::as_slice) != Some(&key[..shown]) || at.is_none() {
-            entries.push(key[..shown].to_vec());
-        }
-    }
-    entries
-}
-
-fn shown(entry: &ListEntry) -> Vec<u8> {
-    match entry {
-        ListEntry::Object { path, .. } => path.clone(),
-        ListEntry::Prefix(prefix) => prefix.clone(),
-    }
-}
-
-fn key() -> impl Strategy<Value = Vec<u8>> {
-    let byte = prop_oneof![4 => Just(b'/'), 4 => Just(b'a'), 2 => Just(b'b'), 1 => Just(0_u8), 1 => Just(0xFF_u8)];
-    proptest::collection::vec(byte, 1..6)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-    #[test]
-    fn pages_hold_everything_once_and_in_order(
-        keys in proptest::collection::btree_map(key(), any::<u64>(), 0..24),
-        prefix in prop_oneof![Just(vec![]), key().prop_map(|mut key| { key.truncate(2); key })],
-        delimiter in prop_oneof![Just(b"/".to_vec()), Just(vec![]), Just(b"/a".to_vec())],
-        after in proptest::option::of(prop_oneof![key().prop_map(After::Path), key().prop_map(After::Prefix)]),
-        max in 1_usize..8,
-    ) {
-        let mut index = crate::index::MemoryIndex::default();
-        let object = |(key, size): (&Vec<u8>, &u64)| {
-            let path = ObjectPath::new(ALICE, Area::Stor, key.clone()).unwrap();
-            let record = ObjectRecord::new(Version(1), ContentRef::Blob(BlobId(1)), *size, Metadata::default());
-            (crate::format::object_key(&path, Some(Version(1))), Some(crate::format::Value::encode(&record)))
-        };
-        let mut changes: crate::index::Changes = keys.iter().map(object).collect();
-        // Neighbours that must not show: another area, another account.
-        changes.insert(crate::format::object_prefix(AccountId(2), Area::Stor, b"a"), Some(vec![]));
-        changes.insert(crate::format::object_prefix(ALICE, Area::Public, b"a"), Some(vec![]));
-        index.apply(&changes, 1, Persist::Later).unwrap();
-        let view = index.view().unwrap();
-        let mut query = ListQuery { account: ALICE, area: Area::Stor, prefix, delimiter, after, max };
-        let expected = by_definition(&keys, &query);
-        let mut seen = Vec::new();
-        loop {
-            let page = list(&*view, &query).unwrap();
-            prop_assert!(page.entries.len() <= max);
-            for entry in &page.entries {
-                if let ListEntry::Object { path, summary } = entry {
-                    prop_assert_eq!(summary.size, keys[path]);
-                }
-                seen.push(shown(entry));
-            }
-            let Some(next) = page.next else { break };
-            prop_assert_eq!(page.entries.len(), max, "only full pages go on");
-            query.after = Some(next);
-        }
-        prop_assert_eq!(seen, expected);
-    }
-}
-
 #[test]
 fn an_index_that_is_lost_is_made_again_from_the_journal() {
     let folder = tempfile::tempdir().unwrap();
@@ -444,101 +366,4 @@ fn an_index_whose_pages_are_gone_is_made_again_though_the_engine_panics_over_it(
     let store = open(folder.path());
     assert_eq!(store.status().objects, before.objects);
     assert!(store.object(&path("key-01999")).unwrap().is_some());
-}
-
-/// The variable that tells the child of the next test where its store is.
-const CHILD_STORE: &str = "MOBULA_TEST_CHILD_STORE";
-
-#[test]
-#[ignore = "it is the process that the next test kills"]
-fn the_child_that_is_killed() {
-    let store = open(Path::new(&std::env::var(CHILD_STORE).unwrap()));
-    let first = store.object(&path("rounds")).unwrap().map_or(0, |record| record.size);
-    for n in first.. {
-        // One object in two sizes, and a counter beside it, in one transaction.
-        let (key, length) = (format!("object-{}", n % 7), if n % 2 == 0 { 100 } else { 50_000 });
-        let bytes = vec![n as u8; length];
-        let sealed = (n % 2 == 1).then(|| seal(&store, &bytes));
-        let put = move |txn: &mut Txn<'_>| {
-            let metadata = meta(&bytes);
-            let content = sealed.map_or(Content::Inline(bytes.into()), Content::Blob);
-            txn.put_object(&path(&key), content, metadata)?;
-            let counter = Content::Inline(vec![0; (n + 1) as usize % 8000].into());
-            txn.put_object(&path("rounds"), counter, Metadata::default())
-        };
-        store.transact_wait(put).unwrap();
-        // One write: the parent sees whole lines or nothing.
-        println!("{}", n + 1);
-    }
-}
-
-/// Checks a store that was killed after `acknowledged` rounds; how many rounds it had.
-fn check_killed(folder: &Path, acknowledged: u64) -> u64 {
-    let store = open(folder);
-    let rounds = store.object(&path("rounds")).unwrap().map_or(0, |record| record.size);
-    assert!(
-        (acknowledged..=acknowledged + 1).contains(&rounds),
-        "{acknowledged} or one more, not {rounds}"
-    );
-    let mut blobs = Vec::new();
-    for n in rounds.saturating_sub(7)..rounds {
-        let (record, file) =
-            store.open_object(&path(&format!("object-{}", n % 7))).unwrap().unwrap();
-        let length = if n % 2 == 0 { 100 } else { 50_000 };
-        let bytes = match (record.content, file) {
-            (ContentRef::Inline(bytes), None) => bytes.to_vec(),
-            (ContentRef::Blob(blob), Some(file)) => {
-                blobs.push(format!("{:016x}", blob.0));
-                read_all(file)
-            }
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(bytes, vec![n as u8; length], "round {n}");
-    }
-    blobs.sort();
-    // No file is left without a record, once what was replaced is unlinked.
-    eventually("only files with records are left", || {
-        files_below(&folder.join("objects")) == blobs
-    });
-    assert_eq!(files_below(&folder.join("staging")), [""; 0]);
-    rounds
-}
-
-#[test]
-fn a_killed_store_has_what_it_acknowledged_and_nothing_else() {
-    use std::io::BufRead;
-    let folder = tempfile::tempdir().unwrap();
-    let name = "store::test::the_child_that_is_killed";
-    let mut rounds = 0;
-    for round in 0_u64..8 {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([name, "--exact", "--ignored", "--nocapture"])
-            .env(CHILD_STORE, folder.path())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines =
-            std::io::BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let wanted = rounds + 3 + round * 5;
-        let mut acknowledged = rounds;
-        for line in lines.by_ref() {
-            // The first lines are the test runner's.
-            if let Some(number) =
-                line.split_whitespace().next_back().and_then(|word| word.parse().ok())
-            {
-                acknowledged = acknowledged.max(number);
-                if acknowledged >= wanted {
-                    break;
-                }
-            }
-        }
-        child.kill().unwrap();
-        // What it said before it died was said, too.
-        let rest =
-            lines.filter_map(|line| line.split_whitespace().next_back()?.parse::<u64>().ok());
-        acknowledged = rest.fold(acknowledged, u64::max);
-        child.wait().unwrap();
-        assert!(acknowledged >= wanted, "the child ended by itself after {acknowledged}");
-        rounds = check_killed(folder.path(), acknowledged);
-    }
 }
