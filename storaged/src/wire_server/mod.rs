@@ -6,12 +6,14 @@
 //!   work  done        └── pushes       what zoned is told unasked
 //!      ▼  │
 //!   worker threads   requests: claims, inputs, endings; they wait for the store
+//!                     ├── attempts     tasks that are claimed, fed and settled
 //!                     └── living       attempts in zoned's hands, their staging files
 //! ```
 //! The rules of the wire: a peer has at most [`wire::task::REQUESTS_MAX`] requests open; one that sends
 //! rubbish, breaks its window, or stops reading is dropped, with a line in the log. zoned is one at a
 //! time: a newer one displaces an older one, and attempts end with the connection they were claimed on.
 
+mod attempts;
 mod connection;
 mod living;
 mod objects;
