@@ -1,7 +1,8 @@
 //! Limits of accounts: set, shown, on disk over everything, and zones let in by them.
 
+use crate::client::Client;
 use crate::common::eventually;
-use crate::machine::{ACCOUNT, Client, Machine, name, on_a_machine};
+use crate::machine::{ACCOUNT, Machine, name, on_a_machine};
 use std::fs;
 use sys::process::Exit;
 use wire::account::{AccountLimits, AccountReply, AccountRequest, AccountView};

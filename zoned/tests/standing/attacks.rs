@@ -1,7 +1,8 @@
 //! Attacks from inside a standing zone, whose root may do more than a task's: the same probe, another row.
 
+use crate::client::Client;
 use crate::common::eventually;
-use crate::machine::{Client, Machine};
+use crate::machine::Machine;
 use crate::program::{attacked, program};
 use probe::expected::{Place, cases, judge};
 use std::fs::File;

@@ -1,8 +1,9 @@
 //! zoned killed at every step, the power cut: what lives is adopted, what is wanted becomes so, nothing is
 //! left that nobody knows.
 
+use crate::client::Client;
 use crate::common::eventually;
-use crate::machine::{Client, Machine, name, on_a_machine};
+use crate::machine::{Machine, name, on_a_machine};
 use std::fs;
 use sys::process::Exit;
 use wire::standing::{ZoneRequest, ZoneState};

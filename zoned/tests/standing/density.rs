@@ -1,7 +1,8 @@
 //! A thousand zones at once: made, listed, and gone without a trace, round after round.
 
+use crate::client::Client;
 use crate::common::eventually;
-use crate::machine::{Client, Machine, name, on_a_machine};
+use crate::machine::{Machine, name, on_a_machine};
 use std::fs;
 use std::time::Instant;
 use wire::standing::{ZoneName, ZoneReply, ZoneRequest, ZoneState, ZoneSummary};

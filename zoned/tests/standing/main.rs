@@ -4,6 +4,7 @@
 mod accounts;
 mod ahead;
 mod attacks;
+mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;

@@ -1,7 +1,8 @@
 //! Standing zones with a network: what they reach, while zoned lives and after it crashed, and what is left.
 
+use crate::client::Client;
 use crate::common::eventually;
-use crate::machine::{Client, Machine, name, on_a_machine};
+use crate::machine::{Machine, name, on_a_machine};
 use nix::net::if_::if_nameindex;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
