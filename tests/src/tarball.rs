@@ -1,5 +1,9 @@
 //! Tar files with whatever in them: entries that no honest program writes.
 
+use anyhow::{Context, Result};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 /// Bytes of a block.
 const BLOCK: usize = 512;
 /// Kinds of entries (pax(1), ustar).
@@ -63,11 +67,28 @@ impl Tarball {
     }
 }
 
+/// Packs it with zstd.
+///
+/// # Errors
+/// If this host's zstd does not.
+pub fn packed(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut zstd = Command::new("zstd")
+        .args(["-q", "-c", "-1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("running zstd")?;
+    let mut stdin = zstd.stdin.take().context("zstd has no stdin")?;
+    let bytes = bytes.to_vec();
+    let feeder = std::thread::spawn(move || stdin.write_all(&bytes));
+    let output = zstd.wait_with_output()?;
+    feeder.join().map_err(|_| anyhow::anyhow!("feeding zstd panicked"))??;
+    Ok(output.stdout)
+}
+
 #[cfg(test)]
 mod test {
     use super::*;
-    use std::io::Write;
-    use std::process::{Command, Stdio};
 
     #[test]
     fn tar_lists_what_was_written() {

@@ -7,11 +7,14 @@ use sha2::{Digest, Sha256};
 use std::process::Command;
 use std::time::Instant;
 use tests::appliance::{Appliance, LOGIN};
+use tests::tarball::{FILE, Tarball, packed};
 
 /// The image, and the bucket with its archive.
 const IMAGE: &str = "saved";
 const BUCKET: &str = "saved-images";
 const ZONE: &str = "of-an-archive";
+/// More entries than an image may have (zoned's limits of imports).
+const ENTRIES: usize = 400_001;
 /// That of the second boot.
 pub const AGAIN: &str = "an imported image is there again after a boot";
 
@@ -79,14 +82,28 @@ pub fn imported(a: &Appliance) -> Result<()> {
     Ok(())
 }
 
+/// A few MiB that would be a tree of more names than the memory of an import holds.
+fn tiny_entries() -> Result<Vec<u8>> {
+    let add = |all: Tarball, number| all.entry(FILE, &format!("{number}"), "", b"");
+    packed(&(0..ENTRIES).fold(Tarball::default(), add).done())
+}
+
 pub fn refused(a: &Appliance) -> Result<()> {
+    let zoned = || Ok::<_, anyhow::Error>(a.agent.daemon("zoned")?.pid);
+    let before = zoned()?;
+    let entries = tiny_entries()?;
+    println!("  {ENTRIES} entries in {} KiB", entries.len() / 1024);
+    a.s3.put(BUCKET, "entries", &entries)?;
     let mut bad = archive()?;
     let words = b"out of an archive";
     let at = bad.windows(words.len()).rposition(|part| part == words).context("no such file")?;
     bad[at] ^= 1;
     a.s3.put(BUCKET, "bad.tar", &bad)?;
     a.s3.put(BUCKET, "none", b"no archive at all")?;
-    for (object, why) in [("bad.tar", "digest"), ("none", "tar"), ("missing", "no object")] {
+    let all = [("bad.tar", "digest"), ("none", "tar"), ("missing", "no object")];
+    for (object, why) in
+        all.into_iter().chain([("entries", "entries: more than the 400000 there may be")])
+    {
         let object = format!("/{LOGIN}/stor/{BUCKET}/{object}");
         let ended = run_with(a, &["image", "import", "bad", &object], b"")?;
         println!("  {}", ended.err.trim());
@@ -96,6 +113,13 @@ pub fn refused(a: &Appliance) -> Result<()> {
     ensure!(images.iter().all(|image| image["name"] != "bad"), "{images:?}");
     let left = a.agent.list("/data/images/.imported", false)?;
     ensure!(left == [format!("{IMAGE}.json")], "{left:?}");
+    a.s3.delete(BUCKET, "entries")?;
+    ensure!(zoned()? == before, "zoned did not live through it");
+    // Whoever comes next is served as before.
+    run(a, &["zone", "create", "--image", IMAGE, "--memory", "64M", ZONE])?;
+    let said = run(a, &["zone", "exec", ZONE, "--", "cat", "words"])?;
+    ensure!(said == "out of an archive\n", "{said:?}");
+    run(a, &["zone", "delete", ZONE])?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tests::appliance::Appliance;
 use tests::tarball::{
-    BLOCK_DEVICE, CHARACTER, EXTENDED, FILE, FOLDER, HARD_LINK, SYMLINK, Tarball,
+    BLOCK_DEVICE, CHARACTER, EXTENDED, FILE, FOLDER, HARD_LINK, SYMLINK, Tarball, packed,
 };
 
 /// The zone that runs in an image.
@@ -62,21 +62,6 @@ fn saved(layers: &[Vec<u8>]) -> Vec<u8> {
     let add =
         |outer: Tarball, (name, layer): (&String, &Vec<u8>)| outer.entry(FILE, name, "", layer);
     names.iter().zip(layers).fold(outer, add).done()
-}
-
-fn packed(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut zstd = Command::new("zstd")
-        .args(["-q", "-c", "-1"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("running zstd")?;
-    let mut stdin = zstd.stdin.take().context("zstd has no stdin")?;
-    let bytes = bytes.to_vec();
-    let feeder = std::thread::spawn(move || stdin.write_all(&bytes));
-    let output = zstd.wait_with_output()?;
-    feeder.join().map_err(|_| anyhow::anyhow!("feeding zstd panicked"))??;
-    Ok(output.stdout)
 }
 
 fn import(a: &Appliance, image: &str, archive: &[u8]) -> Result<(i32, String)> {
