@@ -9,9 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
+use sys::seqpacket::Socket;
 use wire::carve::Carve;
+use wire::frame::{Frame, Kind, encode};
 use wire::job::PhaseKind;
-use wire::standing::ZoneName;
+use wire::standing::{What, ZoneName, ZonePush, ZoneRequest};
 use wire::task::{AttemptId, Ending};
 use zoned::carve::{AccountCarve, Cgroup, Place, Tree};
 
@@ -103,11 +105,12 @@ fn a_task_is_metered_from_start_to_end() {
         let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; cat";
         let done = node.map(script, b"0123456789");
         assert_eq!(done.ending, Ending::Exited { code: 0 });
-        // Lines are told once a second; the next task's claim makes sure that they were heard.
-        std::thread::sleep(Duration::from_millis(1500));
         node.map("exit 3", b"");
-        std::thread::sleep(Duration::from_millis(1500));
-        node.map("true", b"");
+        // Lines are told once a second, and heard with the next task's claim.
+        eventually("what both used is told", || {
+            node.map("true", b"");
+            node.metered.borrow().len() >= 5
+        });
         let lines = node.metered.borrow();
         let event = |at: usize| lines[at]["event"].as_str().unwrap();
         assert_eq!((event(0), event(1), event(2)), ("agent", "start", "done"), "{lines:#?}");
@@ -123,6 +126,22 @@ fn a_task_is_metered_from_start_to_end() {
         // 128 MiB for as long as it ran.
         assert_eq!(total("memory_mib_ms") / 128, total("wall_us") / 1000, "{end}");
     });
+}
+
+/// What has happened so far, something at least.
+fn told(node: &Node) -> Vec<What> {
+    let person = Socket::connect(&node.socket()).unwrap();
+    let request = wire::zone::Request::Zone(ZoneRequest::Watch { after: 0 });
+    person.send(&encode(Kind::Request, 1, &request, 0).unwrap(), &[]).unwrap();
+    let mut message = Vec::new();
+    loop {
+        person.recv(&mut message).unwrap().expect("zoned is there");
+        let frame = Frame::parse(&message, 0).unwrap();
+        if frame.kind == Kind::Push {
+            let ZonePush::Events(events) = frame.body().unwrap() else { panic!("no events") };
+            return events.into_iter().map(|event| event.what).collect();
+        }
+    }
 }
 
 #[test]
@@ -146,14 +165,14 @@ fn while_the_store_suffers_tasks_wait_and_none_fails() {
         let task = node.task(PhaseKind::Map, "cat");
         let entry = common::runnable(&task);
         node.push(&wire::task::Push::Runnable(vec![entry]));
-        std::thread::sleep(Duration::from_millis(1500));
-        let status = node.status();
-        assert_eq!((status.waiting, status.zones_running), (1, 0));
-        // It comes before the ten seconds after which one is let in all the same.
+        eventually("it waits", || node.status().waiting == 1);
+        assert_eq!(node.status().zones_running, 0);
+        assert!(matches!(&told(&node)[..], [What::Held { .. }]), "{:?}", told(&node));
         pressure("1.00");
-        let began = std::time::Instant::now();
         let done = node.run(task, b"here\n", &[], &[]);
         assert_eq!(done.stdout, "here\n");
-        assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+        eventually("it is told that work goes on", || {
+            matches!(told(&node)[..], [What::Held { .. }, What::Released])
+        });
     });
 }

@@ -75,8 +75,11 @@ impl Zone {
             State::Ready if self.pending.as_ref().is_some_and(|pending| pending.held) => {
                 all.push("it is not started yet: the node is short of something".to_owned());
             }
-            State::Ready if self.pending.is_some() => {
+            State::Ready if self.pending.as_ref().is_some_and(|p| !p.wanted.is_empty()) => {
                 all.push("it is not started yet: it waits for its objects".to_owned());
+            }
+            State::Ready if self.pending.is_some() => {
+                all.push("it is not started yet: its image is being read ahead".to_owned());
             }
             State::Down if self.publication == Publication::Asked => {
                 all.push("its output is being published".to_owned());

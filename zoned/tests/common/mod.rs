@@ -479,7 +479,7 @@ fn accept(listener: &Listener) -> Socket {
 }
 
 /// After so long a busy machine is no excuse any more.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for something to become true.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -1,6 +1,6 @@
 //! A person at zoned's socket: asks, is answered, hears how sessions end and what happens.
 
-use crate::common::eventually;
+use crate::common::{PATIENCE, eventually};
 use crate::machine::name;
 use std::fs::File;
 use std::io::Read;
@@ -118,7 +118,7 @@ impl Client {
     }
 
     pub fn try_reach(&mut self, zone: &str, state: ZoneState) -> Result<(), ()> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let now = self.try_state(zone).ok_or(())?;
             if now == state {

@@ -48,10 +48,12 @@ fn a_zone_lives_on_while_zoned_is_away() {
 fn what_ended_while_zoned_was_away_is_seen() {
     on_a_machine("crash::what_ended_while_zoned_was_away_is_seen", |machine| {
         let mut client = machine.client();
-        client.run("once", "sleep 1; exit 3");
+        client.run("once", "until [ -e /tmp/go ]; do sleep 0.05; done; exit 3");
+        let first = machine.first_process("once");
         machine.crash();
+        fs::write(format!("/proc/{first}/root/tmp/go"), "").unwrap();
         // Its first process waits for its report to be taken.
-        std::thread::sleep(std::time::Duration::from_millis(1500));
+        eventually("the command is over", || machine.processes() == 1);
         machine.start(None);
         let mut client = machine.client();
         client.reach("once", ZoneState::Installed);

@@ -77,8 +77,9 @@ fn case_22_orphans_and_zombies_are_reaped() {
         let (_, text) = client.exec("web", script);
         assert_eq!(text, "done\n");
         eventually("only the first process is left", || machine.processes() == 1);
-        let (_, text) = client.exec("web", "grep -l '^State:.Z' /proc/[0-9]*/status; echo none");
-        assert_eq!(text, "none\n");
+        // The kernel counts no zombies among a cgroup's processes: they may be reaped after that.
+        let zombies = "grep -l '^State:.Z' /proc/[0-9]*/status; echo none";
+        eventually("all are reaped", || client.exec("web", zombies).1 == "none\n");
     });
 }
 

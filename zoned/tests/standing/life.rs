@@ -1,8 +1,8 @@
 //! The life of a zone as a person lives it: made, entered, stopped, paused, changed, deleted.
 
-use crate::common::eventually;
-use crate::machine::{Machine, name, on_a_machine};
-use std::fs::File;
+use crate::common::{PATIENCE, eventually};
+use crate::machine::{ACCOUNT, Machine, name, on_a_machine};
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -93,7 +93,7 @@ fn a_terminal_has_a_size_a_shell_and_an_interrupt() {
 }
 
 fn read_until(from: &mut File, what: &str) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     let mut seen = String::new();
     let mut buffer = [0; 1024];
     while !seen.contains(what) {
@@ -113,7 +113,8 @@ fn a_session_ends_with_whoever_asked_for_it() {
         client.run("web", "");
         let (_, files) = client.begin("web", "sleep 1000 & sleep 1001", None);
         let processes = || machine_count(machine);
-        eventually("three run", || processes() == 4);
+        // A shell may become the last program that it runs.
+        eventually("they run", || processes() > 2);
         drop(client);
         eventually("they are gone", || processes() == 1);
         drop(files);
@@ -172,11 +173,10 @@ fn a_command_is_told_to_end_and_then_killed() {
         client.reach("polite", ZoneState::Installed);
         assert_eq!(client.log("polite"), "ready\nfarewell\n");
         let began = Instant::now();
-        client.zone(ZoneRequest::Stop { name: name("deaf"), timeout_s: 1 });
-        assert_eq!(client.state("deaf"), ZoneState::ShuttingDown);
+        let view = client.zone(ZoneRequest::Stop { name: name("deaf"), timeout_s: 1 });
+        assert_eq!(view.summary.state, ZoneState::ShuttingDown);
         client.reach("deaf", ZoneState::Installed);
-        let took = began.elapsed();
-        assert!(took > Duration::from_millis(900) && took < Duration::from_secs(10), "{took:?}");
+        assert!(began.elapsed() >= Duration::from_secs(1), "it had its second");
         // Started again, its log goes on.
         client.zone(ZoneRequest::Start(name("deaf")));
         eventually("it is ready again", || client.log("deaf").matches("ready").count() == 2);
@@ -191,7 +191,8 @@ fn a_paused_zone_stands_still() {
         eventually("it ticks", || client.log("web").len() > 20);
         client.zone(ZoneRequest::Pause(name("web")));
         assert_eq!(client.state("web"), ZoneState::Paused);
-        std::thread::sleep(Duration::from_millis(200));
+        let events = machine.cgroup.join(format!("t-{ACCOUNT}/s-web/cgroup.events"));
+        eventually("it is frozen", || fs::read_to_string(&events).unwrap().contains("frozen 1"));
         let before = client.log("web").len();
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(client.log("web").len(), before);
@@ -224,7 +225,8 @@ fn a_command_that_ends_is_started_again_if_it_is_to_be() {
         });
         let view = client.zone(ZoneRequest::Get(name("again")));
         assert_eq!(view.last_outcome, Some(Outcome::Exited { code: 9 }));
-        assert!(client.log("again").matches("once").count() >= 2);
+        // What it wrote may come after word of its end.
+        eventually("it ran twice", || client.log("again").matches("once").count() >= 2);
         let (ZoneReply::Why(why), _) = client.ask(ZoneRequest::Why(name("again"))).unwrap() else {
             panic!()
         };

@@ -2,7 +2,7 @@
 //! storaged that knows one account.
 
 use crate::client::Client;
-use crate::common::{alone, eventually};
+use crate::common::{PATIENCE, alone, eventually};
 use crate::objects::Shelf;
 use std::fs::{self, File};
 use std::io::Write;
@@ -152,7 +152,7 @@ impl Machine {
 
     /// Waits for zoned to end.
     pub fn ended(&mut self) -> Exit {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(exit) = self.look_after() {
                 return exit;
@@ -197,7 +197,7 @@ impl Machine {
 
     pub fn client(&mut self) -> Client {
         let path = self.place.join("zoned.sock");
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             self.look_after();
             match Client::connect(&path) {
@@ -217,6 +217,17 @@ impl Machine {
             own.lines().count() + inner
         }
         count(&self.cgroup)
+    }
+
+    /// The first process of a zone, in our own numbers.
+    pub fn first_process(&self, zone: &str) -> i32 {
+        let group = self.cgroup.join(format!("t-{ACCOUNT}/s-{zone}/cgroup.procs"));
+        let all = fs::read_to_string(group).unwrap();
+        let is_first = |pid: &i32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))
+        };
+        all.lines().map(|line| line.parse().unwrap()).find(is_first).unwrap()
     }
 
     /// Cgroups of zones.

@@ -16,10 +16,8 @@ const EXITED: Outcome = Outcome::Exited { code: 0 };
 
 /// The socket at which programs of the only zone here ask, from outside.
 fn socket(machine: &Machine) -> PathBuf {
-    let account = machine.cgroup.join(format!("t-{}", crate::machine::ACCOUNT));
-    let procs = fs::read_to_string(account.join("s-web/cgroup.procs")).unwrap();
-    let first = procs.lines().next().unwrap();
-    Path::new("/proc").join(first).join("root").join(PUBLISH_SOCKET.trim_start_matches('/'))
+    let root = Path::new("/proc").join(machine.first_process("web").to_string()).join("root");
+    root.join(PUBLISH_SOCKET.trim_start_matches('/'))
 }
 
 fn wish() -> Vec<u8> {
