@@ -204,7 +204,7 @@ fn say(session: &mut Session, packet: &Packet<'_>) {
 fn begin(session: &mut Session, words: &[&str], terminal: Option<WindowSize>) {
     let command = words.iter().map(|&word| word.to_owned()).collect();
     let environment = vec![("COLOUR".to_owned(), "red".to_owned())];
-    say(session, &Packet::Begin(Begin { command, environment, terminal }));
+    say(session, &Packet::Begin(Begin { command, environment, terminal, detached: false }));
 }
 
 /// Output, errors and end.
@@ -236,6 +236,16 @@ fn a_program_in_a_zone_reads_writes_and_ends() {
     let (out, err, end) = rest(&mut session);
     assert_eq!((out.trim(), err.as_str()), ("655360", "red\n"));
     assert_eq!(end, End::Outcome(Outcome::Exited { code: 7 }));
+}
+
+#[test]
+fn what_is_left_running_is_named_and_not_waited_for() {
+    let (console, _zoned) = with_web();
+    let mut session = session(&console, "web");
+    let command = ["sleep", "1000"].map(str::to_owned).to_vec();
+    say(&mut session, &Packet::Begin(Begin { command, detached: true, ..Begin::default() }));
+    let (_, _, end) = rest(&mut session);
+    assert_eq!(end, End::Detached { session: 11 });
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub struct Begin {
     pub environment: Vec<(String, String)>,
     /// A terminal of this size; three pipes if none.
     pub terminal: Option<WindowSize>,
+    /// It is left running, its output in the zone's log: the end comes at once, and a terminal it has none.
+    pub detached: bool,
 }
 
 /// How a session went.
@@ -64,6 +66,11 @@ pub struct Begin {
 pub enum End {
     /// The program has ended.
     Outcome(Outcome),
+    /// It runs, and nobody waits for it.
+    Detached {
+        /// The number by which events name it.
+        session: u64,
+    },
     /// Nothing was run.
     Refused(Refusal),
     /// It cannot be known: a daemon went away while the program ran.

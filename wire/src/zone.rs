@@ -83,7 +83,7 @@ pub enum Order {
     Who,
     /// The plan's signal to the command; when it has ended, or there is none, the zone ends.
     Terminate,
-    /// Run something. Beside it: a terminal, or stdin, stdout and stderr.
+    /// Run something. Beside it: a terminal, or stdin, stdout and stderr, or nothing if it is detached.
     Exec(Box<Execution>),
     /// Nobody waits for this session any more: on a terminal it is hung up and killed if it does not end, else
     /// it is killed.
@@ -145,6 +145,8 @@ pub struct Execution {
     pub environment: Vec<(String, String)>,
     /// Whether a terminal came beside it.
     pub terminal: bool,
+    /// Whether it writes to the zone's log, and runs on whoever goes.
+    pub detached: bool,
 }
 
 /// How to make a zone.
@@ -206,7 +208,7 @@ pub enum Report {
         restarts: u32,
         /// How that ended last, if it did.
         last_outcome: Option<Outcome>,
-        /// Sessions that run.
+        /// Sessions that somebody waits for.
         sessions: Vec<u64>,
     },
     /// A standing zone wants what it has written to [`OUTPUT`] to become objects. Answered by

@@ -214,6 +214,9 @@ pub struct Exec {
     /// Give the command a terminal, as login does
     #[arg(short, long)]
     pub tty: bool,
+    /// Leave it running, its output in the zone's log
+    #[arg(short, long, conflicts_with = "tty")]
+    pub detach: bool,
     /// Set a variable there
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<(String, String)>,

@@ -45,8 +45,7 @@ pub fn login(
         let message = "login needs a terminal: use `mobula zone exec ZONE COMMAND` in scripts";
         return Err(Failure::Usage(message.to_owned()));
     }
-    let begin = begin(&[], env, true);
-    run(admin, screen, zone, begin)
+    run(admin, screen, zone, begin(&[], env, true))
 }
 
 /// `exec`: a command with our standard input, output and error.
@@ -55,7 +54,8 @@ pub fn exec(admin: &Admin<'_>, screen: &Screen, exec: &Exec) -> Result<u8, Failu
         let message = "--tty needs a terminal on standard input".to_owned();
         return Err(Failure::Usage(message));
     }
-    run(admin, screen, &exec.zone, begin(&exec.command, &exec.env, exec.tty))
+    let begin = begin(&exec.command, &exec.env, exec.tty);
+    run(admin, screen, &exec.zone, Begin { detached: exec.detach, ..begin })
 }
 
 fn begin(command: &[String], env: &[(String, String)], tty: bool) -> Begin {
@@ -65,7 +65,7 @@ fn begin(command: &[String], env: &[(String, String)], tty: bool) -> Begin {
         environment.push(("TERM".to_owned(), term));
     }
     environment.extend_from_slice(env);
-    Begin { command: command.to_vec(), environment, terminal: tty.then(size) }
+    Begin { command: command.to_vec(), environment, terminal: tty.then(size), detached: false }
 }
 
 /// The size of our terminal.
@@ -82,7 +82,8 @@ fn run(admin: &Admin<'_>, screen: &Screen, zone: &ZoneName, begin: Begin) -> Res
     let what = format!("run a command in {zone}");
     let socket = connect(admin, &what, zone)?;
     let terminal = begin.terminal.is_some();
-    let mut session = Session { socket, screen, what: what.clone(), busy: false, input: true };
+    let input = !begin.detached;
+    let mut session = Session { socket, screen, what: what.clone(), busy: false, input };
     session.say(&Packet::Begin(begin))?;
     let signals = Signals::new().map_err(|error| unusable(&what, "signals", error))?;
     let raw = terminal.then(Raw::set).transpose();
@@ -108,6 +109,10 @@ fn status(what: &str, screen: &Screen, end: End) -> Result<u8, Failure> {
         }
         End::Outcome(ended @ (Outcome::InitFailed { .. } | Outcome::Broken { .. })) => {
             Err(Failure::Zone(format!("{what}: {}", outcome(&ended))))
+        }
+        End::Detached { session } => {
+            screen.note(&format!("session {session} runs on; what it writes is in the zone's log"));
+            Ok(0)
         }
         End::Refused(refusal) => {
             let (code, message) = (plain(&refusal.code), plain(&refusal.message));

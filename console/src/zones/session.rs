@@ -111,7 +111,8 @@ async fn serve(
     let io = TokioIo::new(upgraded);
     let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let end = match open(&mut socket, &zone, run).await {
-        Ok(mut session) => session.pump(&mut socket, stopping).await,
+        Ok(Opened::Attached(mut session)) => session.pump(&mut socket, stopping).await,
+        Ok(Opened::Detached(session)) => Some(End::Detached { session }),
         Err(Some(refusal)) => Some(End::Refused(refusal)),
         Err(None) => None,
     };
@@ -132,7 +133,7 @@ async fn open(
     socket: &mut Socket,
     zone: &ZoneName,
     run: PathBuf,
-) -> Result<Session, Option<Refusal>> {
+) -> Result<Opened, Option<Refusal>> {
     let refuse = |code: &str, message: String| Some(Refusal { code: code.to_owned(), message });
     let first = timeout(BEGIN_MAX, socket.next()).await.map_err(|_| None)?;
     let Some(Ok(Message::Binary(first))) = first else {
@@ -143,7 +144,7 @@ async fn open(
         Ok(_) => return Err(refuse("InvalidPacket", "Begin (5) has to come first".to_owned())),
         Err(error) => return Err(refuse("InvalidPacket", error.to_string())),
     };
-    Session::open(zone, begin, run).await.map_err(|problem| Some(problem.words()))
+    Opened::begin(zone, begin, run).await.map_err(|problem| Some(problem.words()))
 }
 
 async fn send(socket: &mut Socket, packet: &Packet<'_>) -> Result<(), tungstenite::Error> {
@@ -176,18 +177,40 @@ enum Happened {
     Late,
 }
 
-impl Session {
-    async fn open(zone: &ZoneName, begin: Begin, run: PathBuf) -> Result<Self, Problem> {
-        let Begin { command, environment, terminal } = begin;
+/// What has begun.
+enum Opened {
+    Attached(Box<Session>),
+    /// One that runs by itself, by its number.
+    Detached(u64),
+}
+
+impl Opened {
+    async fn begin(zone: &ZoneName, begin: Begin, run: PathBuf) -> Result<Self, Problem> {
+        let Begin { command, environment, terminal, detached } = begin;
         wire::standing::check_command(&command, &environment)
             .map_err(|error| Problem::body("InvalidCommand", &error.to_string()))?;
         let mut link = Link::open(Daemon::Zoned, &run).await?;
-        let request = ZoneRequest::Exec { name: zone.clone(), command, environment, terminal };
-        let (reply, mut pipes) = ask(&mut link, request).await?;
+        let name = zone.clone();
+        let request = ZoneRequest::Exec { name, command, environment, terminal, detached };
+        let (reply, pipes) = ask(&mut link, request).await?;
         let ZoneReply::Session { session: number } = reply else { return Err(stray(&reply)) };
+        if detached {
+            return Ok(Self::Detached(number));
+        }
+        let session = Session::new(number, link, pipes, terminal.is_some())?;
+        Ok(Self::Attached(Box::new(session)))
+    }
+}
+
+impl Session {
+    fn new(
+        number: u64,
+        link: Link,
+        mut pipes: Vec<OwnedFd>,
+        terminal: bool,
+    ) -> Result<Self, Problem> {
         let broken =
             |error: io::Error| Problem::nonsense(Daemon::Zoned, &format!("a descriptor: {error}"));
-        let terminal = terminal.is_some();
         let (input, output, errors) = match (terminal, pipes.len()) {
             (true, 1) => {
                 let output = pipes.remove(0);

@@ -235,7 +235,11 @@ impl Zoned {
                 self.goes(&name, None)?;
                 plain(ZoneReply::Why(vec!["out of memory: 3 processes were killed".to_owned()]))
             }
-            ZoneRequest::Exec { name, command, environment, terminal } => {
+            ZoneRequest::Exec { name, detached: true, .. } => {
+                self.goes(&name, None)?;
+                plain(ZoneReply::Session { session: 11 })
+            }
+            ZoneRequest::Exec { name, command, environment, terminal, detached: false } => {
                 self.goes(&name, None)?;
                 exec(peer, &command, environment, terminal)
             }

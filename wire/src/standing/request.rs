@@ -46,7 +46,8 @@ pub enum ZoneRequest {
     /// Why it was killed, is throttled, or is not started. Answered by [`ZoneReply::Why`].
     Why(ZoneName),
     /// Run something in it. Answered by [`ZoneReply::Session`] with a terminal's descriptor beside it, or
-    /// with those of stdin, stdout and stderr; later comes [`ZonePush::SessionOver`] on this connection.
+    /// with those of stdin, stdout and stderr; later comes [`ZonePush::SessionOver`] on this connection. A detached
+    /// one has neither: it runs whoever is there, and writes to the zone's log.
     Exec {
         /// Where.
         name: ZoneName,
@@ -56,6 +57,8 @@ pub enum ZoneRequest {
         environment: Vec<(String, String)>,
         /// A terminal of this size, or three pipes.
         terminal: Option<WindowSize>,
+        /// Whether nobody waits for it.
+        detached: bool,
     },
     /// Its log. Answered by [`ZoneReply::Log`], with a descriptor for each file beside it.
     Log(ZoneName),

@@ -35,6 +35,8 @@ struct Session {
 enum End {
     /// Somebody does.
     Awaited,
+    /// Nobody ever did.
+    Unawaited,
     /// Nobody does: it was hung up, and is killed then.
     HungUp(Instant),
     /// It was killed.
@@ -42,15 +44,22 @@ enum End {
 }
 
 impl Sessions {
-    /// Starts what is to run; gives its outcome if that is known at once, because it does not.
+    /// Starts what is to run, in a zone with this log; gives its outcome if that is known at once, because it
+    /// does not.
     pub fn start(
         &mut self,
         execution: &Execution,
         zone: &program::Surroundings,
         fds: &[OwnedFd],
+        log: BorrowedFd<'_>,
     ) -> Option<Outcome> {
         let broken = |message: &str| Some(Outcome::Broken { message: message.to_owned() });
+        let null = File::open("/dev/null");
         let descriptors: Vec<BorrowedFd<'_>> = match (execution.terminal, fds) {
+            (false, []) if execution.detached => match &null {
+                Ok(null) => vec![null.as_fd(), log, log],
+                Err(error) => return broken(&format!("cannot open /dev/null: {error}")),
+            },
             (true, [terminal]) => vec![terminal.as_fd(); 3],
             (false, [stdin, stdout, stderr]) => vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             _ => return broken("other descriptors came than the session needs"),
@@ -63,11 +72,12 @@ impl Sessions {
         match zone.start(words, &execution.environment, &descriptors, execution.terminal) {
             Ok(pid) => {
                 let (number, terminal) = (execution.session, execution.terminal);
-                self.0.insert(pid.as_raw(), Session { number, terminal, end: End::Awaited });
+                let end = if execution.detached { End::Unawaited } else { End::Awaited };
+                self.0.insert(pid.as_raw(), Session { number, terminal, end });
                 None
             }
             Err(failure) => {
-                say(fds.last(), &failure.message);
+                say(descriptors.last(), &failure.message);
                 Some(Outcome::Exited { code: failure.code })
             }
         }
@@ -92,7 +102,7 @@ impl Sessions {
                     session.end = End::HungUp(now + HANG_UP);
                 }
                 End::Awaited => session.kill(pid),
-                End::HungUp(_) | End::Killed => {}
+                End::Unawaited | End::HungUp(_) | End::Killed => {}
             }
         }
     }
@@ -101,7 +111,7 @@ impl Sessions {
     pub fn deadline(&self) -> Option<Instant> {
         let deadline = |session: &Session| match session.end {
             End::HungUp(at) => Some(at),
-            End::Awaited | End::Killed => None,
+            End::Awaited | End::Unawaited | End::Killed => None,
         };
         self.0.values().filter_map(deadline).min()
     }
@@ -119,6 +129,12 @@ impl Sessions {
     pub fn list(&self) -> Vec<u64> {
         self.0.values().map(|session| session.number).collect()
     }
+
+    /// Those that somebody waits for, or did.
+    pub fn awaited(&self) -> Vec<u64> {
+        let all = self.0.values().filter(|session| !matches!(session.end, End::Unawaited));
+        all.map(|session| session.number).collect()
+    }
 }
 
 impl Session {
@@ -129,8 +145,8 @@ impl Session {
 }
 
 /// Tells whoever has the session why it is none; there may be nobody any more.
-fn say(to: Option<&OwnedFd>, message: &str) {
-    if let Some(Ok(to)) = to.map(OwnedFd::try_clone) {
+fn say(to: Option<&BorrowedFd<'_>>, message: &str) {
+    if let Some(Ok(to)) = to.map(BorrowedFd::try_clone_to_owned) {
         drop(File::from(to).write_all(format!("mobula: {message}\r\n").as_bytes()));
     }
 }

@@ -244,7 +244,7 @@ impl Standing<'_> {
 
     fn execute(&mut self, execution: &Execution, fds: &[OwnedFd]) -> Result<(), InsideError> {
         let session = execution.session;
-        match self.sessions.start(execution, &self.zone, fds) {
+        match self.sessions.start(execution, &self.zone, fds, self.log.writer()) {
             None => Ok(()),
             Some(outcome) => tell(self.control, &Report::SessionOver { session, outcome }),
         }
@@ -255,7 +255,7 @@ impl Standing<'_> {
         let report = Report::Standing {
             restarts: self.restarts,
             last_outcome: self.last_outcome.clone(),
-            sessions: self.sessions.list(),
+            sessions: self.sessions.awaited(),
         };
         tell(self.control, &report)?;
         self.tell_wish(self.counter.as_ref().and_then(Counter::asked))

@@ -12,9 +12,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use wire::carve::{Carve, CarveChange, Network};
 use wire::frame::{Kind, Refusal, encode};
+use wire::session::Begin;
 use wire::standing::{
-    PAGE_MAX, SESSIONS_MAX, STOP_S_MAX, Subject, What, WindowSize, ZoneName, ZoneReply,
-    ZoneRequest, ZoneSpec, check_command,
+    PAGE_MAX, SESSIONS_MAX, STOP_S_MAX, Subject, What, ZoneName, ZoneReply, ZoneRequest, ZoneSpec,
+    check_command,
 };
 use wire::zone::{Execution, Order, Reply};
 
@@ -55,8 +56,9 @@ impl Daemon {
                 Err(refusal) => Err(refusal),
             },
             ZoneRequest::Delete(name) => return self.delete(asker, name),
-            ZoneRequest::Exec { name, command, environment, terminal } => {
-                return self.execute(asker, &name, command, environment, terminal);
+            ZoneRequest::Exec { name, command, environment, terminal, detached } => {
+                let begin = Begin { command, environment, terminal, detached };
+                return self.execute(asker, &name, begin);
             }
             ZoneRequest::Log(name) => return self.log(asker, &name),
             ZoneRequest::Publish(name) => match self.publish_for(asker, &name) {
@@ -229,15 +231,8 @@ impl Daemon {
         }
     }
 
-    fn execute(
-        &mut self,
-        asker: Asker,
-        name: &ZoneName,
-        command: Vec<String>,
-        environment: Vec<(String, String)>,
-        terminal: Option<WindowSize>,
-    ) {
-        match self.begin_session(asker, name, command, environment, terminal) {
+    fn execute(&mut self, asker: Asker, name: &ZoneName, begin: Begin) {
+        match self.begin_session(asker, name, begin) {
             Ok((session, ends)) => {
                 let fds: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
                 self.answer_zone(asker, Ok(ZoneReply::Session { session }), &fds);
@@ -250,12 +245,16 @@ impl Daemon {
         &mut self,
         asker: Asker,
         name: &ZoneName,
-        command: Vec<String>,
-        environment: Vec<(String, String)>,
-        terminal: Option<WindowSize>,
+        begin: Begin,
     ) -> Result<(u64, Vec<OwnedFd>), Refusal> {
-        check_command(&command, &environment)
-            .map_err(|error| refusal("InvalidCommand", error.to_string()))?;
+        let Begin { command, environment, terminal, detached } = begin;
+        let invalid = |why: String| refusal("InvalidCommand", why);
+        check_command(&command, &environment).map_err(|error| invalid(error.to_string()))?;
+        if detached && (terminal.is_some() || command.is_empty()) {
+            return Err(invalid(
+                "what is left running is a command, without a terminal".to_owned(),
+            ));
+        }
         let zone = self.standing.zones.get_mut(name).ok_or_else(|| no_such(name))?;
         if !zone.takes_sessions() {
             let state = zone.life.shown().word();
@@ -267,15 +266,16 @@ impl Daemon {
             return Err(refusal("TooMany", message));
         }
         let ends = match terminal {
+            _ if detached => Ok(exec::Ends::default()),
             Some(size) => exec::terminal(zone, size),
             None => exec::pipes(),
         };
         let ends = ends.map_err(|error| refusal("Internal", format!("no terminal: {error}")))?;
         let session = self.standing.next_session;
         self.standing.next_session += 1;
-        zone.sessions.insert(session, Some(asker.peer));
+        zone.sessions.insert(session, (!detached).then_some(asker.peer));
         let terminal = terminal.is_some();
-        let execution = Execution { session, command, environment, terminal };
+        let execution = Execution { session, command, environment, terminal, detached };
         let fds: Vec<BorrowedFd<'_>> = ends.zone.iter().map(AsFd::as_fd).collect();
         self.events.tell(Subject::Zone(name.clone()), What::SessionBegan { session });
         self.order(name, &Order::Exec(Box::new(execution)), &fds);

@@ -16,7 +16,8 @@ use wire::standing::WindowSize;
 /// `/dev/pts/ptmx` (`Documentation/admin-guide/devices.txt`).
 const PTMX: (u64, u64) = (5, 2);
 
-/// Both ends of what a session speaks through.
+/// Both ends of what a session speaks through; none of one that is detached.
+#[derive(Default)]
 pub(super) struct Ends {
     /// For the zone: a terminal, or stdin, stdout and stderr.
     pub(super) zone: Vec<OwnedFd>,

@@ -152,11 +152,28 @@ impl Client {
     ) -> (u64, Vec<File>) {
         let words = ["bash", "-c", script].map(str::to_owned);
         let command = if script.is_empty() { vec![] } else { words.to_vec() };
-        let request =
-            ZoneRequest::Exec { name: name(zone), command, environment: vec![], terminal };
+        let request = ZoneRequest::Exec {
+            name: name(zone),
+            command,
+            environment: vec![],
+            terminal,
+            detached: false,
+        };
         let (reply, fds) = self.ask(request).unwrap();
         let ZoneReply::Session { session } = reply else { panic!("unexpected {reply:?}") };
         (session, fds.into_iter().map(File::from).collect())
+    }
+
+    /// Leaves a script running in a zone.
+    pub fn detach(&mut self, zone: &str, script: &str) -> u64 {
+        let command = ["bash", "-c", script].map(str::to_owned).to_vec();
+        let (name, environment) = (name(zone), Vec::new());
+        let request =
+            ZoneRequest::Exec { name, command, environment, terminal: None, detached: true };
+        let (reply, fds) = self.ask(request).unwrap();
+        let ZoneReply::Session { session } = reply else { panic!("unexpected {reply:?}") };
+        assert!(fds.is_empty());
+        session
     }
 
     pub fn outcome(&mut self, session: u64) -> Outcome {

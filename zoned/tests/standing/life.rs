@@ -122,6 +122,43 @@ fn a_session_ends_with_whoever_asked_for_it() {
 }
 
 #[test]
+fn what_is_left_running_outlives_whoever_began_it_and_zoned() {
+    on_a_machine("life::what_is_left_running_outlives_whoever_began_it_and_zoned", |machine| {
+        let mut client = machine.client();
+        client.run("web", "");
+        let script = "read line; echo \"read '$line'\"; until [ -e /tmp/go ]; do sleep 0.05; done; \
+                      echo over >&2; exit 6";
+        let session = client.detach("web", script);
+        let events = client.events(0);
+        let began = events.iter().any(|e| e.what == What::SessionBegan { session });
+        assert!(began, "{events:?}");
+        drop(client);
+        machine.crash();
+        machine.start(None);
+        let mut client = machine.client();
+        client.reach("web", ZoneState::Running);
+        // Its input is empty, and what it writes is in the zone's log.
+        eventually("it runs", || client.log("web") == "read ''\n");
+        client.exec("web", "touch /tmp/go");
+        eventually("it is over", || client.log("web") == "read ''\nover\n");
+        eventually("it is gone", || machine_count(machine) == 1);
+        // One that never ran says so there too.
+        let name = name("web");
+        let request = |words: &[&str], terminal| {
+            let command = words.iter().map(|&word| word.to_owned()).collect();
+            let environment = Vec::new();
+            ZoneRequest::Exec { name: name.clone(), command, environment, terminal, detached: true }
+        };
+        client.ask(request(&["no-such-program"], None)).unwrap();
+        eventually("it is told", || client.log("web").contains("cannot run no-such-program"));
+        let size = Some(WindowSize { rows: 24, columns: 80 });
+        for bad in [request(&[], None), request(&["true"], size)] {
+            assert_eq!(client.ask(bad).unwrap_err().code, "InvalidCommand");
+        }
+    });
+}
+
+#[test]
 fn a_terminal_whose_person_goes_is_hung_up() {
     on_a_machine("life::a_terminal_whose_person_goes_is_hung_up", |machine| {
         let mut client = machine.client();
@@ -201,6 +238,7 @@ fn a_paused_zone_stands_still() {
             command: vec![],
             environment: vec![],
             terminal: None,
+            detached: false,
         };
         assert_eq!(client.ask(exec).unwrap_err().code, "WrongState");
         client.zone(ZoneRequest::Resume(name("web")));
