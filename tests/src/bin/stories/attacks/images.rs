@@ -8,9 +8,9 @@ use crate::jobs::{JOB_TIME, map, name};
 use anyhow::{Context, Result, ensure};
 use erofs::{Device, Meta, Stream};
 use sha2::{Digest, Sha256};
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use tests::appliance::Appliance;
 use tests::tarball::{
     BLOCK_DEVICE, CHARACTER, EXTENDED, FILE, FOLDER, HARD_LINK, SYMLINK, Tarball, packed,
