@@ -292,12 +292,15 @@ impl Daemon {
         failpoint::hit("gone");
         let out_of_memory = body.cgroup.measure().out_of_memory;
         let unasked = matches!(zone.life.state, State::Ready | State::Running | State::Paused);
+        // It ended while nobody looked, and may have told a zoned that is no more.
+        let unheard = zone.life.state == State::Ready && body.is_adopted();
         let fault = match (unasked, out_of_memory) {
             (true, true) => {
                 zone.note("it ran out of its memory and was killed whole".to_owned());
                 self.events.tell(Subject::Zone(name.clone()), What::OutOfMemory);
                 None
             }
+            (true, false) if unheard => None,
             (true, false) => Some("its first process ended without a word".to_owned()),
             (false, _) => None,
         };

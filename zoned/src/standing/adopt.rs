@@ -56,13 +56,22 @@ const fn fate(record: &Record, left: Left, first_since_boot: bool) -> Fate {
     }
 }
 
+/// A zone on record, what is left of it, and what becomes of it. That is decided once: a zone that ends a moment
+/// later is adopted and seen to be gone like any other, or its cgroup would be left alone and belong to nobody.
+#[derive(Debug)]
+pub(crate) struct Found {
+    record: Record,
+    kept: Kept,
+    fate: Fate,
+}
+
 /// All that is known at start, before the cgroups are opened.
 #[derive(Debug)]
 pub(crate) struct Opening {
     records: Records,
-    zones: BTreeMap<ZoneName, Record>,
-    kept: BTreeMap<u32, Kept>,
-    first_since_boot: bool,
+    zones: Vec<Found>,
+    /// First processes of which there is no record.
+    orphans: BTreeMap<u32, Kept>,
     notes: Notes,
     workbench: Workbench,
     ears: Ears,
@@ -81,7 +90,7 @@ pub(crate) fn open(
     for (path, error) in &found.damaged {
         eprintln!("zoned: {} is left alone: {}", path.display(), chain(error));
     }
-    let (kept, others) = store::sort(handed);
+    let (mut kept, others) = store::sort(handed);
     // On the node's memory: it is not there after a boot.
     let mark = run.join("started");
     let first_since_boot = !mark.exists();
@@ -91,43 +100,40 @@ pub(crate) fn open(
     let notes = Notes::open(&folder).map_err(failed(folder.clone()))?;
     let folder = run.join("workbench");
     let workbench = Workbench::open(&folder).map_err(failed(folder.clone()))?;
-    let zones = found.records;
+    let find = |record: Record| {
+        let kept = kept.remove(&record.number).unwrap_or_default();
+        Found { fate: fate(&record, left(&kept), first_since_boot), record, kept }
+    };
+    let zones = found.records.into_values().map(find).collect();
     let ears = Ears::new().map_err(failed(PathBuf::from("an epoll instance")))?;
-    Ok((Opening { records, zones, kept, first_since_boot, notes, workbench, ears }, others))
+    Ok((Opening { records, zones, orphans: kept, notes, workbench, ears }, others))
+}
+
+fn left(kept: &Kept) -> Left {
+    match kept {
+        Kept { process: Some(process), control: Some(_) } => match is_over(process) {
+            Ok(false) => Left::Alive,
+            Ok(true) => Left::Dead,
+            Err(_) => Left::Nothing,
+        },
+        _ => Left::Nothing,
+    }
 }
 
 impl Opening {
     /// The cgroups of zones that may be adopted, for the tree to leave alone.
     pub(crate) fn cgroups(&self) -> BTreeSet<String> {
-        let alive = self.zones.values().filter(|record| self.left(record) == Left::Alive);
-        alive.map(cgroup_name).collect()
-    }
-
-    fn left(&self, record: &Record) -> Left {
-        match self.kept.get(&record.number) {
-            Some(Kept { process: Some(process), control: Some(_) }) => match is_over(process) {
-                Ok(false) => Left::Alive,
-                Ok(true) => Left::Dead,
-                Err(_) => Left::Nothing,
-            },
-            _ => Left::Nothing,
-        }
+        let adopted = self.zones.iter().filter(|found| found.fate == Fate::Adopt);
+        adopted.map(|found| cgroup_name(&found.record)).collect()
     }
 
     /// The books as they are to be at start; [`Daemon::begin_standing`] goes on from there.
-    pub(crate) fn books(self) -> (Standing, Vec<(Record, Kept, bool)>) {
-        let first = self.first_since_boot;
-        let mut kept = self.kept;
-        let mut zones = Vec::new();
-        for record in self.zones.into_values() {
-            let left = kept.remove(&record.number).unwrap_or_default();
-            zones.push((record, left, first));
-        }
-        for (number, orphan) in kept {
+    pub(crate) fn books(self) -> (Standing, Vec<Found>) {
+        for (number, orphan) in self.orphans {
             eprintln!("zoned: number {number} has a first process and no record: killing it");
             discard(number, &orphan);
         }
-        (Standing::new(self.records, self.notes, self.workbench, self.ears), zones)
+        (Standing::new(self.records, self.notes, self.workbench, self.ears), self.zones)
     }
 }
 
@@ -154,20 +160,13 @@ fn discard(number: u32, kept: &Kept) {
 
 impl Daemon {
     /// Adopts or begins every zone on record.
-    pub(crate) fn begin_standing(&mut self, zones: Vec<(Record, Kept, bool)>) {
+    pub(crate) fn begin_standing(&mut self, zones: Vec<Found>) {
         let mut began = Vec::new();
         let mut living = BTreeSet::new();
-        for (record, kept, first_since_boot) in zones {
+        for Found { record, kept, mut fate } in zones {
             let name = record.spec.name.clone();
             let number = record.number;
             self.learn_account(&record.spec.login, record.account);
-            let left = match &kept {
-                Kept { process: Some(process), control: Some(_) } => {
-                    if is_over(process).unwrap_or(true) { Left::Dead } else { Left::Alive }
-                }
-                _ => Left::Nothing,
-            };
-            let mut fate = fate(&record, left, first_since_boot);
             let now_ms = self.now_ms();
             let life = Life::recorded(record.desired, now_ms);
             self.standing.add(Zone::new(record, life));
