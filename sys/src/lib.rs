@@ -35,6 +35,7 @@ pub mod quota;
 pub mod ring;
 pub mod seccomp;
 pub mod seqpacket;
+pub mod sha256;
 pub mod signal;
 pub mod socket;
 pub mod text;

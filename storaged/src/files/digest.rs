@@ -7,9 +7,13 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use sys::sha256::{BLOCK_BYTES, LANES, START};
 
 /// Bytes in a block of the tree.
 const BLOCK: usize = sys::verity::BLOCK_BYTES;
+/// With fewer blocks than this, one after the other is faster than all at once: a block takes the processor's SHA
+/// instructions 2.4 µs, sixteen take its vectors 23.
+const TOGETHER_MIN: usize = 10;
 /// Bytes read at a time: a multiple of the block.
 const READ_BYTES: usize = 256 * BLOCK;
 
@@ -25,8 +29,17 @@ impl Tree {
     pub(super) fn update(&mut self, bytes: &[u8]) {
         debug_assert!(self.bytes.is_multiple_of(BLOCK as u64), "only the last block is short");
         self.bytes += bytes.len() as u64;
-        for block in bytes.chunks(BLOCK) {
-            self.add(0, hash_block(block));
+        let (mut blocks, rest) = bytes.as_chunks::<BLOCK>();
+        while blocks.len() >= TOGETHER_MIN && sys::sha256::is_fast() {
+            let (some, others) = blocks.split_at(blocks.len().min(LANES));
+            for hash in &hash_blocks(some)[..some.len()] {
+                self.add(0, *hash);
+            }
+            blocks = others;
+        }
+        blocks.iter().for_each(|block| self.add(0, hash_block(block)));
+        if !rest.is_empty() {
+            self.add(0, hash_block(rest));
         }
     }
 
@@ -110,6 +123,29 @@ fn hash_block(block: &[u8]) -> [u8; 32] {
     hash.update(block);
     hash.update(&ZEROS[block.len()..]);
     hash.finalize().into()
+}
+
+/// The hashes of up to sixteen blocks; a lane that nobody uses does the first one's work again.
+fn hash_blocks(blocks: &[[u8; BLOCK]]) -> [[u8; 32]; LANES] {
+    /// What follows a message of [`BLOCK`] bytes (FIPS 180-4, 5.1.1).
+    const END: [[u8; BLOCK_BYTES]; 1] = {
+        let mut end = [0; BLOCK_BYTES];
+        end[0] = 0x80;
+        let [high, low] = ((BLOCK * 8) as u16).to_be_bytes();
+        (end[BLOCK_BYTES - 2], end[BLOCK_BYTES - 1]) = (high, low);
+        [end]
+    };
+    let mut states = [START; LANES];
+    let block = |lane: usize| blocks.get(lane).unwrap_or(&blocks[0]).as_chunks().0;
+    sys::sha256::compress(&mut states, &std::array::from_fn(block));
+    sys::sha256::compress(&mut states, &[&END[..]; LANES]);
+    states.map(|state| {
+        let mut hash = [0; 32];
+        for (bytes, word) in hash.as_chunks_mut().0.iter_mut().zip(state) {
+            *bytes = word.to_be_bytes();
+        }
+        hash
+    })
 }
 
 /// What one pass over a file gives.
@@ -205,6 +241,19 @@ mod test {
         let mut tree = Tree::default();
         bytes.chunks(READ_BYTES).for_each(|part| tree.update(part));
         assert_eq!(tree.root(), by_definition(&bytes));
+    }
+
+    #[test]
+    fn blocks_have_the_same_hashes_one_by_one_and_beside_each_other() {
+        if !sys::sha256::is_fast() {
+            return;
+        }
+        let bytes: Vec<u8> = (0..LANES * BLOCK).map(|at| (at / 3 + at / BLOCK) as u8).collect();
+        for count in 1..=LANES {
+            let blocks = bytes[..count * BLOCK].as_chunks().0;
+            let alone: Vec<_> = blocks.iter().map(|block| hash_block(block)).collect();
+            assert_eq!(hash_blocks(blocks)[..count], alone);
+        }
     }
 
     /// What `fsverity digest` gives for a file of nothing.
