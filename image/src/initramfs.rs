@@ -38,6 +38,11 @@ const FROM_DEBIAN: [(&str, &str, &str); 10] = [
     ("libc6", "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
 ];
 
+/// Whom `https://` addresses are believed by who has no word of their own: the authorities that Mozilla's programs
+/// believe, in one file where programs look for it. Package, folder in it, place in the archive.
+const AUTHORITIES: (&str, &str, &str) =
+    ("ca-certificates", "usr/share/ca-certificates/mozilla", "etc/ssl/certs/ca-certificates.crt");
+
 /// Where things get mounted, and their modes.
 const DIRECTORIES: [(&str, u32); 6] = [
     ("data", 0o755),
@@ -174,6 +179,14 @@ fn add_debian(
         let mode = if place.starts_with("etc/") { 0o644 } else { 0o755 };
         archive.file(place, mode, read(&path)?)?;
     }
+    let (name, folder, place) = AUTHORITIES;
+    let deb = debs::unpacked(layout, lock, PART, name)?;
+    let mut all = Vec::new();
+    for certificate in files_in(&deb.root.join(folder), "crt")? {
+        all.extend(read(&certificate)?);
+    }
+    archive.file(place, 0o644, all)?;
+    unpacked.push(deb);
     Ok(unpacked.into_iter().map(|deb| deb.package).collect())
 }
 
@@ -208,18 +221,19 @@ fn add_settings(
     let images: Vec<_> = parts.zone_images.iter().map(ZoneImage::to_json).collect();
     archive.file("etc/mobula/images.json", 0o644, format!("{}\n", json!(images)))?;
     let services = layout.source("services");
-    for path in files_in(&services)? {
+    for path in files_in(&services, "toml")? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         archive.file(&format!("etc/mobula/services/{name}"), 0o644, read(&path)?)?;
     }
     Ok(())
 }
 
-fn files_in(folder: &Path) -> Result<Vec<PathBuf>, InitramfsError> {
+/// The files of a folder whose names end so, in order.
+fn files_in(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, InitramfsError> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>())
         .map_err(failed("list", folder))?;
-    files.retain(|path: &PathBuf| path.extension().is_some_and(|e| e == "toml"));
+    files.retain(|path: &PathBuf| path.extension().is_some_and(|e| e == extension));
     files.sort();
     Ok(files)
 }

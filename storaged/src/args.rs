@@ -117,11 +117,11 @@ pub struct Args {
 
     /// Where events of buckets may be delivered, as often as there are webhooks. A bucket's notification
     /// configuration calls it arn:mobula:sqs::webhook:NAME.
-    #[arg(long, value_name = "NAME=URL")]
+    #[arg(long, value_name = "NAME=URL", env = "MOBULA_WEBHOOKS", value_delimiter = ' ')]
     pub webhook: Vec<Webhook>,
 
     /// The authorities that vouch for https:// webhooks, as PEM; by default those of this system.
-    #[arg(long, value_name = "FILE", default_value = crate::events::USUAL_ROOTS)]
+    #[arg(long, value_name = "FILE", env = "MOBULA_WEBHOOK_CA", default_value = crate::events::USUAL_ROOTS)]
     pub webhook_ca: PathBuf,
 
     /// How long a day of lifecycle rules is, in seconds. Anything but 86400 is for tests.
@@ -249,6 +249,9 @@ mod test {
         let one = ["--accounts", "f", "--webhook", "a=http://a/", "--webhook", "b=http://b/"];
         assert_eq!(parse(&one).unwrap().webhook[1].name, "b");
         assert!(parse(&["--accounts", "f", "--webhook", "http://a/"]).is_err());
+        // As the environment has them.
+        let both = parse(&["--accounts", "f", "--webhook", "a=http://a/ b=http://b/"]).unwrap();
+        assert_eq!(both.webhook.len(), 2);
     }
 
     #[test]

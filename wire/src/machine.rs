@@ -13,6 +13,8 @@
 //! dns = ["10.0.0.1"]
 //! [store]
 //! durability = "fsync"           # or "none": tests of tests only
+//! webhooks.orders = "https://hooks.example/in"   # where events of buckets may go, by names
+//! webhook_ca = """…"""           # whom https:// webhooks are believed, as PEM; the usual authorities if not said
 //! [admin]
 //! token = "…"                    # 16 to 128 characters; made at first boot if not given
 //! [[account]]
@@ -28,12 +30,15 @@
 
 mod network;
 mod value;
+mod webhooks;
 
 pub use self::network::Network;
 pub use self::value::{AccessKey, Hostname, InterfaceName, Ipv4Network, Login, SecretKey, Token};
+pub use self::webhooks::{Authorities, WebhookName, WebhookUrl};
 use crate::account::AccountLimits;
 use crate::carve::CarveError;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// The most bytes in a configuration: it must fit a kernel command line's or fw_cfg's hand-over and
@@ -41,6 +46,8 @@ use thiserror::Error;
 pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
 /// The most accounts in a configuration.
 pub const ACCOUNTS_MAX: usize = 4096;
+/// The most webhooks in a configuration: each is a thread of storaged's, and all of them are one line of its environment.
+pub const WEBHOOKS_MAX: usize = 16;
 
 /// What is wrong with a configuration.
 #[derive(Debug, Error)]
@@ -83,6 +90,12 @@ pub enum ConfigError {
         name: Login,
         /// What is wrong with it.
         why: CarveError,
+    },
+    /// More than [`WEBHOOKS_MAX`].
+    #[error("{got} webhooks are over the limit of {WEBHOOKS_MAX}")]
+    Webhooks {
+        /// Webhooks in it.
+        got: usize,
     },
     /// More than [`ACCOUNTS_MAX`].
     #[error("{got} accounts are over the limit of {ACCOUNTS_MAX}")]
@@ -127,6 +140,10 @@ impl MachineConfig {
         let config: Self = toml::from_str(text).map_err(|error| place(text, &error))?;
         if config.accounts.len() > ACCOUNTS_MAX {
             return Err(ConfigError::Accounts { got: config.accounts.len() });
+        }
+        let webhooks = config.store.webhooks.len();
+        if webhooks > WEBHOOKS_MAX {
+            return Err(ConfigError::Webhooks { got: webhooks });
         }
         for Account { name, limits, .. } in &config.accounts {
             let name = || name.clone();
@@ -189,6 +206,12 @@ pub struct Store {
     /// When an object counts as stored.
     #[serde(default)]
     pub durability: Durability,
+    /// Where events of buckets may be delivered, by the names that configurations of buckets have for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub webhooks: BTreeMap<WebhookName, WebhookUrl>,
+    /// Whom `https://` webhooks are believed; the authorities that browsers believe if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_ca: Option<Authorities>,
 }
 
 /// The admin API.

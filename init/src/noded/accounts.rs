@@ -8,7 +8,7 @@ use thiserror::Error;
 use wire::account::Configured;
 use wire::machine::{
     AccessKey, Account, Accounts, CONFIG_BYTES_MAX, ConfigError, Login, MachineConfig, SecretKey,
-    Token,
+    Store, Token,
 };
 
 /// Made accounts, on the data disk.
@@ -26,6 +26,8 @@ const LIMITS: &str = "/run/mobula/account-limits.json";
 const TOKEN: &str = "/run/mobula/admin-token";
 /// storaged's environment.
 const STORAGED: &str = "/run/mobula/storaged.env";
+/// Whom storaged believes webhooks, if the configuration says.
+const AUTHORITIES: &str = "/run/mobula/webhook-ca.pem";
 /// Who reads them.
 const STORAGED_GROUP: u32 = 200;
 const CONSOLED_GROUP: u32 = 202;
@@ -80,6 +82,35 @@ pub fn note_shown() -> Result<(), FileError> {
     files::replace(Path::new(SHOWN), b"", Readers::ROOT)
 }
 
+/// Leaves the token where consoled reads it, if the configuration has one. Without the data disk there is no other, and
+/// that is when somebody will want to know what is wrong.
+///
+/// # Errors
+/// [`FileError`].
+pub fn provide_token(config: &MachineConfig) -> Result<(), FileError> {
+    config.admin.token.as_ref().map_or(Ok(()), hand_out)
+}
+
+fn hand_out(token: &Token) -> Result<(), FileError> {
+    let readers = Readers { group: CONSOLED_GROUP, mode: 0o640 };
+    files::replace(Path::new(TOKEN), token.as_str().as_bytes(), readers)
+}
+
+/// storaged's environment. Pure.
+fn environment(store: &Store) -> String {
+    let mut text = format!("MOBULA_DURABILITY={}\n", store.durability.as_str());
+    if !store.webhooks.is_empty() {
+        let webhooks = store.webhooks.iter();
+        let webhooks = webhooks.map(|(name, url)| format!("{}={}", name.as_str(), url.as_str()));
+        let webhooks = webhooks.collect::<Vec<_>>().join(" ");
+        text.push_str(&format!("MOBULA_WEBHOOKS={webhooks}\n"));
+    }
+    if store.webhook_ca.is_some() {
+        text.push_str(&format!("MOBULA_WEBHOOK_CA={AUTHORITIES}\n"));
+    }
+    text
+}
+
 /// Leaves accounts, token and storaged's environment where the daemons read them.
 ///
 /// # Errors
@@ -104,13 +135,15 @@ pub fn provide(config: &MachineConfig) -> Result<Made, AccountsError> {
         Some(token) => token.clone(),
         None => token_kept_or_made(&mut made)?,
     };
-    let readers = Readers { group: CONSOLED_GROUP, mode: 0o640 };
-    files::replace(Path::new(TOKEN), token.as_str().as_bytes(), readers)?;
+    hand_out(&token)?;
     if Path::new(SHOWN).exists() {
         made = Made::default();
     }
-    let environment = format!("MOBULA_DURABILITY={}\n", config.store.durability.as_str());
-    files::replace(Path::new(STORAGED), environment.as_bytes(), Readers::ROOT)?;
+    if let Some(authorities) = &config.store.webhook_ca {
+        let readers = Readers { group: STORAGED_GROUP, mode: 0o640 };
+        files::replace(Path::new(AUTHORITIES), authorities.as_str().as_bytes(), readers)?;
+    }
+    files::replace(Path::new(STORAGED), environment(&config.store).as_bytes(), Readers::ROOT)?;
     Ok(made)
 }
 
@@ -176,6 +209,29 @@ fn random<const N: usize>() -> Result<[u8; N], AccountsError> {
 #[cfg(test)]
 mod test {
     use super::*;
+
+    #[test]
+    fn storaged_is_told_of_webhooks_if_there_are_any() {
+        let environment = |text: &str| {
+            let text = format!("[store]\n{text}");
+            environment(&MachineConfig::parse(text.as_bytes()).unwrap().store)
+        };
+        assert_eq!(environment(""), "MOBULA_DURABILITY=fsync\n");
+        let two = "webhooks = { b = \"https://h/b?x=y\", a = \"http://h:80\" }\n\
+                   webhook_ca = \"-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\"\n";
+        let text = environment(two);
+        assert_eq!(
+            text,
+            "MOBULA_DURABILITY=fsync\nMOBULA_WEBHOOKS=a=http://h:80 b=https://h/b?x=y\n\
+             MOBULA_WEBHOOK_CA=/run/mobula/webhook-ca.pem\n"
+        );
+        // As init reads it.
+        let read = crate::unit::parse_environment(&text);
+        assert_eq!(
+            read[1],
+            ("MOBULA_WEBHOOKS".to_owned(), "a=http://h:80 b=https://h/b?x=y".to_owned())
+        );
+    }
 
     #[test]
     fn a_made_account_is_accepted_by_its_own_rules_and_differs_from_the_next() {

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct World {
     store: Store,
@@ -255,5 +255,35 @@ proptest! {
         if let Ok(hook) = text.parse::<Webhook>() {
             prop_assert!(text.starts_with(&hook.name) && hook.url.host().is_some());
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_a_configuration_may_name_is_a_webhook(
+        name in "[a-zA-Z0-9_-]{1,64}",
+        url in "https?://[a-z0-9.-]{1,20}(:[0-9]{1,5})?(/[a-zA-Z0-9._~%!$&'()*+,;=:@/?-]{0,30})?(\\?[a-z%=&?]{0,9})?",
+    ) {
+        use wire::machine::{WebhookName, WebhookUrl};
+        if let (Ok(name), Ok(url)) = (WebhookName::try_from(name), WebhookUrl::try_from(url)) {
+            let text = format!("{}={}", name.as_str(), url.as_str());
+            prop_assert!(text.parse::<Webhook>().is_ok(), "{}", text);
+        }
+    }
+
+    #[test]
+    fn authorities_of_a_configuration_can_be_read(der in proptest::collection::vec(any::<u8>(), 1..100), width in 1..80_usize) {
+        use base64::Engine;
+        let base64 = base64::prelude::BASE64_STANDARD.encode(der);
+        let lines: Vec<_> = base64.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let pem = format!(
+            "# a comment\n-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            lines.join("\n")
+        );
+        let authorities = wire::machine::Authorities::try_from(pem).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, authorities.as_str()).unwrap();
+        prop_assert!(Roots::read(&path).is_ok());
     }
 }

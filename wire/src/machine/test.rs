@@ -11,6 +11,9 @@ gateway = "10.0.0.1"
 dns = ["10.0.0.1"]
 [store]
 durability = "none"
+webhook_ca = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+[store.webhooks]
+orders = "https://hooks.example/in?a=b"
 [admin]
 token = "0123456789abcdef"
 [[account]]
@@ -43,6 +46,21 @@ fn a_whole_configuration_is_read_and_written_back() {
     assert_eq!(config.store.durability, Durability::None);
     let again = toml::to_string(&config).unwrap();
     assert_eq!(MachineConfig::parse(again.as_bytes()).unwrap(), config);
+}
+
+#[test]
+fn a_webhook_that_is_none_is_refused_with_its_line() {
+    let refused = |text: &str| {
+        let text = format!("[store]\n{text}\n");
+        MachineConfig::parse(text.as_bytes()).unwrap_err().to_string()
+    };
+    let error = refused("webhooks = { \"a b\" = \"http://h\" }");
+    assert!(error.contains("line 2") && error.contains("a webhook's name"), "{error}");
+    assert!(refused("webhooks.a = \"ftp://h/\"").contains("a webhook's URL"));
+    assert!(refused("webhook_ca = \"none\"").contains("BEGIN CERTIFICATE"));
+    let many: String =
+        (0..=WEBHOOKS_MAX).map(|n| format!("webhooks.w{n} = \"http://h\"\n")).collect();
+    assert!(refused(&many).contains("17 webhooks"));
 }
 
 #[test]
@@ -99,7 +117,7 @@ fn two_accounts_of_one_name_are_refused() {
 fn a_line_with_a_secret_is_not_repeated_in_its_error() {
     let text = WHOLE.replace("secret_key", "secret_kye");
     let error = MachineConfig::parse(text.as_bytes()).unwrap_err().to_string();
-    assert!(error.contains("line 14, column 1") && !error.contains("very-secret"), "{error}");
+    assert!(error.contains("line 17, column 1") && !error.contains("very-secret"), "{error}");
 }
 
 #[test]

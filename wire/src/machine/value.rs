@@ -159,3 +159,5 @@ impl FromStr for Ipv4Network {
         }
     }
 }
+
+pub(super) use checked;

@@ -2,8 +2,8 @@
 
 use crate::teller::Teller;
 use crate::{
-    accounts, bad_tasks, carve, clients, faults, garbage, images, jobs, network, objects, standing,
-    zerocopy,
+    accounts, bad_tasks, carve, clients, faults, garbage, hooks, images, jobs, network, objects,
+    standing, zerocopy,
 };
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
@@ -21,11 +21,12 @@ const KEPT: &str = "kept";
 /// A story told to a running appliance.
 type Story = fn(&Appliance) -> Result<()>;
 
-const STORIES: [(&str, Story); 34] = [
+const STORIES: [(&str, Story); 35] = [
     ("objects are put, listed, read and deleted", objects::put_list_get),
     ("ranges and conditions give parts, or nothing", objects::ranges_and_conditions),
     ("every way of signing is understood, and a wrong one refused", objects::signing),
     ("a malformed request is answered with 400", objects::malformed),
+    ("a webhook of the configuration hears of a bucket's objects", hooks::told),
     ("boto3 walks through the appliance", |a| clients::walk(a, "boto3")),
     ("boto3 trusts the appliance's certificate over HTTPS", clients::walk_https),
     ("awscli walks through the appliance", |a| clients::walk(a, "awscli")),
@@ -119,7 +120,9 @@ fn first_boot(artefacts: &Artefacts) -> Result<Appliance> {
     if disk.exists() {
         std::fs::remove_file(&disk)?;
     }
-    let (appliance, ready) = Appliance::boot(artefacts, "daily", &Shape::usual(&disk))?;
+    let mut shape = Shape::usual(&disk);
+    shape.config = Some(hooks::config()?);
+    let (appliance, ready) = Appliance::boot(artefacts, "daily", &shape)?;
     println!("  {ready}");
     println!("  {}", memory(&appliance)?);
     appliance.s3.create_bucket(KEPT)?;

@@ -14,6 +14,7 @@ mod daily;
 mod density;
 mod faults;
 mod garbage;
+mod hooks;
 mod images;
 mod jobs;
 mod neighbour;
