@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use wire::admin::{Address, DiskSpace, Node};
 use wire::kernel::KernelReport;
-use wire::node::{NodeReply, NodeRequest, NodeStatus, ServiceState};
+use wire::node::{NodeReply, NodeRequest, NodeStatus, ServiceState, ServiceStatus};
 
 /// 2026-01-01: no clock of a node that runs this program is earlier.
 const CLOCK_FLOOR_UNIX_MS: u64 = 1_767_225_600_000;
@@ -64,7 +64,7 @@ fn degraded(
         reasons.push(format!("{} {wrong}{colon}{}", service.name, service.message));
     }
     if !has_disk {
-        reasons.push("there is no data disk: attach one that is blank, then reboot".to_owned());
+        reasons.push(no_disk(node));
     }
     if clock_unix_ms < CLOCK_FLOOR_UNIX_MS {
         reasons.push("the clock is years behind, so signatures are refused: set it".to_owned());
@@ -74,6 +74,17 @@ fn degraded(
         Err(why) => reasons.push(format!("init's kernel report cannot be read: {why}")),
     }
     reasons
+}
+
+/// Why there is no data disk: noded, which waits for one, knows best.
+fn no_disk(node: &NodeStatus) -> String {
+    let waits = |service: &&ServiceStatus| {
+        service.name.as_str() == "noded"
+            && service.state == ServiceState::Starting
+            && !service.message.is_empty()
+    };
+    let said = node.services.iter().find(waits).map(|service| service.message.clone());
+    said.unwrap_or_else(|| "there is no data disk: attach one that is blank".to_owned())
 }
 
 /// What the kernel lacks, from init's report.
@@ -145,10 +156,23 @@ mod test {
     }
 
     #[test]
+    fn noded_says_what_it_waits_for() {
+        let mut waiting = node("starting");
+        waiting.services[0].name = "noded".to_owned().try_into().unwrap();
+        waiting.services[0].message = "no data disk: found vda (too small)".to_owned();
+        let reasons = |node: &NodeStatus, disk| degraded(node, NOW, disk, Ok(Vec::new()));
+        assert_eq!(reasons(&waiting, false), ["no data disk: found vda (too small)"]);
+        assert!(reasons(&waiting, true).is_empty());
+        waiting.services[0].message = String::new();
+        assert!(reasons(&waiting, false)[0].contains("attach one"));
+    }
+
+    #[test]
     fn each_reason_is_told() {
         let lacks = Ok(vec!["fs-verity".to_owned()]);
         let reasons = degraded(&node("degraded"), 0, false, lacks);
         assert_eq!(reasons.len(), 4);
+        assert!(reasons[1].contains("attach one"));
         assert!(reasons[0].starts_with("zoned ") && reasons[0].ends_with(": no base image"));
         assert_eq!(reasons[3], "the kernel lacks fs-verity");
     }

@@ -117,6 +117,9 @@ mod test {
         assert_eq!(said, Vec::<String>::new());
         let names: Vec<_> = specs.keys().map(ServiceName::as_str).collect();
         assert_eq!(names, ["consoled", "noded", "prefetcher", "storaged", "zoned"]);
+        // Who looks after a node sees by it what the others wait for.
+        let consoled = specs.iter().find(|(name, _)| name.as_str() == "consoled");
+        assert!(consoled.is_some_and(|(_, spec)| spec.after.is_empty()));
         let after = specs.iter().map(|(name, spec)| (name.clone(), spec.after.clone())).collect();
         assert!(order::faults(&after).is_empty());
     }

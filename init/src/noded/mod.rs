@@ -113,6 +113,9 @@ impl Noded {
         self.name(given.as_ref().map(|found| &found.config));
         if let Some(found) = &given {
             self.start_network(&found.config);
+            if let Err(error) = accounts::provide_token(&found.config) {
+                say(&format!("the admin API has no token yet: {error}"));
+            }
         }
         self.mount_data()?;
         let found = given.unwrap_or_else(configuration::kept);

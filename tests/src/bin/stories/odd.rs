@@ -1,5 +1,6 @@
 //! Stories of nodes that find something wrong when they start: they stay up and say what it is.
 
+use crate::daily::mobula;
 use crate::teller::Teller;
 use anyhow::{Context, Result, ensure};
 use image::newc::Archive;
@@ -112,6 +113,10 @@ fn no_disk(artefacts: &Artefacts) -> Result<()> {
     let line = appliance.machine.wait_for_line(told, READY_TIME)?.text;
     println!("  {line}");
     appliance.agent.wait(READY_TIME)?;
+    // Who looks after the node is told the same, by the token of its configuration.
+    let said = mobula(&appliance, &["node", "status"])?;
+    println!("  {}", said.lines().find(|line| line.contains("disk")).unwrap_or_default().trim());
+    ensure!(said.contains("no data disk"), "the admin API does not say it: {said}");
     // The store has nothing to stand on; asking it must not hang for ever, and the node goes down in order.
     let answer = appliance.s3.request(&Ask::new("GET", "/"));
     ensure!(!answer.is_ok_and(|answer| answer.status == 200), "a store without a disk");
