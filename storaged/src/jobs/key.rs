@@ -13,6 +13,7 @@
 //!  JOBS i job number                 name        the job's inputs, as they came
 //!  JOBS o job number                 name        the job's outputs
 //!  JOBS e job number                 error       the job's errors
+//!  JOBS z job                        –           jobs that are put away, while the rest of their records goes
 //! ```
 
 use crate::format::Keyspace;
@@ -50,6 +51,30 @@ fn of_phase(table: u8, job: JobId, phase: usize) -> Vec<u8> {
 #[must_use]
 pub fn head(job: JobId) -> Vec<u8> {
     of_job(b'h', job)
+}
+
+/// The heads of all jobs.
+#[must_use]
+pub fn all_heads() -> Vec<u8> {
+    vec![JOBS, b'h']
+}
+
+/// A job that is put away and of which there are records left.
+#[must_use]
+pub fn put_away(job: JobId) -> Vec<u8> {
+    of_job(b'z', job)
+}
+
+/// Every such job.
+#[must_use]
+pub fn all_put_away() -> Vec<u8> {
+    vec![JOBS, b'z']
+}
+
+/// All that a job may have many of.
+#[must_use]
+pub fn lists_of(job: JobId) -> [Vec<u8>; 7] {
+    [b't', b'r', b'q', b'c', b'i', b'o', b'e'].map(|table| of_job(table, job))
 }
 
 /// A job's counters.

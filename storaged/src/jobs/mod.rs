@@ -6,6 +6,7 @@
 //!   owner      what its owner does: create, add inputs, end, cancel, look
 //!   claim      what zoned does: get the next ready task …
 //!   attempt    … read its inputs, settle it
+//!   archive    what is long done becomes objects; lists: line by line
 //!   janitor    what is too long for one transaction: cancelled tasks, consumed intermediates
 //! ```
 //! A job's records are changed by transactions of the store alone, each whole or not at all: a task's
@@ -14,6 +15,7 @@
 //!
 //! This module never runs anything: zoned does, and asks through [`crate::wire_server`].
 
+pub mod archive;
 pub mod attempt;
 pub mod claim;
 mod held;
@@ -21,6 +23,7 @@ mod input;
 mod janitor;
 mod job;
 pub mod key;
+pub mod lists;
 pub mod name;
 pub mod notice;
 mod owner;
@@ -104,6 +107,8 @@ pub struct Jobs {
     store: Store,
     notices: Notices,
     janitor: Arc<janitor::Janitor>,
+    /// Held for its end; none for the archivist itself.
+    _archivist: Option<Arc<archive::Archivist>>,
 }
 
 impl Jobs {
@@ -115,9 +120,15 @@ impl Jobs {
     pub fn open(store: Store) -> Result<Self, JobsError> {
         let notices = Notices::default();
         let janitor = Arc::new(janitor::Janitor::start(store.clone(), notices.clone()));
-        let jobs = Self { store, notices, janitor };
+        let jobs = Self { store, notices, janitor, _archivist: None };
         jobs.recover()?;
-        Ok(jobs)
+        let (store, notices) = (jobs.store.clone(), jobs.notices.clone());
+        let janitor = Arc::downgrade(&jobs.janitor);
+        let archivist = archive::Archivist::start(move || {
+            let (store, notices) = (store.clone(), notices.clone());
+            Some(Self { store, notices, janitor: janitor.upgrade()?, _archivist: None })
+        });
+        Ok(Self { _archivist: Some(Arc::new(archivist)), ..jobs })
     }
 
     /// Where changes are announced.

@@ -6,10 +6,10 @@ use super::list::ListBody;
 use super::reply::{created, empty, json, streamed, whole};
 use super::route::{JobCall, Query};
 use crate::jobs::time::rfc3339;
-use crate::jobs::{JobFilter, Jobs, LINES_MAX, Listed};
+use crate::jobs::{JobFilter, Jobs, JobsError, LINES_MAX, Listed, archive};
 use crate::store::AccountId;
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use s3s::{Body, S3Request};
 use std::pin::Pin;
@@ -58,11 +58,31 @@ impl Caller<'_> {
                 self.jobs.cancel(self.account, job).await?;
                 Ok(empty(StatusCode::ACCEPTED))
             }
-            JobCall::Get(job) => Ok(json(StatusCode::OK, &self.jobs.view(self.account, job)?)),
+            JobCall::Get(job) => match self.jobs.view(self.account, job) {
+                Ok(view) => Ok(json(StatusCode::OK, &view)),
+                Err(error) => self.archived(job, archive::DESCRIPTION, error, &request.headers),
+            },
             JobCall::Read(job, which) => {
-                let body = ListBody::new(self.jobs.clone(), self.account, job, which)?;
-                Ok(streamed(which.content_type(), body))
+                match ListBody::new(self.jobs.clone(), self.account, job, which) {
+                    Ok(body) => Ok(streamed(which.content_type(), body)),
+                    Err(error) => self.archived(job, which.file(), error, &request.headers),
+                }
             }
+        }
+    }
+
+    /// A file of a job that is not there any more, if it was put away; else the error stands.
+    fn archived(
+        &self,
+        job: JobId,
+        file: &str,
+        error: JobsError,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, MantaError> {
+        let path = archive::path(self.account, job, file);
+        match error {
+            JobsError::NoSuchJob(_) if self.is_there(&path)? => self.get(file, &path, headers),
+            error => Err(error.into()),
         }
     }
 

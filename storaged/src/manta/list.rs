@@ -1,8 +1,7 @@
 //! Lists as bodies that are read from the index page by page while they are sent: a list of a million
 //! lines is never in memory.
 
-use super::error::MantaError;
-use crate::jobs::key::List;
+use crate::jobs::lists::Which;
 use crate::jobs::{Jobs, JobsError};
 use crate::store::AccountId;
 use bytes::Bytes;
@@ -13,30 +12,6 @@ use wire::job::JobId;
 
 /// Lines read at a time: a page is read on the ring's thread and must be quick.
 const PAGE: usize = 256;
-
-/// Which list of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
-    /// Its inputs.
-    Inputs,
-    /// Its outputs.
-    Outputs,
-    /// The job inputs of its errors.
-    Failures,
-    /// Its errors, a JSON document a line.
-    Errors,
-}
-
-impl Which {
-    /// The list's content type.
-    #[must_use]
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::Inputs | Self::Outputs | Self::Failures => "text/plain",
-            Self::Errors => "application/x-json-stream; type=job-error",
-        }
-    }
-}
 
 /// A job's list on its way out.
 pub struct ListBody {
@@ -51,37 +26,19 @@ impl ListBody {
     /// A job's list; the job is looked for here.
     ///
     /// # Errors
-    /// What to answer if it is not there.
+    /// When it is not there.
     pub fn new(
         jobs: Jobs,
         account: AccountId,
         job: JobId,
         which: Which,
-    ) -> Result<Self, MantaError> {
+    ) -> Result<Self, JobsError> {
         jobs.view(account, job)?;
         Ok(Self { jobs, account, job, which, next: Some(0) })
     }
 
     fn page(&self, from: u64) -> Result<Vec<(u64, String)>, JobsError> {
-        let names = |list| self.jobs.names(self.account, self.job, list, from, PAGE);
-        let errors = || self.jobs.errors(self.account, self.job, from, PAGE);
-        match self.which {
-            Which::Inputs => names(List::Inputs),
-            Which::Outputs => names(List::Outputs),
-            Which::Failures => {
-                let lines = errors()?.into_iter().map(|(number, error)| {
-                    (number, error.p0input.or(error.input).unwrap_or_default())
-                });
-                Ok(lines.collect())
-            }
-            Which::Errors => {
-                let lines = errors()?.into_iter().map(|(number, error)| {
-                    let line = serde_json::to_string(&error);
-                    (number, line.expect("an error is texts, which have a JSON form"))
-                });
-                Ok(lines.collect())
-            }
-        }
+        self.jobs.lines(self.account, self.job, self.which, from, PAGE)
     }
 }
 

@@ -38,7 +38,8 @@ use std::time::Instant;
 pub fn kinds() -> Kinds {
     const NAMES: &[&str] =
         &["GetObject", "HeadObject", "DeleteObject", "ReadJob", "ChangeJob", "Other"];
-    Kinds { port: "manta", names: NAMES, of: Arc::new(kind) }
+    // Its answers have an id that clients may choose.
+    Kinds { port: "manta", names: NAMES, of: Arc::new(kind), id: None }
 }
 
 /// A request's place in those names, by `/login/area/…`: an object below a job is counted with its job.

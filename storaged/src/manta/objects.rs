@@ -39,7 +39,13 @@ impl Caller<'_> {
         }
     }
 
-    fn get(
+    /// Whether there is such an object.
+    pub(super) fn is_there(&self, path: &ObjectPath) -> Result<bool, MantaError> {
+        let found = self.jobs.store().object(path);
+        Ok(found.map_err(|error| MantaError::internal(&error))?.is_some())
+    }
+
+    pub(super) fn get(
         &self,
         name: &str,
         path: &ObjectPath,

@@ -1,7 +1,8 @@
 //! What a request is for: a pure reading of its method and path.
 
 use super::error::MantaError;
-use super::list::Which;
+use crate::jobs::archive;
+use crate::jobs::lists::Which;
 use http::{Method, Uri};
 use wire::job::JobId;
 
@@ -70,6 +71,10 @@ pub fn route(method: &Method, uri: &Uri) -> Result<Call, MantaError> {
         [login, "jobs", id, "stor", _, ..] if id.parse::<JobId>().is_ok() => {
             (login, What::Object(object(method, path)?, format!("/{}", pieces.join("/"))))
         }
+        // What was put away is an object, and only its owner can tell when it may go.
+        [login, "jobs", id, file] if *method == Method::DELETE && is_archive(id, file) => {
+            (login, What::Object(ObjectCall::Delete, format!("/{}", pieces.join("/"))))
+        }
         [login, "jobs", id, rest @ ..] => (login, What::Job(job(method, path, id, rest)?)),
         [login, "stor" | "public", _, ..] => {
             (login, What::Object(object(method, path)?, format!("/{}", pieces.join("/"))))
@@ -77,6 +82,12 @@ pub fn route(method: &Method, uri: &Uri) -> Result<Call, MantaError> {
         _ => return Err(MantaError::not_found(path)),
     };
     Ok(Call { login: (*login).to_owned(), what })
+}
+
+/// Whether this is a file of a job that is put away.
+fn is_archive(id: &str, file: &str) -> bool {
+    let is_list = || Which::ALL.iter().any(|which| which.file() == file);
+    id.parse::<JobId>().is_ok() && (file == archive::DESCRIPTION || is_list())
 }
 
 fn object(method: &Method, path: &str) -> Result<ObjectCall, MantaError> {

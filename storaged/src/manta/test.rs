@@ -285,6 +285,31 @@ fn objects_are_read_whole_in_part_and_not_at_all() {
 }
 
 #[test]
+fn a_job_that_is_put_away_is_read_as_before() {
+    let face = Face::new();
+    let job = face.job();
+    assert_eq!(
+        face.call("POST", &format!("{job}/live/in?end=true"), "/ann/stor/none").status(),
+        204
+    );
+    let read = |rest: &str| face.call("GET", &format!("{job}/{rest}"), "");
+    let all = ["live/status", "job.json", "live/in", "in.txt", "live/out", "live/fail", "err.txt"];
+    let before =
+        all.map(|rest| (read(rest).status(), read(rest).header("content-type").to_owned()));
+    let (view, input) = (read("live/status").json(), read("in.txt").body);
+    let now = crate::jobs::archive::Keeping { ms: 0, max: 0 };
+    assert_eq!(face.jobs.put_away(now_ms(), now).unwrap(), 1);
+    let after = all.map(|rest| (read(rest).status(), read(rest).header("content-type").to_owned()));
+    assert_eq!(after, before);
+    assert_eq!((read("live/status").json(), read("live/in").body), (view, input));
+    assert!(face.call("GET", "/ann/jobs", "").body.is_empty());
+    assert_eq!(face.call("POST", &format!("{job}/live/cancel"), "").status(), 404);
+    assert_eq!(face.call("DELETE", &format!("{job}/in.txt"), "").status(), 204);
+    assert_eq!(read("in.txt").status(), 404);
+    assert_eq!(face.call("DELETE", &format!("{job}/live"), "").status(), 404);
+}
+
+#[test]
 fn a_list_of_many_pages_comes_whole() {
     let face = Face::new();
     let job = face.job();
