@@ -13,7 +13,7 @@ use tests::s3::{Ask, Client};
 use tests::sigv4::Keys;
 
 /// How long a change may take to be seen: it is looked for every other second.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn write(path: &Path, all: &[(&str, &str)]) {
     let mut text = String::new();

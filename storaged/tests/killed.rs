@@ -21,11 +21,11 @@ const KILLS: u64 = 24;
 const WORKERS: usize = 6;
 /// Acknowledged operations before a kill, at least and beyond that.
 const OPERATIONS: (u64, u64) = (20, 80);
-const LOAD_TIME: Duration = Duration::from_secs(60);
+const LOAD_TIME: Duration = Duration::from_secs(120);
 /// The journal and the snapshots get small ones, so that kills hit their changes, too.
 const SMALL: [&str; 4] = ["--snapshot-after", "200000", "--segment-bytes", "60000"];
 /// How long files of deleted objects may take to go.
-const SETTLING: Duration = Duration::from_secs(20);
+const SETTLING: Duration = Duration::from_secs(60);
 
 /// What `storaged check` says.
 fn check(data: &Path, deep: bool) -> Value {

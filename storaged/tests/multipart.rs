@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BOB, BUCKET, Server, keys, noise};
+use common::{BOB, BUCKET, Server, eventually, keys, noise};
 use md5::{Digest, Md5};
 use tests::s3::{Answer, Ask, Client};
 
@@ -101,14 +101,6 @@ fn files_below(server: &Server, name: &str) -> usize {
             .sum()
     }
     count(&server.data().join(name))
-}
-
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while !holds() {
-        assert!(std::time::Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -12,9 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long it may take to recover and answer.
-const START_TIME: Duration = Duration::from_secs(20);
+const START_TIME: Duration = Duration::from_secs(60);
 /// How long it may take to end: requests in progress get 20 s.
-const END_TIME: Duration = Duration::from_secs(30);
+const END_TIME: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A storaged that runs; killed when dropped.
@@ -109,7 +109,13 @@ impl Storaged {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("storaged ended with {status}: see {}", self.log.display());
+                let said = std::fs::read_to_string(&self.log)?;
+                let last = said.lines().last().unwrap_or_default();
+                if !last.contains("can't listen at") {
+                    bail!("storaged ended with {status}: {last}: see {}", self.log.display());
+                }
+                // While nobody listened, another program's connection got the port: it does not last.
+                self.child = spawn(&self.program, &self.data, &self.log, &self.more, self.ports)?;
             }
             ensure!(Instant::now() < deadline, "storaged does not answer in {START_TIME:?}");
             std::thread::sleep(POLL);

@@ -20,7 +20,7 @@ const KEYS: usize = 4;
 /// The largest output.
 const BYTES_MAX: usize = 200_000;
 /// How long a task that was submitted may take to be ready.
-const READY_TIME: Duration = Duration::from_secs(20);
+const READY_TIME: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
 /// Who works for whom.

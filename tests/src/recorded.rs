@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long the storage daemon may take to show the disk.
-const SHOW_TIME: Duration = Duration::from_secs(20);
+const SHOW_TIME: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Runs a command that must succeed; what it says.

@@ -74,9 +74,20 @@ impl Answer {
 }
 
 fn unescape(text: &str) -> String {
-    let entities =
-        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
-    entities.iter().fold(text.to_owned(), |text, (entity, plain)| text.replace(entity, plain))
+    let mut pieces = text.split('&');
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (name, rest) = piece.split_once(';').unwrap_or((piece, ""));
+        let number = name.strip_prefix('#').and_then(|digits| digits.parse().ok());
+        let known = [("lt", '<'), ("gt", '>'), ("quot", '"'), ("apos", '\''), ("amp", '&')];
+        let known = || known.iter().find(|(known, _)| *known == name).map(|(_, plain)| *plain);
+        match number.and_then(char::from_u32).or_else(known) {
+            Some(character) => plain.push(character),
+            None => plain.push_str(&format!("&{name};")),
+        }
+        plain.push_str(rest);
+    }
+    plain
 }
 
 /// A client of one endpoint, as one account. Clones share their connections.

@@ -28,7 +28,7 @@ fn what_was_acknowledged_survives_every_kill() -> Result<()> {
     let load = Load::start(&client, "kills", WORKERS, 7, &nowhere);
     let mut rng = fastrand::Rng::with_seed(11);
     for _ in 0..KILLS {
-        load.wait(OPERATIONS, Duration::from_secs(30))?;
+        load.wait(OPERATIONS, Duration::from_secs(120))?;
         std::thread::sleep(Duration::from_millis(rng.u64(..60)));
         storaged.kill_and_restart()?;
     }
@@ -38,7 +38,7 @@ fn what_was_acknowledged_survives_every_kill() -> Result<()> {
     let (wrong, large) = history.check(&client.apart(), "kills", 0)?;
     assert!(wrong.is_empty(), "{wrong:#?}");
     // Files of replaced and deleted objects go a little later, and then none is left without a record.
-    wait_for("files without a record to go", Duration::from_secs(20), || {
+    wait_for("files without a record to go", Duration::from_secs(60), || {
         Ok((count(&data.join("objects"))? == large).then_some(()))
     })?;
     let kept = history.acknowledged(0);

@@ -15,10 +15,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
 use wire::frame::{Frame, Kind, MESSAGE_BYTES_MAX};
 
+/// Longer than any answer takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The admin token.
 pub const TOKEN: &str = "the-admin-token-of-this-test";
 
@@ -27,6 +30,8 @@ pub struct Console {
     pub child: Child,
     pub run: TempDir,
     pub address: SocketAddr,
+    /// What it says on standard error behind its first line, once it has ended.
+    said: Option<JoinHandle<Vec<String>>>,
 }
 
 impl Console {
@@ -45,14 +50,19 @@ impl Console {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
         let address = first.rsplit(' ').next().unwrap().parse().unwrap();
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, run, address }
+        let said = Some(std::thread::spawn(move || lines.map_while(Result::ok).collect()));
+        Self { child, run, address, said }
+    }
+
+    /// What it said until its end, which is waited for.
+    pub fn said(&mut self) -> Vec<String> {
+        self.said.take().unwrap().join().unwrap()
     }
 
     /// Sends a request as it is, and gives status, head and body of the answer.
     pub fn raw(&self, request: &[u8]) -> (u16, String, Value) {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();

@@ -77,7 +77,7 @@ impl House {
     }
 
     fn wait_for_files(&self, count: usize) {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         while self.files() != count {
             assert!(Instant::now() < until, "{} files instead of {count}", self.files());
             std::thread::sleep(Duration::from_millis(5));

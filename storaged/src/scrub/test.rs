@@ -94,14 +94,14 @@ fn a_scrub_that_is_ended_goes_on_where_it_was() {
     drop(store);
     // So slow that it can't come through: the records of the small objects alone take seconds.
     let store = open(folder.path(), 20_000);
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(60);
     while store.status().scrub.bytes == 0 {
         assert!(Instant::now() < until);
         std::thread::sleep(Duration::from_millis(5));
     }
     let begun = Instant::now();
     drop(store);
-    assert!(begun.elapsed() < Duration::from_secs(10), "the end does not wait for the scrub");
+    assert!(begun.elapsed() < Duration::from_secs(25), "the end does not wait for the scrub");
     let store = open(folder.path(), 1 << 30);
     let status = passed(&store, 1);
     assert_eq!(status.damaged, 0, "{status:?}");

@@ -197,7 +197,7 @@ fn a_journal_that_grows_gets_a_snapshot_by_itself() {
         Store::open(Options { snapshot_journal_bytes: 10_000, ..options(folder.path()) }).unwrap();
     fill(&store, 0, 30);
     let snapshots = folder.path().join("snapshots");
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while names(&snapshots).iter().all(|name| name.starts_with("ffff")) {
         assert!(std::time::Instant::now() < until, "no snapshot was made");
         std::thread::sleep(std::time::Duration::from_millis(50));

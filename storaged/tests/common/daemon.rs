@@ -1,6 +1,6 @@
 //! A storaged as a process of its own, on ports of its own choosing.
 
-use super::{ADA, BUCKET, keys};
+use super::{ADA, BUCKET, PATIENCE, keys};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -8,9 +8,6 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tests::s3::Client;
-
-/// How long the process may take to begin or to end: a busy machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Daemon {
     child: Child,

@@ -19,6 +19,9 @@ use storaged::store::{Options, Store};
 use tests::s3::{Answer, Ask, Client};
 use tests::sigv4::{self, Keys, Parts};
 
+/// Longer than anything takes on a busy machine: what is waited for so long does not happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A running storaged, gone when dropped.
 pub struct Server {
     pub address: SocketAddr,
@@ -162,10 +165,19 @@ pub fn signed_head(
     format!("PUT {path} HTTP/1.1\r\n{lines}{unsigned}content-length: {length}\r\n\r\n")
 }
 
+/// Waits for something to come true.
+pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Sends bytes as they are and gives all that comes back.
 pub fn talk(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(bytes).unwrap();
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();

@@ -1,6 +1,7 @@
 //! The front against real sockets, with a toy behind it.
 
 use super::*;
+use crate::front::counts::PortCounts;
 use http::{Method, StatusCode};
 use http_body::{Body as _, Frame};
 use std::io::{Read, Write};
@@ -131,9 +132,18 @@ fn serve_with(
     )
 }
 
+/// Waits for something to come true.
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream
 }
 
@@ -346,7 +356,11 @@ fn a_drain_lets_requests_finish_and_takes_no_new_ones() {
     let mut busy = connect(address);
     let mut idle = connect(address);
     busy.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    std::thread::sleep(Duration::from_millis(100));
+    let counts = front.counts();
+    eventually("both are there, and one asks", || {
+        let total = |number: fn(&PortCounts) -> u64| counts.total(0, number);
+        total(|port| port.opened.get()) == 2 && total(|port| port.begun.get()) == 1
+    });
     let drain = std::thread::spawn(move || front.drain(Duration::from_secs(10)));
     let (_, body) = read_response(&mut busy);
     assert_eq!(body, b"late");
@@ -389,13 +403,12 @@ fn a_head_that_drips_in_is_refused() {
     let mut answer = Vec::new();
     for byte in b"GET / HTTP/1.1\r\nHost: h\r\nX: 0123456789abcdef".iter().cycle() {
         std::thread::sleep(Duration::from_millis(100));
-        if stream.write_all(&[*byte]).is_err() {
-            break;
-        }
+        // Whoever is late finds the answer, and behind it that nobody listens any more.
+        let refused = stream.write_all(&[*byte]).is_err();
         stream.set_nonblocking(true).unwrap();
         let read = stream.read_to_end(&mut answer);
         stream.set_nonblocking(false).unwrap();
-        if read.is_ok() || !answer.is_empty() {
+        if refused || read.is_ok() || !answer.is_empty() {
             break;
         }
     }
@@ -417,10 +430,11 @@ fn an_idle_connection_is_closed_without_a_word() {
 
 #[test]
 fn a_client_that_reads_nothing_is_dropped() {
-    let (_front, address) = start_with(impatient());
+    let (front, address) = start_with(impatient());
     let mut stream = connect(address);
     stream.write_all(b"GET /file/8000000 HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    std::thread::sleep(Duration::from_secs(3));
+    let counts = front.counts();
+    eventually("it is dropped", || counts.total(0, |port| port.closed.get()) == 1);
     let mut all = Vec::new();
     // Cut off, by a reset or an end: either way not all of it.
     drop(stream.read_to_end(&mut all));
