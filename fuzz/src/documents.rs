@@ -99,11 +99,26 @@ pub(crate) fn documents(bytes: &[u8]) {
 /// A document with references, as the protocol library would be given it: what is left is none that it refuses, and
 /// what was none stays as it was.
 pub(crate) fn references(bytes: &[u8]) {
+    if let Some(written) = s3::references::written(bytes) {
+        assert!(s3::references::written(&written).is_none());
+        assert!(written.len() > bytes.len());
+    }
     let Some(resolved) = s3::references::resolved(bytes) else { return };
     assert!(resolved.len() < bytes.len());
     let marks = |bytes: &[u8]| bytes.windows(2).filter(|pair| pair == b"&#").count();
     assert!(marks(&resolved) < marks(bytes));
     assert!(std::str::from_utf8(bytes).is_err() || std::str::from_utf8(&resolved).is_ok());
+}
+
+/// A document in AWS's chunks: there is no more in them than there was around them, and it fits the chunks anew.
+pub(crate) fn aws_chunked(bytes: &[u8]) {
+    let Some(content) = s3::chunks::decoded(bytes) else { return };
+    assert!(content.bytes.len() < bytes.len());
+    let again = match content.bytes.len() {
+        0 => b"0\r\n".to_vec(),
+        length => [format!("{length:x}\r\n").as_bytes(), &content.bytes, b"\r\n0\r\n"].concat(),
+    };
+    assert_eq!(s3::chunks::decoded(&again).map(|again| again.bytes), Some(content.bytes));
 }
 
 /// The tags of a condition: none of them is found in another object's.

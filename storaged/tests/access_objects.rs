@@ -95,6 +95,37 @@ fn versions_need_a_permission_of_their_own() {
 }
 
 #[test]
+fn who_may_not_read_learns_nothing_by_a_tag() {
+    let server = start();
+    let bob = bob(&server);
+    let tag = server.client.put(BUCKET, "k", b"secret").unwrap();
+    let ask = |method: &str, tag: &str| bob.with(method, "/bucket/k", &[("if-match", tag)]).status;
+    let many = |tag: &str| {
+        let tag = format!("<ETag>{}</ETag>", tag.trim_matches('"'));
+        let list = format!("<Delete><Object><Key>k</Key>{tag}</Object></Delete>");
+        let ask = Ask { body: Some(list.as_bytes()), ..Ask::new("", "") };
+        bob.ask("POST", &bucket(), &[("delete", "")], ask).elements("Code").pop()
+    };
+    let changes = allow(BOBS, "s3:*Object", "/*", "{}");
+    let blind = format!("{changes},{}", statement("Deny", BOBS, "s3:GetObject", "/*", "{}"));
+    assert_eq!(policy(&server, &blind).status, 204);
+    for tag in ["\"00\"", &tag] {
+        assert_eq!((ask("PUT", tag), ask("DELETE", tag)), (403, 403), "{tag}");
+        assert_eq!(many(tag).as_deref(), Some("AccessDenied"), "{tag}");
+    }
+    // Whether there is an object at all tells no content.
+    assert_eq!(ask("PUT", "*"), 200);
+    assert_eq!(ask("DELETE", "*"), 204);
+    let tag = server.client.put(BUCKET, "k", b"secret").unwrap();
+    assert_eq!(policy(&server, &changes).status, 204);
+    assert_eq!((ask("PUT", "\"00\""), ask("DELETE", "\"00\"")), (412, 412));
+    assert_eq!(many("\"00\"").as_deref(), Some("PreconditionFailed"));
+    assert_eq!((many(&tag), server.client.get(BUCKET, "k").unwrap()), (None, None));
+    server.client.put(BUCKET, "k", b"secret").unwrap();
+    assert_eq!((many("*"), server.client.get(BUCKET, "k").unwrap()), (None, None));
+}
+
+#[test]
 fn a_copy_needs_both_ends() {
     let server = start();
     let (ada, bob) = (ada(&server), bob(&server));

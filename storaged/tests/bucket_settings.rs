@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::{BUCKET, Server, talk};
+use common::{BUCKET, PATIENCE, Server, eventually, talk};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use storaged::lifecycle::{Day, Lifecycle};
 use tests::s3::{Answer, Ask};
 
@@ -90,7 +90,7 @@ fn a_browser_is_told_what_pages_may_do() {
 /// Takes one event of a webhook, and what it is.
 fn event(listener: &TcpListener) -> serde_json::Value {
     let (stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut reader = BufReader::new(&stream);
     let (mut line, mut length) = (String::new(), 0);
     while line != "\r\n" {
@@ -157,11 +157,7 @@ fn a_webhook_hears_of_changes() {
     assert_eq!(ask("GET", None).elements("Id").len(), 0);
     assert_eq!(server.put("b.jpg", &[], b"abc").status, 200);
     // What was taken is forgotten a moment later, and nothing more has come.
-    let end = Instant::now() + Duration::from_secs(20);
-    while server.events.counters()[0].queued > 0 {
-        assert!(Instant::now() < end, "an event is left");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    eventually("all events are delivered", || server.events.counters()[0].queued == 0);
     assert_eq!(server.events.counters()[0].delivered, 5);
 }
 
@@ -202,6 +198,27 @@ fn a_bucket_is_where_its_maker_said() {
     assert_eq!(ask("HEAD", "/far", &[]).header("x-amz-bucket-region"), "us-east-1");
 }
 
+/// The answer to the completion of an upload of one part.
+fn completed(server: &Server, key: &str) -> Answer {
+    let begin = Ask { query: &[("uploads", "")], body: Some(b""), ..Ask::new("", "") };
+    let id = server.ask("POST", key, begin).elements("UploadId").pop().unwrap();
+    let query = [("partNumber", "1"), ("uploadId", &*id)];
+    let part = Ask { query: &query, body: Some(b"x"), ..Ask::new("", "") };
+    let tag = server.ask("PUT", key, part).header("etag").to_owned();
+    let list = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{tag}</ETag></Part>\
+         </CompleteMultipartUpload>"
+    );
+    let query = [("uploadId", &*id)];
+    let done = server.ask(
+        "POST",
+        key,
+        Ask { query: &query, body: Some(list.as_bytes()), ..Ask::new("", "") },
+    );
+    assert_eq!(done.status, 200, "{}", done.text());
+    done
+}
+
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
 #[test]
@@ -240,6 +257,14 @@ fn old_objects_go() {
     assert_eq!(server.get("tmp/k", &[("origin", "http://x")]).header("x-amz-expiration"), said);
     assert_eq!(server.ask("HEAD", "tmp/k", Ask::new("", "")).header("x-amz-expiration"), said);
     assert_eq!(server.put("k", &[], b"x").header("x-amz-expiration"), "");
+    assert_eq!(
+        server.put("tmp/c", &[("x-amz-copy-source", "bucket/k")], b"").header("x-amz-expiration"),
+        said
+    );
+    assert_eq!(completed(&server, "tmp/p").header("x-amz-expiration"), said);
+    for key in ["tmp/c", "tmp/p"] {
+        server.client.delete(BUCKET, key).unwrap();
+    }
     let wanted = "<NotificationConfiguration><QueueConfiguration><Id>c</Id>\
         <Queue>arn:mobula:sqs::webhook:hook</Queue><Event>s3:LifecycleExpiration:*</Event>\
         </QueueConfiguration></NotificationConfiguration>";

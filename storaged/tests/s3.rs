@@ -76,6 +76,26 @@ fn conditions_decide_about_reading_and_writing() {
     assert_eq!(read("if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT"), 412);
     let unchanged = server.get("k", &[("if-none-match", &tag)]);
     assert_eq!((unchanged.status, unchanged.header("etag")), (304, &*tag));
+    // Dates in the old forms are dates (RFC 9110, 5.6.7), and what is none is ignored.
+    for (name, value, status) in [
+        ("if-modified-since", "Friday, 01-Jan-99 00:00:00 GMT", 200),
+        ("if-modified-since", "Sat Nov 15 08:49:37 2098", 304),
+        ("if-modified-since", "yesterday", 200),
+        ("if-unmodified-since", "Friday, 01-Jan-99 00:00:00 GMT", 412),
+        ("if-unmodified-since", "0", 200),
+    ] {
+        assert_eq!(read(name, value), status, "{name}: {value}");
+    }
+    let headers = [("if-modified-since", "yesterday")];
+    let forged = Ask { headers: &headers, signing: Signing::WrongSecret, ..Ask::new("", "") };
+    assert_eq!(server.ask("GET", "k", forged).status, 403);
+    let said = [("cache-control", "max-age=9"), ("expires", "Thu, 01 Jan 2099 00:00:00 GMT")];
+    let tag_said = server.put("said", &said, b"abc").header("etag").to_owned();
+    let unchanged = server.get("said", &[("if-none-match", &tag_said)]);
+    assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
+    for (name, value) in said {
+        assert_eq!(unchanged.header(name), value);
+    }
     let write = |key: &str, name: &str, value: &str| server.put(key, &[(name, value)], b"abc");
     assert_eq!(write("k", "if-none-match", "*").status, 412);
     assert_eq!(write("new", "if-none-match", "*").status, 200);

@@ -2,6 +2,7 @@
 //!
 //! Signatures and session tokens are left out of targets: whoever reads the log must not be able to ask again.
 
+use super::RequestId;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, REFERER, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request};
 use std::fmt::Write as _;
@@ -24,6 +25,7 @@ pub(super) struct Arrived<'a> {
     pub(super) port: &'static str,
     pub(super) operation: &'static str,
     pub(super) remote: Option<IpAddr>,
+    pub(super) id: RequestId,
 }
 
 /// How a request ended.
@@ -41,8 +43,14 @@ pub(super) struct Ended {
 /// What is known when the head is here.
 pub(super) fn begin(arrived: &Arrived<'_>, head: &Request<()>) -> String {
     let mut line = String::with_capacity(USUAL_BYTES);
-    let Arrived { second, millis, port, operation, remote } = arrived;
-    put(&mut line, format_args!("{{\"time\":\"{second}.{millis:03}Z\",\"port\":\"{port}\""));
+    let Arrived { second, millis, port, operation, remote, id } = arrived;
+    let id = id.as_str();
+    put(
+        &mut line,
+        format_args!(
+            "{{\"time\":\"{second}.{millis:03}Z\",\"request\":\"{id}\",\"port\":\"{port}\""
+        ),
+    );
     if let Some(remote) = remote {
         put(&mut line, format_args!(",\"remote\":\"{remote}\""));
     }
@@ -135,6 +143,7 @@ mod test {
             port: "s3",
             operation: "GetObject",
             remote: Some("192.0.2.1".parse().unwrap()),
+            id: super::super::id::Ids::new(0).next(),
         };
         let mut line = begin(&arrived, head);
         let time = Duration::from_micros(1234);
@@ -153,6 +162,7 @@ mod test {
             .unwrap();
         let line = line(&head);
         assert_eq!(line["time"], "2026-11-22T12:00:00.007Z");
+        assert_eq!(line["request"].as_str().unwrap().len(), 16);
         assert_eq!(line["target"], "/b/k?X-Amz-Credential=AKADA%2F2026&X-Amz-Signature=-&a=b");
         assert_eq!(line["access_key"], "AKADA");
         assert_eq!(line["user_agent"], "a \"quoted\" one");

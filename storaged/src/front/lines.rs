@@ -2,7 +2,7 @@
 //! finds no room is dropped, and counted.
 
 use super::line::{self, Arrived, Ended};
-use super::{Kinds, Origin};
+use super::{Kinds, Origin, RequestId};
 use crate::calendar;
 use crossbeam::channel::{Sender, TrySendError};
 use http::Request;
@@ -43,6 +43,7 @@ impl Gathered {
         kinds: &Kinds,
         kind: usize,
         origin: Origin,
+        id: RequestId,
         head: &Request<()>,
     ) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -58,6 +59,7 @@ impl Gathered {
             port: kinds.port,
             operation: kinds.names.get(kind).copied().unwrap_or("Other"),
             remote: origin.address,
+            id,
         };
         line::begin(&arrived, head)
     }

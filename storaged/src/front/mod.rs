@@ -11,6 +11,7 @@
 
 pub mod counts;
 pub mod head;
+mod id;
 pub mod input;
 pub mod limits;
 mod line;
@@ -32,6 +33,7 @@ use bytes::Bytes;
 pub use counts::Counts;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
+pub use id::RequestId;
 use mailbox::Mailbox;
 pub use origin::Origin;
 use places::Places;
@@ -74,6 +76,15 @@ pub struct Quick {
     pub body: QuickBody,
 }
 
+impl Quick {
+    /// Adds a field that is right as it is.
+    fn put_field(&mut self, name: &str, value: &str) {
+        for part in [name, ": ", value, "\r\n"] {
+            self.head.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
 /// The body of an answer that was there at once.
 pub enum QuickBody {
     /// There is none, whatever the head says of its length.
@@ -98,13 +109,15 @@ pub struct Kinds {
     pub names: &'static [&'static str],
     /// Of which kind a request is. Asked once a request: it must be quick.
     pub of: KindOf,
+    /// The field of an answer that tells what its request is called, if one does; in small letters.
+    pub id: Option<&'static str>,
 }
 
 impl Kinds {
     /// All requests are of one kind.
     #[must_use]
     pub fn one(port: &'static str) -> Kinds {
-        Kinds { port, names: &["Request"], of: Arc::new(|_| 0) }
+        Kinds { port, names: &["Request"], of: Arc::new(|_| 0), id: None }
     }
 }
 

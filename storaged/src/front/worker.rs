@@ -1,6 +1,7 @@
 //! The loop of a ring thread: completions and wakes in, connections advanced, one wait.
 
 use super::counts::RingCounts;
+use super::id::Ids;
 use super::limits::{
     CONNECTIONS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES, SWEEP_INTERVAL, Times,
 };
@@ -75,6 +76,8 @@ pub(super) struct Hands {
     pub(super) counts: RingCounts,
     /// The kinds of request, by port.
     pub(super) kinds: Arc<[Kinds]>,
+    /// What requests are called.
+    pub(super) ids: Ids,
     /// Lines about requests, if they are wanted.
     pub(super) lines: Option<Gathered>,
     /// Whether connections end with their current response.
@@ -142,6 +145,7 @@ impl Worker {
                 times: setup.times,
                 counts: setup.counts,
                 kinds: setup.kinds,
+                ids: Ids::new(setup.number),
                 lines: setup.lines.map(Gathered::new),
                 draining: false,
             },

@@ -5,6 +5,7 @@ use super::access::{Action, Admitted};
 use super::checksum::{self, Algorithm};
 use super::condition::{Conditions, Outcome, WriteConditions, etag, seconds};
 use super::get::precondition_failed;
+use super::lifecycle::expiration;
 use super::put::{Refused, check_bucket, refusal};
 use super::{Api, error, lock, version, writing};
 use crate::events::{Change, EventKind};
@@ -77,11 +78,14 @@ pub(super) async fn copy(
     });
     let written = done.await.map_err(|e| error::transact(e, refusal))?;
     let (kind, key, time_ms) = (EventKind::CreatedCopy, input.key.clone(), told.modified_ms);
+    let expiration =
+        expiration(&api.settings, &input.bucket, key.as_bytes(), size, time_ms, &told.tags);
     let change = || [Change::created(kind, key, size, told.etag, &written, time_ms)];
     api.tell(&teller, &input.bucket, change).await;
     Ok(S3Response::new(CopyObjectOutput {
         copy_object_result: Some(result(&told)),
         copy_source_version_id: shown,
+        expiration,
         version_id: written.shown().map(|version| version.to_string()),
         ..CopyObjectOutput::default()
     }))

@@ -200,8 +200,17 @@ fn target(
     let path = api.may_version(req, action, bucket, &object.key, named)?.path(&object.key)?;
     let asked = req.input.bypass_governance_retention;
     let bypass = lock::bypasses(api, req, asked, bucket, &object.key)?;
+    let matches = object.e_tag.clone().map(TagList::of_element);
+    if matches!(matches, Some(TagList::OneOf(_))) {
+        // As for a condition in a head.
+        let reads = match version {
+            None => Action::GetObject,
+            Some(_) => Action::GetObjectVersion,
+        };
+        api.may_version(req, reads, bucket, &object.key, named)?;
+    }
     let conditions = DeleteConditions {
-        matches: object.e_tag.clone().map(|tag| TagList::OneOf(vec![tag])),
+        matches,
         modified: object.last_modified_time.clone(),
         size: object.size,
     };

@@ -10,12 +10,13 @@ use super::access::{Caller, Probe, Proven};
 use super::copied::Copy;
 use super::signature::Verifier;
 use super::{
-    Payload, hosted, integrity, joined, post, range, references, region, resource, screen, told,
+    Payload, hosted, ignored, integrity, joined, post, references, region, reread, resource,
+    screen, told,
 };
 use crate::accounts::Accounts;
-use crate::front::{Answer, Service};
-use http::header::{CONTENT_LENGTH, RANGE};
-use http::{Method, Request, Response, StatusCode};
+use crate::front::{Answer, RequestId, Service};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use s3s::service::S3Service;
 use s3s::{Body, S3Error, s3_error};
 use std::sync::Arc;
@@ -34,7 +35,14 @@ pub struct Door {
 impl Service for Door {
     fn call(&self, request: Request<Body>) -> Answer {
         let door = self.clone();
-        Box::pin(async move { door.answer(request).await.unwrap_or_else(told) })
+        let id = request.extensions().get::<RequestId>().copied();
+        Box::pin(async move {
+            let answer = door.answer(request).await.unwrap_or_else(told);
+            match id {
+                Some(id) => with_id(answer, id),
+                None => answer,
+            }
+        })
     }
 }
 
@@ -57,11 +65,14 @@ impl Door {
             without_signature(&mut parts);
         }
         resource::settle(&mut parts)?;
-        if matches!(parts.method, Method::GET | Method::HEAD) && range::is_ignored(&parts.headers) {
-            return self.without_range(Request::from_parts(parts, body)).await;
+        if matches!(parts.method, Method::GET | Method::HEAD) {
+            let changes = ignored::mended(&parts.headers);
+            if !changes.is_empty() {
+                return self.with_changes(Request::from_parts(parts, body), changes).await;
+            }
         }
         let (body, verdict) = integrity::watch(&parts, body)?;
-        let is_document = integrity::has_document(&parts);
+        let is_document = integrity::has_document(&parts) || integrity::has_part_list(&parts);
         let request = Request::from_parts(parts, body);
         let answer = match is_document {
             true => self.with_document(request).await,
@@ -74,23 +85,30 @@ impl Door {
         }
     }
 
-    /// A range that must be ignored may be signed, so that it can be taken away only when the signature has been
-    /// checked: the library does that, then stumbles over the range, and is asked again without it.
-    async fn without_range(&self, request: Request<Body>) -> Result<Response<Body>, S3Error> {
+    /// A field that must be ignored may be signed, so that it can be taken away only when the signature has been checked:
+    /// the library does that, then stumbles over the field, and is asked again without it.
+    async fn with_changes(
+        &self,
+        request: Request<Body>,
+        changes: Vec<(HeaderName, Option<HeaderValue>)>,
+    ) -> Result<Response<Body>, S3Error> {
         let (mut parts, body) = request.into_parts();
         let mut again = parts.clone();
         let probe = Probe::default();
         parts.extensions.insert(probe.clone());
         let first = self.ask(Request::from_parts(parts, body)).await?;
         let Some(caller) = probe.caller() else { return Ok(first) };
-        again.headers.remove(RANGE);
+        for (name, value) in changes {
+            again.headers.remove(&name);
+            again.headers.extend(value.map(|value| (name, value)));
+        }
         again.extensions.insert(Proven(caller));
         without_signature(&mut again);
         self.ask(Request::from_parts(again, Body::empty())).await
     }
 
-    /// A document that the library can't read for its references is read again without them. Only a body that is what
-    /// its signature says, of somebody who was let in, gets so far.
+    /// A document that the library can't read is perhaps read again, otherwise put. Only a body that is what its
+    /// signature says, of somebody who was let in, gets so far.
     async fn with_document(&self, request: Request<Body>) -> Result<Response<Body>, S3Error> {
         let (mut parts, body) = request.into_parts();
         let mut again = parts.clone();
@@ -98,14 +116,9 @@ impl Door {
         parts.extensions.insert(probe.clone());
         let (body, copy) = Copy::of(body);
         let first = self.ask(Request::from_parts(parts, body)).await?;
-        let document = match (is_malformed(&first), probe.caller()) {
-            (true, Some(caller)) => {
-                again.extensions.insert(Proven(caller));
-                copy.take().and_then(|document| references::resolved(&document))
-            }
-            _ => None,
-        };
-        let Some(document) = document else { return Ok(first) };
+        let Some(caller) = probe.caller() else { return Ok(first) };
+        let Some(document) = reread::again(&again, &first, &copy)? else { return Ok(first) };
+        again.extensions.insert(Proven(caller));
         again.headers.insert(CONTENT_LENGTH, document.len().into());
         without_signature(&mut again);
         self.ask(Request::from_parts(again, Body::from(document))).await
@@ -124,14 +137,6 @@ impl Door {
     }
 }
 
-/// Whether a document was no document to the library, which it says when it has read all of it.
-fn is_malformed(response: &Response<Body>) -> bool {
-    const CODE: &[u8] = b"<Code>MalformedXML</Code>";
-    let body = response.body().bytes();
-    response.status() == StatusCode::BAD_REQUEST
-        && body.is_some_and(|body| memchr::memmem::find(&body, CODE).is_some())
-}
-
 /// Takes away what the library would check.
 fn without_signature(parts: &mut http::request::Parts) {
     parts.headers.remove(http::header::AUTHORIZATION);
@@ -148,7 +153,7 @@ fn with_payload(mut response: Response<Body>) -> Response<Body> {
         *response.status_mut() = status;
     }
     match response.extensions_mut().remove::<Payload>() {
-        None => response,
+        None => readable(response),
         Some(Payload::Bytes(bytes)) => response.map(|_| Body::from(bytes)),
         Some(Payload::File(range)) => {
             response.extensions_mut().insert(range);
@@ -158,5 +163,28 @@ fn with_payload(mut response: Response<Body>) -> Response<Body> {
             let body = body.lock().expect("no holder of this lock panics").take();
             response.map(|_| body.unwrap_or_default())
         }
+    }
+}
+
+/// A refusal with what its request is called in its document, too.
+fn with_id(response: Response<Body>, id: RequestId) -> Response<Body> {
+    const END: &[u8] = b"</Error>";
+    let is_refusal = response.status().is_client_error() || response.status().is_server_error();
+    let body = response.body().bytes().filter(|_| is_refusal);
+    let Some(start) = body.as_deref().and_then(|body| body.strip_suffix(END)) else {
+        return response;
+    };
+    let element = format!("<RequestId>{}</RequestId>", id.as_str());
+    let document = [start, element.as_bytes(), END].concat();
+    response.map(|_| Body::from(document))
+}
+
+/// A document of the library's as every reader of XML understands it.
+fn readable(response: Response<Body>) -> Response<Body> {
+    let is_xml = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/xml");
+    let body = response.body().bytes().filter(|_| is_xml);
+    match body.and_then(|document| references::written(&document)) {
+        Some(document) => response.map(|_| Body::from(document)),
+        None => response,
     }
 }

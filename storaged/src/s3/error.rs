@@ -27,6 +27,12 @@ pub fn coded(code: &'static str, status: StatusCode, message: impl Into<String>)
     error
 }
 
+/// A body that is not the one that was signed.
+pub fn sha256_mismatch() -> S3Error {
+    let code = "XAmzContentSHA256Mismatch";
+    coded(code, StatusCode::BAD_REQUEST, "the body does not have the signed SHA-256")
+}
+
 /// A request that makes no sense.
 pub fn bad_request(message: impl Into<String>) -> S3Error {
     coded("BadRequest", StatusCode::BAD_REQUEST, message)
@@ -141,10 +147,7 @@ pub fn body(error: StdError) -> S3Error {
     if text.contains("SignatureMismatch") {
         s3_error!(SignatureDoesNotMatch, "a signature over a chunk of the body does not match")
     } else if text.contains("Sha256Mismatch") {
-        let code = S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into());
-        let mut error = S3Error::with_message(code, "the body does not have the signed SHA-256");
-        error.set_status_code(StatusCode::BAD_REQUEST);
-        error
+        sha256_mismatch()
     } else if text.contains(&BodyError::Idle.to_string()) {
         s3_error!(RequestTimeout, "the body did not arrive in time")
     } else if text.contains(&LengthError::TooLong.to_string()) {

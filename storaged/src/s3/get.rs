@@ -4,13 +4,14 @@
 //!   version ─▶ conditions ─▶ range or part ─▶ what is said of the object ─▶ its bytes (GET alone)
 //! ```
 
-use super::access::{Admitted, Caller};
+use super::access::{Action, Admitted, Caller};
 use super::condition::{Conditions, Outcome, etag, seconds};
 use super::lifecycle::expiration_of;
+use super::version::VERSION_ID;
 use super::{Api, Payload, checksum, error, lock, range, version};
 use crate::front::FileRange;
 use crate::store::{ContentRef, Metadata, ObjectFile, ObjectRecord};
-use http::header::{CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED};
+use http::header::{CACHE_CONTROL, CONTENT_RANGE, ETAG, EXPIRES, IF_RANGE, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use s3s::dto::{
     Checksum, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, Timestamp,
@@ -62,13 +63,14 @@ fn look(
     open: bool,
 ) -> S3Result<(GetObjectOutput, Opened, Bytes<u64>)> {
     let admitted = api.admitted(&req)?;
+    let locks = Locks::shown(api, &admitted, &req)?;
     let S3Request { input, headers, .. } = req;
     refuse_unserved(&admitted, &input)?;
     let opened = find(api, &admitted, &input, open)?;
     let record = &opened.0;
     let (since, until) = (input.if_modified_since.clone(), input.if_unmodified_since.clone());
     let conditions = Conditions::of(&headers, since, until)?;
-    check_conditions(&conditions, record)?;
+    check_conditions(&conditions, &admitted, record)?;
     let wanted = Wanted::of(&input, &headers, record)?;
     let bytes = wanted.bytes(record);
     let content_range = wanted.shows_range(record).then(|| {
@@ -91,7 +93,35 @@ fn look(
         expiration,
         ..head_of(record, sums.unwrap_or_default())
     };
-    Ok((overridden(output, input), opened, bytes))
+    Ok((overridden(locks.left(output), input), opened, bytes))
+}
+
+/// Which of an object's locks the reader may see: they need permissions of their own (AWS, "GetObject").
+struct Locks {
+    retention: bool,
+    hold: bool,
+}
+
+impl Locks {
+    fn shown(api: &Api, admitted: &Admitted, req: &S3Request<GetObjectInput>) -> S3Result<Locks> {
+        let locks = admitted.bucket()?.object_lock;
+        let may =
+            |action| !locks || api.may(req, action, &req.input.bucket, &req.input.key).is_ok();
+        let (retention, hold) = (Action::GetObjectRetention, Action::GetObjectLegalHold);
+        Ok(Locks { retention: may(retention), hold: may(hold) })
+    }
+
+    /// The answer without the others.
+    fn left(&self, mut output: GetObjectOutput) -> GetObjectOutput {
+        if !self.retention {
+            output.object_lock_mode = None;
+            output.object_lock_retain_until_date = None;
+        }
+        if !self.hold {
+            output.object_lock_legal_hold_status = None;
+        }
+        output
+    }
 }
 
 /// What would be promised and not kept is refused.
@@ -140,21 +170,35 @@ fn missing(api: &Api, admitted: &Admitted, bucket: &str) -> S3Error {
     }
 }
 
-fn check_conditions(conditions: &Conditions, record: &ObjectRecord) -> S3Result<()> {
+fn check_conditions(
+    conditions: &Conditions,
+    admitted: &Admitted,
+    record: &ObjectRecord,
+) -> S3Result<()> {
     match conditions.check(&record.meta.etag, record.meta.modified_ms) {
         Outcome::Proceed => Ok(()),
         Outcome::Failed => Err(precondition_failed()),
         Outcome::NotModified => {
             let mut error = S3Error::new(S3ErrorCode::NotModified);
-            let mut headers = HeaderMap::new();
-            let tag = etag(&record.meta.etag).to_http_header();
-            let date = crate::front::response::http_date(record.meta.modified_ms / 1000);
-            headers.extend(tag.ok().map(|tag| (ETAG, tag)));
-            headers.extend(HeaderValue::try_from(date).ok().map(|date| (LAST_MODIFIED, date)));
-            error.set_headers(headers);
+            let shown = version::shown(admitted, record)?;
+            error.set_headers(unchanged(&record.meta, shown));
             Err(error)
         }
     }
+}
+
+/// What a client with an old answer is told anew (RFC 9110, 15.4.5).
+fn unchanged(meta: &Metadata, version: Option<String>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let value = |text: String| HeaderValue::try_from(text).ok();
+    let date = crate::front::response::http_date(meta.modified_ms / 1000);
+    headers.extend(etag(&meta.etag).to_http_header().ok().map(|tag| (ETAG, tag)));
+    headers.extend(value(date).map(|date| (LAST_MODIFIED, date)));
+    for name in [CACHE_CONTROL, EXPIRES] {
+        headers.extend(kept(meta, name.as_str()).and_then(value).map(|value| (name, value)));
+    }
+    headers.extend(version.and_then(value).map(|version| (VERSION_ID, version)));
+    headers
 }
 
 pub(super) fn precondition_failed() -> S3Error {
@@ -256,11 +300,14 @@ fn payload(record: &ObjectRecord, file: Option<Arc<ObjectFile>>, range: &Bytes<u
     }
 }
 
+/// A header that was kept with an object.
+fn kept(meta: &Metadata, name: &str) -> Option<String> {
+    meta.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+}
+
 fn head_of(record: &ObjectRecord, sums: Checksum) -> GetObjectOutput {
     let meta = &record.meta;
-    let header = |name: &str| {
-        meta.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
-    };
+    let header = |name: &str| kept(meta, name);
     let tags = i32::try_from(meta.tags.len()).ok().filter(|count| *count > 0);
     GetObjectOutput {
         accept_ranges: Some("bytes".to_owned()),

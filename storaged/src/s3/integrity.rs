@@ -4,6 +4,7 @@
 //! Contents of objects and parts are checked by their own handlers.
 
 use super::checksum::Expected;
+use super::chunks::{self, Content};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -48,13 +49,30 @@ pub fn watch(parts: &Parts, body: Body) -> Result<(Body, Option<Verdict>), S3Err
         }
         return Ok((body, None));
     }
+    // What the sums are of is in the chunks: see [`check`].
+    if chunks::announced(&parts.headers) {
+        return Ok((body, None));
+    }
     let verdict = Verdict::default();
     let sums = Some((expected, Md5::new()));
     let watched = Watched { body, sums, verdict: verdict.clone() };
     Ok((Body::http_body(watched), Some(verdict)))
 }
 
-/// Whether the library reads the body as a document: settings of buckets, and of objects.
+/// Whether a document that came in chunks holds what its request says of it.
+///
+/// # Errors
+/// When it does not.
+pub fn check(parts: &Parts, content: &Content) -> Result<(), S3Error> {
+    if has_document(parts) {
+        let mut expected = Expected::of(&parts.headers)?;
+        expected.update(&content.bytes);
+        expected.check(Md5::checksum(&content.bytes), Some(&content.trailers))?;
+    }
+    Ok(())
+}
+
+/// Whether the library reads the body as a document, whose sums nobody else checks: settings of buckets, and of objects.
 pub fn has_document(parts: &Parts) -> bool {
     let path = parts.uri.path().trim_start_matches('/');
     let of_bucket = path.split_once('/').is_none_or(|(_, key)| key.is_empty());
@@ -66,6 +84,11 @@ pub fn has_document(parts: &Parts) -> bool {
         Method::POST => of_bucket && has_parameter(parts, "delete"),
         _ => false,
     }
+}
+
+/// Whether the library reads the body as a list of parts; the sums in its head are the object's.
+pub fn has_part_list(parts: &Parts) -> bool {
+    parts.method == Method::POST && has_parameter(parts, "uploadId")
 }
 
 fn has_parameter(parts: &Parts, name: &str) -> bool {
@@ -158,6 +181,25 @@ mod test {
             assert!(!watched("PUT", target, &[MD5]).unwrap(), "{target}");
         }
         assert!(!watched("POST", "/b/k?uploadId=x", &[MD5]).unwrap());
+    }
+
+    #[test]
+    fn sums_of_chunked_documents_are_of_what_is_in_the_chunks() {
+        let outcome = |headers: &[(&str, &str)], body: &[u8]| {
+            let mut request = Request::builder().method("PUT").uri("/b?tagging");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            check(&parts, &chunks::decoded(body).unwrap())
+        };
+        let plain = ("x-amz-checksum-crc32", "NSRBwg==");
+        assert!(outcome(&[plain], b"3\r\nabc\r\n0\r\n\r\n").is_ok());
+        assert!(outcome(&[plain], b"3\r\nabd\r\n0\r\n\r\n").is_err());
+        let trailer = [("x-amz-trailer", "x-amz-checksum-crc32")];
+        assert!(outcome(&trailer, b"3\r\nabc\r\n0\r\nx-amz-checksum-crc32:NSRBwg==\r\n").is_ok());
+        assert!(outcome(&trailer, b"3\r\nabc\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n").is_err());
+        assert!(outcome(&trailer, b"3\r\nabc\r\n0\r\n\r\n").is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod attributes;
 mod bucket;
 mod bucket_tagging;
 pub mod checksum;
+pub mod chunks;
 mod condition;
 mod copied;
 mod copy;
@@ -22,6 +23,7 @@ mod error;
 pub mod fast;
 mod get;
 pub mod hosted;
+mod ignored;
 mod integrity;
 mod joined;
 mod lifecycle;
@@ -35,6 +37,7 @@ mod put;
 mod range;
 pub mod references;
 mod region;
+mod reread;
 mod resource;
 mod screen;
 mod settings;
@@ -81,7 +84,7 @@ enum Payload {
 #[must_use]
 pub fn kinds(port: &'static str, domains: Domains) -> Kinds {
     let of = move |head: &http::Request<()>| operation::of(head, &domains) as usize;
-    Kinds { port, names: operation::NAMES, of: Arc::new(of) }
+    Kinds { port, names: operation::NAMES, of: Arc::new(of), id: Some("x-amz-request-id") }
 }
 
 /// The S3 port's service.

@@ -1,5 +1,10 @@
-//! Numeric character references above U+FFFF (`&#128512;`) in documents, which the protocol library takes for mistakes
-//! up to U+FFFFF: made into the characters themselves. Pure.
+//! Numeric character references in documents. Pure.
+//!
+//! On their way in, those above U+FFFF (`&#128512;`), which the protocol library takes for mistakes up to U+FFFFF, become
+//! the characters themselves. On their way out, characters that a reader would not get as they are become references: the
+//! library writes them plainly.
+
+use std::fmt::Write as _;
 
 /// What the library refuses, of what XML allows (XML 1.0, 2.2).
 const REFUSED: std::ops::RangeInclusive<u32> = 0x1_0000..=0xF_FFFF;
@@ -45,10 +50,58 @@ fn character(text: &[u8]) -> Option<(char, usize)> {
     Some((char::from_u32(number)?, prefix + end + 1))
 }
 
+/// Whether a byte may be of a character that is written by reference.
+const fn is_suspect(byte: u8) -> bool {
+    // 0xef is the first byte of U+F000 to U+FFFF.
+    (byte < b' ' && byte != b'\t' && byte != b'\n') || byte == 0xef
+}
+
+/// Whether a character is not read as it was written: XML makes a line feed of a carriage return (XML 1.0, 2.11), and
+/// allows the others nowhere (2.2). As AWS does, they are written all the same: some readers take the references.
+const fn is_written_by_reference(c: char) -> bool {
+    (c < ' ' && c != '\t' && c != '\n') || matches!(c, '\u{fffe}' | '\u{ffff}')
+}
+
+/// The document with references in the place of what would not be read as it is; nothing if it has none of that. Between
+/// its elements the library writes no such character, so all of them are somebody's text.
+#[must_use]
+pub fn written(document: &[u8]) -> Option<Vec<u8>> {
+    /// Long enough for the compiler to look at many bytes at once.
+    const STEP: usize = 128;
+    let suspect = |step: &[u8]| step.iter().fold(false, |found, byte| found | is_suspect(*byte));
+    if !document.chunks(STEP).any(suspect) {
+        return None;
+    }
+    let text = std::str::from_utf8(document).ok()?;
+    text.contains(is_written_by_reference).then(|| {
+        let mut out = String::with_capacity(text.len() + STEP);
+        for c in text.chars() {
+            if is_written_by_reference(c) {
+                write!(out, "&#{};", u32::from(c))
+                    .expect("a string takes all that is written to it");
+            } else {
+                out.push(c);
+            }
+        }
+        out.into_bytes()
+    })
+}
+
 #[cfg(test)]
 mod test {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_a_reader_would_not_get_is_written_by_reference() {
+        let out = |text: &str| written(text.as_bytes()).map(|out| String::from_utf8(out).unwrap());
+        assert_eq!(out("<Key>Icon\r</Key>").unwrap(), "<Key>Icon&#13;</Key>");
+        assert_eq!(out("\u{1}\u{ffff}\n").unwrap(), "&#1;&#65535;\n");
+        for plain in ["", "<Key>a\tb\nc</Key>", "\u{feff}\u{fffd}ﬁ", "&#13;"] {
+            assert_eq!(out(plain), None, "{plain:?}");
+        }
+        assert_eq!(written(b"\xff\r"), None);
+    }
 
     fn text(document: &str) -> Option<String> {
         resolved(document.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
@@ -103,6 +156,20 @@ mod test {
             let found = text(&given);
             prop_assert_eq!(found.is_some(), given != expected);
             prop_assert_eq!(found.unwrap_or(given), expected);
+        }
+
+        #[test]
+        fn what_is_written_reads_back(
+            text in proptest::collection::vec(prop_oneof![0..=0x20_u32, 0xfff0..=0xffff_u32, 0x60..=0x7f_u32], 0..300),
+        ) {
+            let text: String = text.into_iter().filter_map(char::from_u32).collect();
+            let out = written(text.as_bytes()).map(|out| String::from_utf8(out).unwrap());
+            let mut read = out.unwrap_or_else(|| text.clone());
+            prop_assert!(!read.contains(is_written_by_reference));
+            for c in (0..=0x1f_u32).chain(0xfffe..=0xffff) {
+                read = read.replace(&format!("&#{c};"), &char::from_u32(c).unwrap().to_string());
+            }
+            prop_assert_eq!(read, text);
         }
 
         #[test]

@@ -31,6 +31,12 @@ impl TagList {
         list.map(Some).ok_or_else(|| s3_error!(InvalidArgument, "{name} is no list of entity tags"))
     }
 
+    /// What a document names by one tag; `*` is any here, too.
+    #[must_use]
+    pub fn of_element(tag: ETag) -> TagList {
+        if tag.value() == "*" { TagList::Any } else { TagList::OneOf(vec![tag]) }
+    }
+
     /// The list in a text. As S3 does, it takes tags without quotes, too.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<TagList> {

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::{S3Error, S3Result, s3_error};
 
 const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
-const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
+pub(super) const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
 
 /// The version that a request names.
 ///

@@ -99,7 +99,7 @@ impl ListResult {
         let mut to = Serializer::new(&mut xml);
         let written = to.decl().and_then(|()| self.serialize(&mut to));
         written.map_err(S3Error::internal_error)?;
-        Ok(xml)
+        Ok(super::references::written(&xml).unwrap_or(xml))
     }
 }
 

@@ -1,14 +1,17 @@
 //! What is counted and written of a connection's requests.
 
 use super::{Hands, Peer};
+use crate::front::RequestId;
 use crate::front::counts::{Class, PortCounts};
 use crate::front::head::Head;
 use crate::front::line::Ended;
+use crate::front::lines::Gathered;
 use http::StatusCode;
 use std::time::Instant;
 
 /// A request until it is counted.
 pub(super) struct Running {
+    pub(super) id: RequestId,
     kind: usize,
     since: Instant,
     /// Of the answer that is on its way.
@@ -38,10 +41,17 @@ impl Peer {
         let kinds = &hands.kinds[self.entrance.port];
         let kind = (kinds.of)(&head.request);
         let line = &mut hands.lines;
-        let line = line.as_mut().map(|lines| lines.begin(kinds, kind, self.origin, &head.request));
-        let since = self.touched;
-        self.running = Some(Running { kind, since, status: None, answered: None, sent: 0, line });
+        let id = hands.ids.next();
+        let begin = |lines: &mut Gathered| lines.begin(kinds, kind, self.origin, id, &head.request);
+        let line = line.as_mut().map(begin);
+        let (since, status, answered) = (self.touched, None, None);
+        self.running = Some(Running { id, kind, since, status, answered, sent: 0, line });
         self.counts(hands).begun.add(1);
+    }
+
+    /// The field that tells what the running request is called, and its value, if its answer is to tell.
+    pub(super) fn id_field(&self, hands: &Hands) -> Option<(&'static str, RequestId)> {
+        hands.kinds[self.entrance.port].id.zip(self.running.as_ref().map(|running| running.id))
     }
 
     /// The request that is running has its answer.

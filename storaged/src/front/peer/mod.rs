@@ -27,7 +27,7 @@ use crate::front::tls::Tls;
 use crate::front::worker::{For, Hands, token};
 use crate::front::{Answer, Origin, Service};
 use counting::Running;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use rustls::ServerConfig;
 use s3s::Body;
 use secure::Aside;
@@ -370,7 +370,10 @@ impl Peer {
             Some(bytes) if bytes.is_empty() => {
                 // A panic there leaves the request to the long way, which catches its own.
                 let quick = catch_unwind(AssertUnwindSafe(|| self.entrance.service.quick(&parts)));
-                if let Ok(Some(quick)) = quick {
+                if let Ok(Some(mut quick)) = quick {
+                    if let Some((field, id)) = self.id_field(hands) {
+                        quick.put_field(field, id.as_str());
+                    }
                     self.keep_alive &= !hands.draining;
                     self.answered(quick.status);
                     let is_sealed = self.tls.is_some();
@@ -395,6 +398,9 @@ impl Peer {
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(self.origin);
+        if let Some((_, id)) = self.id_field(hands) {
+            request.extensions_mut().insert(id);
+        }
         let service = Arc::clone(&self.entrance.service);
         // Called within the future, so that a panic there is caught where all are.
         self.work = Work::Answering(Box::pin(async move { service.call(request).await }));
@@ -421,9 +427,12 @@ impl Peer {
     }
 
     fn start_sending(&mut self, hands: &mut Hands) -> Next {
-        let Work::Answered(response) = std::mem::replace(&mut self.work, Work::Idle) else {
+        let Work::Answered(mut response) = std::mem::replace(&mut self.work, Work::Idle) else {
             unreachable!("called on an answer");
         };
+        if let Some((field, id)) = self.id_field(hands) {
+            response.headers_mut().insert(HeaderName::from_static(field), id.value());
+        }
         self.touched = Instant::now();
         let small_rest =
             self.input.body_left().is_some_and(|left| left <= DISCARD_BYTES_MAX as u64);

@@ -13,6 +13,7 @@ use crate::front::Origin;
 use crate::store::uploads::{UploadId, upload};
 use crate::store::{ObjectRecord, Store, VersionRef, object, object_version};
 use http::HeaderMap;
+use http::header::IF_MATCH;
 use s3s::auth::Credentials;
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use std::sync::Arc;
@@ -332,7 +333,7 @@ fn is_about_an_upload(action: Action) -> bool {
 /// The actions that a request takes.
 fn actions(ask: &Ask<'_>) -> Vec<Action> {
     let versioned = |plain, versioned| if ask.version.is_some() { versioned } else { plain };
-    match ask.needs {
+    let mut all = match ask.needs {
         Needs::Account | Needs::EachKey | Needs::Owner => Vec::new(),
         Needs::One(action) => vec![action],
         Needs::Versioned(plain, version) => vec![versioned(plain, version)],
@@ -355,5 +356,16 @@ fn actions(ask: &Ask<'_>) -> Vec<Action> {
             let more = more.into_iter().filter(|(_, asked)| *asked).map(|(action, _)| action);
             std::iter::once(Action::PutObject).chain(more).collect()
         }
+    };
+    // Whoever learns whether a tag is the object's learns something of its content (AWS, "Conditional requests").
+    let changes = [Action::PutObject, Action::DeleteObject, Action::DeleteObjectVersion];
+    if all.first().is_some_and(|first| changes.contains(first)) && names_a_tag(ask.headers) {
+        all.push(versioned(Action::GetObject, Action::GetObjectVersion));
     }
+    all
+}
+
+/// Whether a request is to be done to an object of a certain entity tag alone.
+fn names_a_tag(headers: &HeaderMap) -> bool {
+    headers.get_all(IF_MATCH).iter().any(|value| value != "*")
 }

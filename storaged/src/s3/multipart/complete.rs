@@ -13,10 +13,12 @@ use super::later::{PATIENCE, PULSE, answer};
 use super::{busy, known, no_such_upload};
 use crate::events::{Change, EventKind, Events, Who};
 use crate::files::{AssembleError, Assembly};
+use crate::front::Origin;
 use crate::s3::checksum::Algorithm;
 use crate::s3::condition::WriteConditions;
+use crate::s3::lifecycle::expiration;
 use crate::s3::put::{Refused, check_bucket, refusal};
-use crate::s3::{Api, error, now_ms};
+use crate::s3::{Api, Settings, error, now_ms};
 use crate::store::uploads::{
     Begun, CompletedUpload, Completion, Upload, UploadId, completed, parts,
 };
@@ -24,8 +26,10 @@ use crate::store::{
     Content, Metadata, ObjectPath, PartRecord, Store, Txn, TxnError, View, Written, object,
 };
 use http::HeaderMap;
+use percent_encoding::percent_decode_str;
 use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, ETag};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use std::sync::Arc;
 
 /// How often it is looked at again when something changed since the last look.
 const TRIES_MAX: usize = 4;
@@ -42,6 +46,7 @@ struct Request {
     location: String,
     /// Who is told of the change.
     told: (Events, Who),
+    settings: Arc<Settings>,
 }
 
 pub(in crate::s3) async fn complete(
@@ -50,7 +55,8 @@ pub(in crate::s3) async fn complete(
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
     let path = api.admitted(&req)?.path(&req.input.key)?;
     let who = api.who(&api.teller(&req)?);
-    let S3Request { input, headers, .. } = req;
+    let secure = req.extensions.get::<Origin>().is_some_and(|origin| origin.secure);
+    let S3Request { input, headers, uri, .. } = req;
     if input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some() {
         return Err(s3_error!(NotImplemented, "server-side encryption is not served"));
     }
@@ -59,11 +65,12 @@ pub(in crate::s3) async fn complete(
         claims: claims(&input)?,
         list: read_list(input.multipart_upload)?,
         conditions: WriteConditions::of(&headers)?,
-        location: location(&headers, &input.bucket, &input.key),
+        location: location(secure, &headers, uri.path(), &input.bucket, &input.key),
         bucket: input.bucket,
         key: input.key,
         upload: input.upload_id,
         told: (api.events.clone(), who),
+        settings: Arc::clone(&api.settings),
     };
     answer(Box::pin(carry_out(api.store.clone(), request)), PATIENCE, PULSE).await
 }
@@ -84,12 +91,15 @@ fn claims(input: &CompleteMultipartUploadInput) -> S3Result<Claims> {
     Ok(Claims { sums: given.collect(), kind: kind.transpose()?, size: size.transpose()? })
 }
 
-/// Where the object is, as the client addressed it.
-fn location(headers: &HeaderMap, bucket: &str, key: &str) -> String {
+/// Where the object is, as the client addressed it: with the bucket in the path, or in the host.
+fn location(secure: bool, headers: &HeaderMap, path: &str, bucket: &str, key: &str) -> String {
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let is_hosted = percent_decode_str(path).eq(format!("/{key}").into_bytes());
     let key = crate::s3::list::Encoding::Url.text(key.as_bytes());
+    let scheme = if secure { "https" } else { "http" };
     match host {
-        Some(host) => format!("http://{host}/{bucket}/{key}"),
+        Some(host) if is_hosted => format!("{scheme}://{host}/{key}"),
+        Some(host) => format!("{scheme}://{host}/{bucket}/{key}"),
         None => format!("/{bucket}/{key}"),
     }
 }
@@ -104,7 +114,7 @@ async fn carry_out(store: Store, request: Request) -> S3Result<CompleteMultipart
         drop(view);
         match store.begin_completion(upload.id) {
             Begun::Mine(completion) => {
-                match assemble(&store, completion, &request, upload.id, choice).await {
+                match assemble(&store, completion, &request, &upload, choice).await {
                     // Sent again since the look: perhaps it is the same bytes, and all is well.
                     Err(AssembleError::Changed { .. }) => {}
                     done => return done.map_err(failed),
@@ -141,13 +151,13 @@ async fn assemble(
     store: &Store,
     completion: Completion,
     request: &Request,
-    id: UploadId,
+    upload: &Upload,
     choice: Choice,
 ) -> Result<CompleteMultipartUploadOutput, AssembleError<Refused>> {
     let assembly = Assembly { chosen: choice.parts.clone(), md5: choice.etag.md5 };
     let Request { bucket, path, conditions, .. } = request;
     let (name, path, conditions) = (bucket.clone(), path.clone(), conditions.clone());
-    let list = fingerprint(&request.list);
+    let (id, list) = (upload.id, fingerprint(&request.list));
     let size = choice.parts.iter().map(|part| part.size).sum();
     let etag = choice.etag;
     let finish = move |txn: &mut Txn<'_>, content: Content, upload: &Upload| {
@@ -171,7 +181,13 @@ async fn assemble(
         crate::committer::wait(events.tell(&who, &name, [change]));
     };
     let done = store.assemble(completion, assembly, finish, after).await;
-    done.map(|(done, _)| output(&done.answer, request))
+    let Request { settings, bucket, key, .. } = request;
+    let expires =
+        |at_ms| expiration(settings, bucket, key.as_bytes(), size, at_ms, &upload.meta.tags);
+    done.map(|(done, _)| CompleteMultipartUploadOutput {
+        expiration: expires(done.completed_ms),
+        ..output(&done.answer, request)
+    })
 }
 
 fn failed(failed: AssembleError<Refused>) -> S3Error {
@@ -232,5 +248,22 @@ fn output(facts: &[(String, String)], request: &Request) -> CompleteMultipartUpl
         location: Some(request.location.clone()),
         version_id: fact("version"),
         ..CompleteMultipartUploadOutput::default()
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_location_is_as_the_client_addressed_it() {
+        let place = |secure, host: &'static str, path| {
+            let headers = [(http::header::HOST, http::HeaderValue::from_static(host))];
+            location(secure, &headers.into_iter().collect(), path, "b", "a b/c")
+        };
+        assert_eq!(place(false, "h:9000", "/b/a%20b/c"), "http://h:9000/b/a%20b/c");
+        assert_eq!(place(true, "b.s3.lan", "/a+b%2Fc"), "https://b.s3.lan/b/a%20b/c");
+        assert_eq!(place(true, "b.s3.lan", "/a%20b%2Fc"), "https://b.s3.lan/a%20b/c");
+        assert_eq!(location(true, &HeaderMap::new(), "/b/k", "b", "k"), "/b/k");
     }
 }
