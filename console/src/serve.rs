@@ -9,7 +9,7 @@ use crate::{Options, accounts, logs, metrics, node, token};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -35,8 +35,11 @@ const CONNECTIONS_MAX: usize = 256;
 const HEAD_MAX: Duration = Duration::from_secs(15);
 /// How long a request may take from its head to its answer; the slowest reads logs of all services.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
-/// How long a connection lives at most, so that slow readers do not hold all of them.
+/// How long a connection takes requests: the answer to the first one after that says that it is the last.
 const CONNECTION_MAX: Duration = Duration::from_secs(300);
+/// How long a connection lives at most, so that slow readers do not hold all of them. A request that came in time is
+/// never cut off: its head began within [`CONNECTION_MAX`] and one wait more.
+const LIFE_MAX: Duration = CONNECTION_MAX.saturating_add(HEAD_MAX).saturating_add(REQUEST_MAX);
 /// The most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The most headers of a request.
@@ -133,7 +136,7 @@ async fn accept(listener: TcpListener, context: Context, places: Arc<Semaphore>)
             Ok((socket, _)) => {
                 let context = Context { lasting: Arc::default(), ..context.clone() };
                 tokio::spawn(async move {
-                    connection(socket, context).await;
+                    connection(socket, context, CONNECTION_MAX, LIFE_MAX).await;
                     drop(place);
                 });
             }
@@ -156,15 +159,23 @@ fn told_to_end() -> io::Result<impl Future<Output = ()>> {
     }))
 }
 
-/// Serves one connection.
-async fn connection(socket: TcpStream, context: Context) {
+/// Serves one connection, which takes requests for as long as `open`, and ends after `most`.
+async fn connection(socket: TcpStream, context: Context, open: Duration, most: Duration) {
     if let Err(error) = keep_alive(&socket) {
         eprintln!("consoled: a client's connection cannot be watched: {error}");
     }
     let (lasting, mut stopping) = (Arc::clone(&context.lasting), context.stopping.clone());
+    let begun = Instant::now();
     let service = service_fn(move |request| {
         let context = context.clone();
-        async move { Ok::<_, Infallible>(answer(request, &context).await) }
+        async move {
+            let mut answer = answer(request, &context).await;
+            // A connection that is cut instead resets a request which is on its way.
+            if begun.elapsed() >= open && !context.lasting.load(Ordering::Relaxed) {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -188,7 +199,7 @@ async fn connection(socket: TcpStream, context: Context) {
     let mut life = std::pin::pin!(life);
     // A client that breaks off, sends rubbish or is too slow is the client's affair: it has been
     // answered as far as HTTP allows, and there is nothing to do but to forget it.
-    while tokio::time::timeout(CONNECTION_MAX, life.as_mut()).await.is_err()
+    while tokio::time::timeout(most, life.as_mut()).await.is_err()
         && lasting.load(Ordering::Relaxed)
     {}
 }
@@ -278,4 +289,52 @@ async fn end(options: &Options, request: NodeRequest, what: &str) -> Result<Answ
     node::end(&options.run, request).await?;
     eprintln!("consoled: {what} asked for over the admin API");
     success(StatusCode::ACCEPTED, &Accepted { accepted: what.to_owned() })
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use clap::Parser;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What a client reads that asks once on a connection open for so long, and its own half closed or not.
+    fn read(open: Duration, last: bool) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (_stop, stopping) = watch::channel(false);
+            let context = Context {
+                options: Arc::new(Options::parse_from(["consoled"])),
+                stopping,
+                followers: Arc::new(Semaphore::new(1)),
+                sessions: Arc::new(Semaphore::new(1)),
+                lasting: Arc::default(),
+            };
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap());
+            let (client, served) = tokio::join!(client, listener.accept());
+            let (mut client, (socket, _)) = (client.unwrap(), served.unwrap());
+            let served = tokio::spawn(connection(socket, context, open, LIFE_MAX));
+            client.write_all(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            if last {
+                client.shutdown().await.unwrap();
+            }
+            let mut text = String::new();
+            client.read_to_string(&mut text).await.unwrap();
+            served.await.unwrap();
+            text
+        })
+    }
+
+    #[test]
+    fn an_old_connection_ends_with_an_answer_that_says_so() {
+        let text = read(Duration::ZERO, false);
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains("alive"), "{text}");
+        assert!(text.contains("connection: close"), "{text}");
+    }
+
+    #[test]
+    fn a_young_one_stays_open() {
+        let text = read(CONNECTION_MAX, true);
+        assert!(text.starts_with("HTTP/1.1 200") && !text.contains("connection: close"), "{text}");
+    }
 }

@@ -7,7 +7,11 @@
 use crate::clone::{Namespaces, Paused};
 use std::fs::{self, File};
 use std::io;
+use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What [`within_processes`] runs on: a few frames and a message of an error.
+const ERRAND_STACK_BYTES: usize = 64 * 1024;
 
 /// A network of its own, with no device but a loopback that is down (network_namespaces(7)).
 ///
@@ -111,6 +115,87 @@ pub fn within_network<T>(namespace: BorrowedFd<'_>, act: impl FnOnce() -> T) -> 
     Ok(result)
 }
 
+/// What the child of [`within_processes`] does, on the memory of its parent.
+struct Errand {
+    act: fn() -> io::Result<OwnedFd>,
+    done: Option<io::Result<OwnedFd>>,
+}
+
+/// Has `act` done by a process of the namespace of processes that the one of this pidfd is in, and gives what it made.
+/// The process runs on this one's memory and descriptors while this thread stands still, then it is gone.
+///
+/// For a process with one thread.
+///
+/// # Errors
+/// What setns(2) and clone(2) say, and `act`; ENOMEM if the namespace's first process is gone.
+///
+/// # Panics
+/// When the way back is barred: whatever was started later would be in there.
+pub fn within_processes(
+    process: BorrowedFd<'_>,
+    act: fn() -> io::Result<OwnedFd>,
+) -> io::Result<OwnedFd> {
+    let own = File::open("/proc/self/ns/pid")?;
+    enter(process, libc::CLONE_NEWPID)?;
+    let done = on_this_memory(act);
+    enter(own.as_fd(), libc::CLONE_NEWPID).expect("root may go back to where it came from");
+    done
+}
+
+fn on_this_memory(act: fn() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    let mut stack: Vec<u128> = Vec::with_capacity(ERRAND_STACK_BYTES / size_of::<u128>());
+    let mut errand = Errand { act, done: None };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: the stack grows down from its end, which is aligned to 16 bytes. `errand` and `stack` outlive the
+    // child's use of them: CLONE_VFORK holds this thread until the child has left this memory by its end. Until then the
+    // child is the only one that runs on it, as if this thread had called `act`.
+    let pid = unsafe {
+        let end = stack.as_mut_ptr().add(stack.capacity()).cast();
+        libc::clone(go, end, flags, (&raw mut errand).cast())
+    };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)?;
+    // SAFETY: `errand` is live; read where the child wrote it, which the compiler has not seen, and not again.
+    let done = unsafe { std::ptr::read_volatile(&raw const errand.done) };
+    std::mem::forget(errand);
+    done.unwrap_or_else(|| Err(io::ErrorKind::Interrupted.into()))
+}
+
+/// The child's part of [`on_this_memory`].
+extern "C" fn go(errand: *mut libc::c_void) -> libc::c_int {
+    let errand: *mut Errand = errand.cast();
+    // SAFETY: it is the one that `on_this_memory` has lent, which stands still meanwhile.
+    let errand = unsafe { &mut *errand };
+    errand.done = Some((errand.act)());
+    0
+}
+
 fn take(holder: &Paused, kind: &str) -> io::Result<OwnedFd> {
     Ok(File::open(format!("/proc/{}/ns/{kind}", holder.pid()))?.into())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn an_errand_among_other_processes_is_done_and_over() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let first = Paused::start(Namespaces::ZONE).unwrap();
+        let made = within_processes(first.pidfd(), || {
+            // By its own numbers it is the second process.
+            let own = nix::unistd::getpid().as_raw();
+            if own == 2 { Ok(File::open("/dev/null")?.into()) } else { Err(io::Error::other("?")) }
+        });
+        assert!(made.is_ok(), "{made:?}");
+        let failed = within_processes(first.pidfd(), || Err(io::Error::other("no")));
+        assert_eq!(failed.unwrap_err().to_string(), "no");
+        // Children are in this process's own namespace again.
+        assert!(Command::new("/bin/true").status().unwrap().success());
+    }
 }

@@ -138,6 +138,14 @@ impl Agent {
         self.ask(&Request::Reclaim).map(drop)
     }
 
+    /// Has the agent hold this many network namespaces.
+    ///
+    /// # Errors
+    /// If it can't.
+    pub fn networks(&self, count: usize) -> Result<()> {
+        self.ask(&Request::Networks { count }).map(drop)
+    }
+
     /// Namespaces that are in use, by kind.
     ///
     /// # Errors

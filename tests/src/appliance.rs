@@ -26,8 +26,8 @@ pub const READY_TIME: Duration = Duration::from_secs(240);
 const READY_OR_STUCK: &str = "^mobula: (ready|no data disk|.* degraded)";
 /// Until the machine is off after it was told to.
 pub const OFF_TIME: Duration = Duration::from_secs(90);
-/// No story needs a machine for longer.
-const LIFE_TIME: Duration = Duration::from_secs(2400);
+/// No story needs a machine for longer: that of five rounds of a thousand zones, under emulation on a busy machine.
+const LIFE_TIME: Duration = Duration::from_secs(3600);
 /// Of the data disk: room for the zone image, for objects, and for what the store keeps free.
 const DISK_BYTES: u64 = 4 << 30;
 const S3: u16 = 9000;

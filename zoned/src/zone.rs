@@ -7,7 +7,7 @@
 //! beneath a directory that the tenant can't write to.
 
 use crate::carve::{Cgroup, CgroupError, Place, Tree};
-use crate::inside::build;
+use crate::inside::{build, system};
 use crate::nursery::{Nursery, NurseryError};
 use crate::slot::{Slot, SlotError};
 use nix::fcntl::{AT_FDCWD, OFlag};
@@ -194,7 +194,8 @@ impl Launcher {
             let mount = file_mount(slot, name, file.as_fd())?;
             let path = shown_path(OBJECTS, name);
             let known = zone.objects.take();
-            let shown = self.within(zone, || show(known, &path, mount.as_fd()));
+            let process = zone.pidfd.as_fd();
+            let shown = self.within(process, || show(known, &path, mount.as_fd()));
             let failed = |source| StartError::Show { name: name.clone(), source };
             let (objects, object) = shown.and_then(|shown| shown).map_err(failed)?;
             (zone.objects, stdin) = (Some(objects), Some(object));
@@ -213,15 +214,28 @@ impl Launcher {
     pub fn stay(&self, zone: &mut Zone) -> Result<(), StartError> {
         zone.control.send(&encode(Kind::Push, 0, &Order::Stay, 0)?, &[])?;
         if let Some(path) = zone.shown.take() {
-            let hidden = self.within(zone, || hide(&path)).and_then(|hidden| hidden);
+            let hidden = self.within(zone.pidfd.as_fd(), || hide(&path)).and_then(|hidden| hidden);
             hidden.map_err(|source| StartError::Show { name: path, source })?;
         }
         Ok(())
     }
 
-    /// Does something in a zone's mount namespace.
-    fn within<T>(&self, zone: &Zone, act: impl FnOnce() -> T) -> io::Result<T> {
-        namespace::enter_mounts(zone.pidfd.as_fd())?;
+    /// Gives a standing zone its /proc and its terminals, which it does not have if nothing has run in it yet;
+    /// `process` is its first one.
+    ///
+    /// # Errors
+    /// What the system calls say.
+    pub(crate) fn furnish(&self, process: BorrowedFd<'_>) -> io::Result<()> {
+        let make = || system::proc(system::Kind::Standing);
+        let proc = namespace::within_processes(process, make)?;
+        let terminals = system::terminals()?;
+        let root = || File::open("/");
+        self.within(process, || system::furnish(root()?.as_fd(), proc.as_fd(), terminals.as_fd()))?
+    }
+
+    /// Does something in the mount namespace of a zone's first process.
+    fn within<T>(&self, process: BorrowedFd<'_>, act: impl FnOnce() -> T) -> io::Result<T> {
+        namespace::enter_mounts(process)?;
         let done = act();
         let back = namespace::enter_mounts(self.home.as_fd());
         if let Err(error) = back.and_then(|()| Ok(nix::unistd::fchdir(&self.directory)?)) {

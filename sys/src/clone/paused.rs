@@ -4,6 +4,8 @@
 use super::{Child, Namespaces, kill, reap};
 use std::io;
 use std::mem::size_of;
+#[cfg(test)]
+use std::os::fd::BorrowedFd;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 /// What a process needs of one that only waits.
@@ -40,6 +42,11 @@ impl Paused {
 
     pub(crate) fn pid(&self) -> i32 {
         self.child.pid
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
     }
 }
 

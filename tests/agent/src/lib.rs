@@ -67,6 +67,11 @@ pub enum Request {
     Reclaim,
     /// How many namespaces of each kind does some process or descriptor refer to?
     Namespaces,
+    /// Hold this many network namespaces, with nothing in them, and no more.
+    Networks {
+        /// How many.
+        count: usize,
+    },
     /// Write zeros to `path` until `leave` bytes are free on its filesystem.
     Fill {
         /// The file to be made.

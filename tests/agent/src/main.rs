@@ -55,6 +55,7 @@ fn answer(request: Request) -> Result<Reply> {
         Request::Signal { pid, signal } => run::signal(pid, signal),
         Request::Reclaim => run::reclaim(),
         Request::Namespaces => look::namespaces(),
+        Request::Networks { count } => run::networks(count),
         Request::Forget { path } => run::forget(Path::new(&path)),
         Request::Fill { path, leave } => run::fill(&path, leave),
         Request::Remove { path } => run::remove(&path),

@@ -52,9 +52,9 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         number: 8,
-        task: "mq_open=EMFILE shmget-huge=EINVAL|ENOMEM|ENOSPC segment=ok",
+        task: "mq_open=EMFILE|ENOSYS shmget-huge=EINVAL|ENOMEM|ENOSPC segment=ok",
         standing: None,
-        outside: "mq_open=ok segment=ok",
+        outside: "mq_open=ok|ENOSYS segment=ok",
     },
     Row {
         number: 9,
@@ -391,13 +391,13 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         number: 61,
-        task: "roots=/,/shm,/system,/tmp object-root=/objects/#|/store/objects/#/# stdin=the-object
+        task: "roots=/,/dev,/shm,/tmp object-root=/objects/#|/store/objects/#/# stdin=the-object
                kinds=overlay:zone,proc:none,tmpfs:none,tmpfs:zone|ext4:/dev/vda,overlay:zone,proc:none,tmpfs:zone
-               layers=lower,upperdir=upper,workdir=work,uuid=on objects=absent cgroup=0::/ host=z-* maps=0
+               layers=/task:lower,upperdir=upper,workdir=work,uuid=on objects=absent cgroup=0::/ host=z-* maps=0
                /proc/sys/kernel/random/boot_id=ENOENT /proc/cmdline=ENOENT
                /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT /run/mobula=ENOENT",
         standing: Some(
-            "roots=/,/shm,/system,/tmp object-root=none stdin=null|pipe kinds=devpts:none,* layers=lower,upperdir=upper,workdir=work,uuid=on
+            "roots=/,/dev,/shm,/tmp object-root=none stdin=null|pipe kinds=devpts:none,* layers=/standing:lower,upperdir=upper,workdir=work,uuid=on
              objects=none|absent cgroup=0::/ host=* maps=0 /proc/sys/kernel/random/boot_id=ENOENT
              /proc/cmdline=ENOENT /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT
              /run/mobula=ENOENT",

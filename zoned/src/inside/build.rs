@@ -1,12 +1,12 @@
 //! Makes a zone's root and the mounts in it, as root of the node, in namespaces of the zone's own.
 //!
 //! ```text
-//!   <empty>            what the namespace begins with
+//!   <ground>           what the namespace begins with: the /dev that zones share ([`system`])
 //!     <stage>          tmpfs of the zone's size, charged to the zone, over it
 //!     lower            the image, its owners shifted to the zone's users, read-only
 //!     upper, work      what the zone writes
-//!     <overlay>        of both, over the stage ─▶ becomes /
-//!     tmp, shm, system ─────────────────────▶ /tmp, /dev/shm, /dev
+//!     <overlay>        of all three, over the stage ─▶ becomes /, and its dev /dev, where devices work
+//!     tmp, shm ─────────────────────────────▶ /tmp, /dev/shm
 //!   objects            tmpfs for the places of objects ─────▶ /manta
 //! ```
 //!
@@ -15,11 +15,12 @@
 //! namespace begins as a copy of the nursery's, in which every mount is private, and so are those made here.
 
 use super::resolver;
+use super::system::{self, Kind};
 use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
-use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
+use nix::unistd::{Gid, Uid, fchownat};
 use std::ffi::{CStr, CString, NulError};
 use std::fs::File;
 use std::io;
@@ -31,14 +32,9 @@ use sys::namespace;
 use thiserror::Error;
 use wire::zone::{OBJECTS, OUTPUT, PUBLISHER, Plan, StandingPlan};
 
-/// Terminals in a standing zone: each session may have one, and its programs some.
-const TERMINALS: &CStr = c"64";
 /// The directories and files that objects are shown over: a task has one, the next one another.
 const OBJECTS_BYTES: &CStr = c"1m";
 const OBJECTS_FILES: &CStr = c"4096";
-/// Minor numbers of the memory devices, major 1 (`Documentation/admin-guide/devices.txt`).
-const MEMORY_DEVICES: [(&str, u64); 5] =
-    [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
 
 /// Why a zone could not be made.
 #[derive(Debug, Error)]
@@ -127,6 +123,12 @@ pub fn build_standing(
         return Err(BuildError::Mounts { files, mounts: mounts.len() });
     }
     let root = begin(&plan.root, image, (users, network), Kind::Standing)?;
+    if !plan.command.is_empty() {
+        let proc = step("make /proc", system::proc(Kind::Standing))?;
+        let terminals = step("make the zone's terminals", system::terminals())?;
+        let furnished = system::furnish(root.as_fd(), proc.as_fd(), terminals.as_fd());
+        step("place /proc and the terminals", furnished)?;
+    }
     for (path, mount) in plan.mounts.iter().zip(mounts) {
         show_folder(root.as_fd(), path, mount.as_fd())
             .map_err(|source| BuildError::File { path: path.clone(), source })?;
@@ -146,13 +148,6 @@ pub fn build_standing(
     Ok(missing)
 }
 
-/// What is made for a task and for a person differs in what they see of the system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Task,
-    Standing,
-}
-
 /// The zone's names, its root and what every zone has.
 fn begin(
     plan: &Plan,
@@ -164,7 +159,7 @@ fn begin(
     step("set the host name", nix::unistd::sethostname(&plan.host_name))?;
     nix::sys::stat::umask(Mode::empty());
     let stage = make_stage(plan)?;
-    let root = make_root(image, users, stage.as_fd())?;
+    let root = make_root(image, users, stage.as_fd(), kind)?;
     add_system(stage.as_fd(), root.as_fd(), kind, plan.user)?;
     Ok(root)
 }
@@ -187,7 +182,6 @@ fn make_stage(plan: &Plan) -> Result<OwnedFd, BuildError> {
         ("upper", 0o755, true),
         ("tmp", 0o1777, true),
         ("shm", 0o1777, true),
-        ("system", 0o755, false),
     ] {
         step(
             "make the scratch directories",
@@ -200,18 +194,19 @@ fn make_stage(plan: &Plan) -> Result<OwnedFd, BuildError> {
     Ok(stage)
 }
 
-/// The overlay of the image and what the zone writes.
+/// The overlay of the shared layer, the image and what the zone writes.
 fn make_root(
     lower: BorrowedFd<'_>,
     users: BorrowedFd<'_>,
     stage: BorrowedFd<'_>,
+    kind: Kind,
 ) -> Result<OwnedFd, BuildError> {
     let mapped = mountfd::map_owners(lower, users, Restrictions::READ_ONLY);
     step("shift the owners in the image", mapped)?;
     step("place the image", mountfd::place(lower, stage, c"lower"))?;
-    // Paths are looked up from the working directory, the stage; they hold no colon to be escaped.
+    // Paths are looked up from the working directory, the stage, and from the root that it is over.
     let overlay = step("begin the overlay", Filesystem::new(c"overlay"))?;
-    let parts = [(c"source", c"zone"), (c"lowerdir", c"lower"), (c"upperdir", c"upper")];
+    let parts = [(c"source", c"zone"), (c"lowerdir", kind.layers()), (c"upperdir", c"upper")];
     for (key, value) in parts.into_iter().chain([(c"workdir", c"work")]) {
         step("set up the overlay", overlay.set(key, value))?;
     }
@@ -221,7 +216,7 @@ fn make_root(
     Ok(root)
 }
 
-/// What every zone has: /proc, /dev, /tmp, /root.
+/// What every zone has: /dev, /tmp, /root, and a task's /proc.
 fn add_system(
     stage: BorrowedFd<'_>,
     root: BorrowedFd<'_>,
@@ -229,23 +224,13 @@ fn add_system(
     user: u32,
 ) -> Result<(), BuildError> {
     step("make the home of root", home(root, user))?;
-    let proc = step("begin /proc", Filesystem::new(c"proc"))?;
-    // Only what is about processes, and in a task only about one's own; the root of a standing zone
-    // looks after all that run in it.
-    step("set up /proc", proc.set(c"subset", c"pid"))?;
     if kind == Kind::Task {
-        step("set up /proc", proc.set(c"hidepid", c"2"))?;
+        let proc = step("make /proc", system::proc(kind))?;
+        step("place /proc", cover(root, "proc", proc.as_fd()))?;
     }
-    let proc = step("mount /proc", proc.mount(Restrictions::DATA))?;
-    step("place /proc", cover(root, "proc", proc.as_fd()))?;
-    // A part of the scratch space that only the node can write to.
-    let dev = step("make /dev", mountfd::copy(stage, c"system"))?;
+    let dev = step("make /dev", mountfd::copy(root, c"dev"))?;
     step("let devices work in /dev", mountfd::allow_only(dev.as_fd(), Restrictions::DEVICES))?;
-    step("fill /dev", fill_dev(dev.as_fd()))?;
     step("place /dev", cover(root, "dev", dev.as_fd()))?;
-    if kind == Kind::Standing {
-        step("make the zone's terminals", add_terminals(root))?;
-    }
     for (name, path) in [(c"tmp", "tmp"), (c"shm", "dev/shm")] {
         let part = step("copy the scratch space's mount", mountfd::copy(stage, name))?;
         step("place the scratch space's parts", cover(root, path, part.as_fd()))?;
@@ -254,7 +239,7 @@ fn add_system(
 }
 
 /// Puts a mount over a directory of the zone, which is made if it is not there; never over what a link leads to.
-fn cover(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn cover(root: BorrowedFd<'_>, path: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
     let name = CString::new(path)?;
     // It is there in most images, and a mount is not placed over a link (move_mount(2)).
     match mountfd::place(mount, root, &name) {
@@ -294,35 +279,6 @@ pub fn show_object(
     }
     mountfd::place(mount, parent.as_fd(), &name)?;
     Ok(open(parent.as_fd(), name.as_c_str(), OFlag::O_RDONLY, Mode::empty())?)
-}
-
-fn fill_dev(dev: BorrowedFd<'_>) -> nix::Result<()> {
-    let all = Mode::from_bits_truncate(0o666);
-    for (name, minor) in MEMORY_DEVICES {
-        mknodat(dev, name, SFlag::S_IFCHR, all, makedev(1, minor))?;
-    }
-    mknodat(dev, "tty", SFlag::S_IFCHR, all, makedev(5, 0))?;
-    for (name, to) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-    ] {
-        symlinkat(to, dev, name)?;
-    }
-    mkdirat(dev, "shm", Mode::from_bits_truncate(0o755))
-}
-
-/// Terminals of the zone's own: an instance of devpts that nobody else has.
-fn add_terminals(root: BorrowedFd<'_>) -> io::Result<()> {
-    let dev = open(root, "dev", OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty());
-    // `dev` is a mount by now, which openat2(2) may cross.
-    let dev = dev?;
-    mkdirat(&dev, "pts", Mode::from_bits_truncate(0o755))?;
-    symlinkat("pts/ptmx", &dev, "ptmx")?;
-    let terminals = Filesystem::new(c"devpts")?;
-    terminals.set(c"mode", c"0620")?.set(c"ptmxmode", c"0666")?.set(c"max", TERMINALS)?;
-    mountfd::place(terminals.mount(Restrictions::DEVICES)?.as_fd(), dev.as_fd(), c"pts")
 }
 
 /// The home of the zone's root, if the image has none.

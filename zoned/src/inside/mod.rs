@@ -16,6 +16,7 @@ pub mod publish;
 mod resolver;
 mod session;
 mod standing;
+pub mod system;
 mod task;
 
 use self::nursery::Newborn;

@@ -5,7 +5,7 @@
 //! and cgroup, as a child of zoned, and shares the pages that it never changes with all others.
 //!
 //! The nursery knows nothing of any tenant, so there is nothing in its memory that a copy should not have.
-//! Its mount namespace is empty: what a zone's copies of mounts would show is nothing. It is under the filter and
+//! Its mount namespace has nothing but the /dev that zones share ([`super::system`]), which tells nothing. It is under the filter and
 //! the limits that all zones share, so that a copy has them from its first moment ([`privileges::prepare`]).
 //!
 //! ```text
@@ -15,13 +15,13 @@
 //! ```
 
 use super::privileges::{self, OomScore};
-use super::{InsideError, call};
+use super::{InsideError, call, system};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use sys::arena::Arena;
 use sys::clone::{Fork, Namespaces, fork_sibling};
-use sys::mountfd::{self, Filesystem, Restrictions};
+use sys::mountfd;
 use sys::seqpacket::Socket;
 use sys::text;
 
@@ -45,7 +45,7 @@ pub(super) fn serve(socket: &Socket, place: &Path) -> Result<Option<Newborn>, In
         eprintln!("zone-init: cannot move to a large page: {error}");
     }
     let score = call("open the out-of-memory score", OomScore::open())?;
-    call("leave the node's mounts", empty_root(place))?;
+    call("leave the node's mounts", leave(place))?;
     privileges::prepare()?;
     let mut message = Vec::new();
     loop {
@@ -75,13 +75,11 @@ pub(super) fn serve(socket: &Socket, place: &Path) -> Result<Option<Newborn>, In
     }
 }
 
-/// Makes an empty directory that can't be written this process's root, and the only mount it has.
-fn empty_root(place: &Path) -> std::io::Result<()> {
+/// Makes the ground, which can't be written, this process's root, and the only mount it has.
+fn leave(place: &Path) -> std::io::Result<()> {
     mountfd::make_all_private()?;
-    let empty = Filesystem::new(c"tmpfs")?;
-    empty.set(c"source", c"nursery")?.set(c"size", c"4k")?.set(c"mode", c"0555")?;
-    let empty = empty.mount(Restrictions::READ_ONLY_DATA)?;
+    let ground = system::ground()?;
     let place = CString::new(place.as_os_str().as_encoded_bytes())?;
-    mountfd::place(empty.as_fd(), nix::fcntl::AT_FDCWD, &place)?;
-    mountfd::make_root(empty.as_fd())
+    mountfd::place(ground.as_fd(), nix::fcntl::AT_FDCWD, &place)?;
+    mountfd::make_root(ground.as_fd())
 }

@@ -265,11 +265,11 @@ impl Daemon {
             let message = format!("{SESSIONS_MAX} sessions run in the zone: end one first");
             return Err(refusal("TooMany", message));
         }
-        let ends = match terminal {
+        let ends = exec::prepare(zone, &self.launcher).and_then(|()| match terminal {
             _ if detached => Ok(exec::Ends::default()),
             Some(size) => exec::terminal(zone, size),
             None => exec::pipes(),
-        };
+        });
         let ends = ends.map_err(|error| refusal("Internal", format!("no terminal: {error}")))?;
         let session = self.standing.next_session;
         self.standing.next_session += 1;

@@ -4,6 +4,7 @@
 //! zone's own devpts, found through its first process without following anything that a tenant may name.
 
 use super::Zone;
+use crate::zone::Launcher;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use nix::unistd::{Gid, Uid, fchown, pipe2};
@@ -36,20 +37,7 @@ pub(super) fn pipes() -> io::Result<Ends> {
 
 /// A terminal of the zone's own.
 pub(super) fn terminal(zone: &Zone, size: WindowSize) -> io::Result<Ends> {
-    let body = zone.body.as_ref().ok_or(io::ErrorKind::NotFound)?;
-    let pid = pid_of(body.pidfd.as_raw_fd())?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty())?;
-    // The number still names it only if it is still there.
-    if pid_of(body.pidfd.as_raw_fd())? != pid {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    let how = OpenHow::new().flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).resolve(
-        ResolveFlag::RESOLVE_BENEATH
-            | ResolveFlag::RESOLVE_NO_SYMLINKS
-            | ResolveFlag::RESOLVE_NO_MAGICLINKS,
-    );
-    let master = openat2(&root, "dev/pts/ptmx", how)?;
+    let master = open_ptmx(zone, OFlag::O_RDWR | OFlag::O_NOCTTY)?;
     let found = fstat(&master)?;
     let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
     if kind != SFlag::S_IFCHR || (major(found.st_rdev), minor(found.st_rdev)) != PTMX {
@@ -60,6 +48,37 @@ pub(super) fn terminal(zone: &Zone, size: WindowSize) -> io::Result<Ends> {
     let user = crate::slot::USER_BASE + zone.record.number * crate::slot::USERS;
     fchown(&terminal, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?;
     Ok(Ends { zone: vec![terminal], person: vec![master] })
+}
+
+/// Sees to it that the zone has /proc and terminals before something runs in it: one with a command has them from the
+/// start, another from its first session on.
+pub(super) fn prepare(zone: &Zone, launcher: &Launcher) -> io::Result<()> {
+    match open_ptmx(zone, OFlag::O_PATH) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let body = zone.body.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            launcher.furnish(body.pidfd.as_fd())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens the zone's `/dev/pts/ptmx`.
+fn open_ptmx(zone: &Zone, flags: OFlag) -> io::Result<OwnedFd> {
+    let body = zone.body.as_ref().ok_or(io::ErrorKind::NotFound)?;
+    let pid = pid_of(body.pidfd.as_raw_fd())?;
+    let folder = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(format!("/proc/{pid}/root").as_str(), folder, Mode::empty())?;
+    // The number still names it only if it is still there.
+    if pid_of(body.pidfd.as_raw_fd())? != pid {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+    );
+    Ok(openat2(&root, "dev/pts/ptmx", how)?)
 }
 
 /// The process that a pidfd names, in our own numbers (pidfd_open(2), fdinfo).

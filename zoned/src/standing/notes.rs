@@ -1,5 +1,6 @@
 //! What the next zoned must know of a zone that lives, and nobody else can tell it: a small file each on the
-//! node's memory, gone with a boot like the zone itself.
+//! node's memory, gone with a boot like the zone itself. Of a zone with nothing to be noted there is none: its file
+//! would take more than a page.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -30,6 +31,9 @@ impl Notes {
 
     /// Notes something, before the zone has its first process.
     pub(super) fn write(&self, name: &ZoneName, note: &Note) -> io::Result<()> {
+        if *note == Note::default() {
+            return self.try_remove(name);
+        }
         let new = self.0.join(format!("{name}.new"));
         fs::write(&new, serde_json::to_vec(note)?)?;
         fs::rename(new, self.0.join(name.as_str()))
@@ -37,7 +41,10 @@ impl Notes {
 
     /// What was noted; nothing if that can't be read: the zone is then like one without mounts.
     pub(super) fn read(&self, name: &ZoneName) -> Note {
-        let read = fs::read(self.0.join(name.as_str()));
+        let read = match fs::read(self.0.join(name.as_str())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Note::default(),
+            read => read,
+        };
         let note = read.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
         note.unwrap_or_else(|error| {
             eprintln!("zoned: zone {name}: its note is lost: {error}");
@@ -47,10 +54,15 @@ impl Notes {
 
     /// Forgets it: nothing of the zone lives.
     pub(super) fn remove(&self, name: &ZoneName) {
+        if let Err(error) = self.try_remove(name) {
+            eprintln!("zoned: zone {name} leaves a note: {error}");
+        }
+    }
+
+    fn try_remove(&self, name: &ZoneName) -> io::Result<()> {
         match fs::remove_file(self.0.join(name.as_str())) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => eprintln!("zoned: zone {name} leaves a note: {error}"),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 }
@@ -69,5 +81,9 @@ mod test {
         assert_eq!(notes.read(&name), note);
         notes.remove(&name);
         assert_eq!(notes.read(&name), Note::default());
+        notes.write(&name, &note).unwrap();
+        notes.write(&name, &Note::default()).unwrap();
+        assert_eq!(notes.read(&name), Note::default());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

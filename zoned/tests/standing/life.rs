@@ -92,6 +92,37 @@ fn a_terminal_has_a_size_a_shell_and_an_interrupt() {
     });
 }
 
+#[test]
+fn proc_and_terminals_are_there_from_the_first_program_on() {
+    on_a_machine("life::proc_and_terminals_are_there_from_the_first_program_on", |machine| {
+        let mut client = machine.client();
+        client.run("idle", "");
+        client.run("busy", "test -c /dev/pts/ptmx && sleep 1000");
+        let account = machine.cgroup.join(format!("t-{}", crate::machine::ACCOUNT));
+        let furniture = |zone: &str| {
+            let procs = std::fs::read_to_string(account.join(zone).join("cgroup.procs")).unwrap();
+            let first = procs.lines().next().unwrap();
+            let mounts = std::fs::read_to_string(format!("/proc/{first}/mountinfo")).unwrap();
+            let is_one = |line: &&str| line.contains(" /dev/pts ") || line.contains(" - proc ");
+            mounts.lines().filter(is_one).count()
+        };
+        assert_eq!((furniture("s-idle"), furniture("s-busy")), (0, 2));
+        for _ in 0..2 {
+            let (outcome, text) =
+                client.exec("idle", "echo 1 | tee /dev/ptmx; ls /dev/pts; cat /proc/1/comm");
+            let done = Outcome::Exited { code: 0 };
+            assert_eq!((outcome, text.as_str()), (done, "1\nptmx\nzone-init\n"));
+            assert_eq!((furniture("s-idle"), furniture("s-busy")), (2, 2));
+            // The next zoned sees that they are there.
+            machine.crash();
+            machine.start(None);
+            client = machine.client();
+            client.reach("idle", ZoneState::Running);
+        }
+        assert_eq!(client.state("busy"), ZoneState::Running);
+    });
+}
+
 fn read_until(from: &mut File, what: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     let mut seen = String::new();

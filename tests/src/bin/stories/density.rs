@@ -22,12 +22,10 @@ const STORY: &str = "a node with 1 GiB holds a thousand idle zones, and nothing 
 const MEMORY_MIB: u32 = 1024;
 /// What must be there after the first is there after the second.
 const ROUNDS_MIN: usize = 2;
+/// Network namespaces that are made for what one costs.
+const NETWORKS: usize = 200;
 /// Requests at once: while zoned is at one, the others are on their way.
 const AT_ONCE: usize = 8;
-/// How often a request is sent whose connection breaks, and the statuses that say that it was done before.
-const TRIES: usize = 3;
-const EXISTS: u16 = 409;
-const IS_GONE: u16 = 404;
 /// How long an answer may take, on a machine that emulates two processors.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// How long a thousand zones may take to be there, or gone.
@@ -68,6 +66,10 @@ fn rounds(a: &Appliance, rounds: usize) -> Result<()> {
     let names = (0..ZONES).map(name).collect::<Result<Vec<_>>>()?;
     let empty = Node::settled(a)?;
     println!("  before: {empty}");
+    a.agent.networks(NETWORKS)?;
+    let networks = Node::settled(a)?;
+    print!("{}", networks.cost_since(&empty, "of that a network namespace", NETWORKS));
+    a.agent.networks(0)?;
     let mut first = None;
     for round in 1..=rounds {
         let (start, spent) = (Instant::now(), spent_ms(a)?);
@@ -81,7 +83,7 @@ fn rounds(a: &Appliance, rounds: usize) -> Result<()> {
         if round == 1 {
             let full = Node::settled(a)?;
             println!("  with {ZONES} zones: {full}");
-            print!("{}", full.cost_since(&empty));
+            print!("{}", full.cost_since(&empty, "an idle zone", ZONES));
         }
         let (start, spent) = (Instant::now(), spent_ms(a)?);
         delete(a, &names)?;
@@ -161,28 +163,18 @@ fn each(
     })
 }
 
-/// Sends a request, once more if its connection breaks: what it asked for may then be done already.
-fn send(agent: &ureq::Agent, method: &str, url: &str, body: Option<&str>, done: u16) -> Result<()> {
-    for again in 0..TRIES {
-        let request = Request::builder().method(method).uri(url);
-        let request = request.header("Authorization", format!("Bearer {TOKEN}"));
-        let answer = match body {
-            Some(body) => agent.run(request.body(body)?),
-            None => agent.run(request.body(())?),
-        };
-        let mut answer = match answer {
-            Err(ureq::Error::Io(error)) if again + 1 < TRIES => {
-                println!("  {method} {url} is sent again: {error}");
-                continue;
-            }
-            answer => answer.with_context(|| format!("{method} {url}"))?,
-        };
-        let (status, text) = (answer.status(), answer.body_mut().read_to_string()?);
-        let was_done = again > 0 && status.as_u16() == done;
-        ensure!(status.is_success() || was_done, "{method} {url}: {status}: {text}");
-        return Ok(());
-    }
-    unreachable!("the last try returns")
+/// Sends a request, which has to succeed.
+fn send(agent: &ureq::Agent, method: &str, url: &str, body: Option<&str>) -> Result<()> {
+    let request = Request::builder().method(method).uri(url);
+    let request = request.header("Authorization", format!("Bearer {TOKEN}"));
+    let answer = match body {
+        Some(body) => agent.run(request.body(body)?),
+        None => agent.run(request.body(())?),
+    };
+    let mut answer = answer.with_context(|| format!("{method} {url}"))?;
+    let (status, text) = (answer.status(), answer.body_mut().read_to_string()?);
+    ensure!(status.is_success(), "{method} {url}: {status}: {text}");
+    Ok(())
 }
 
 /// Zones that do nothing, as small as they can be made.
@@ -192,13 +184,13 @@ fn create(a: &Appliance, names: &[ZoneName]) -> Result<()> {
             "name": name, "login": LOGIN, "image": "base",
             "carve": { "memory_mib": 16, "pids": 16, "scratch_mib": 4, "disk_mib": 4 },
         });
-        send(agent, "POST", &format!("{base}{}", path::STANDING), Some(&spec.to_string()), EXISTS)
+        send(agent, "POST", &format!("{base}{}", path::STANDING), Some(&spec.to_string()))
     })
 }
 
 fn delete(a: &Appliance, names: &[ZoneName]) -> Result<()> {
     each(a, names, |agent, base, name| {
-        send(agent, "DELETE", &format!("{base}{}", zone_path(name, "")), None, IS_GONE)
+        send(agent, "DELETE", &format!("{base}{}", zone_path(name, "")), None)
     })
 }
 
@@ -207,11 +199,7 @@ fn standing_are(a: &Appliance, count: usize) -> Result<()> {
     let url = format!("http://127.0.0.1:{}{}", a.ports[2], path::STANDING);
     let token = format!("Bearer {TOKEN}");
     wait_for(&format!("{count} zones to run"), ROUND_TIME, || {
-        let mut answer = match ureq::get(&url).header("Authorization", &token).call() {
-            // A connection that breaks is asked for again.
-            Err(ureq::Error::Io(_)) => return Ok(None),
-            answer => answer?,
-        };
+        let mut answer = ureq::get(&url).header("Authorization", &token).call()?;
         let Zones { zones } = serde_json::from_str(&answer.body_mut().read_to_string()?)?;
         if let Some(failed) = zones.iter().find(|zone| zone.state == ZoneState::Failed) {
             let why = standing::run(a, &["zone", "why", failed.name.as_str()])?;
