@@ -150,12 +150,16 @@ fn about_store(store: &StoreStatus) -> String {
 
 fn about_zones(zones: &Value) -> String {
     let number = |key: &str| zones.get(key).and_then(Value::as_u64).unwrap_or_default();
-    format!(
+    let mut text = format!(
         "zones    {} of {} running, {} tasks waiting\n",
         number("zones_running"),
         number("zones_max"),
         number("waiting")
-    )
+    );
+    if let Some(why) = zones.get("held").and_then(Value::as_str) {
+        text.push_str(&format!("zones    new work waits: {}\n", plain(why)));
+    }
+    text
 }
 
 fn phase(phase: NodePhase) -> &'static str {

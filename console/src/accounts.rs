@@ -3,7 +3,7 @@
 use crate::answer::{Answer, success};
 use crate::daemon::{Daemon, Link};
 use crate::problem::Problem;
-use crate::zones::{read, stray};
+use crate::zones::{ACT_MAX, read, stray};
 use hyper::{Method, StatusCode};
 use std::path::Path;
 use wire::account::{AccountReply, AccountRequest, AccountSummary, PAGE_MAX};
@@ -77,7 +77,14 @@ pub async fn perform(action: Accounts, body: &[u8], run: &Path) -> Result<Answer
 }
 
 async fn ask(link: &mut Link, request: AccountRequest) -> Result<AccountReply, Problem> {
-    match link.ask(&zone::Request::Account(request)).await?.0 {
+    // Changes are on disk before they are answered.
+    let changes = matches!(request, AccountRequest::Limit { .. } | AccountRequest::Reset(_));
+    let request = zone::Request::Account(request);
+    let answered = match changes {
+        true => link.ask_within(ACT_MAX, &request).await?,
+        false => link.ask(&request).await?,
+    };
+    match answered.0 {
         zone::Reply::Account(reply) => Ok(reply),
         other => Err(stray(&other)),
     }

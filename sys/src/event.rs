@@ -19,6 +19,12 @@ impl Event {
         self.0.write(1)?;
         Ok(())
     }
+
+    /// Waits until it has been rung, and makes it silent.
+    pub fn hear(&self) -> io::Result<()> {
+        self.0.read()?;
+        Ok(())
+    }
 }
 
 impl AsFd for Event {

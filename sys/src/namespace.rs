@@ -88,9 +88,21 @@ pub fn mounts() -> io::Result<OwnedFd> {
 /// Its root and its working directory are the namespace's root then.
 ///
 /// # Errors
-/// What setns(2) says; EINVAL for a process with several threads, ESRCH if the process is gone.
+/// What setns(2) says; EINVAL for a thread that shares its directories with others ([`own_directories`]), ESRCH if the
+/// process is gone.
 pub fn enter_mounts(of: BorrowedFd<'_>) -> io::Result<()> {
     enter(of, libc::CLONE_NEWNS)
+}
+
+/// Gives this thread a root and a working directory of its own: a thread that shares them may not enter another mount
+/// namespace ([`enter_mounts`]), so whoever starts threads beside one that does has them begin with this.
+///
+/// # Errors
+/// What unshare(2) says.
+pub fn own_directories() -> io::Result<()> {
+    // SAFETY: unshare(2) takes an integer; it copies what this thread knows of directories, and no memory.
+    let done = unsafe { libc::unshare(libc::CLONE_FS) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn enter(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {

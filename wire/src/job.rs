@@ -241,6 +241,9 @@ pub struct JobView {
     pub input_done: bool,
     /// What has become of its tasks.
     pub stats: JobStats,
+    /// What the node is short of, while tasks wait for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
     /// When it was made, RFC 3339, UTC, milliseconds.
     pub time_created: String,
     /// When it was done.

@@ -200,6 +200,12 @@ pub enum Request {
         /// What their names are put behind: `/login/stor/…`, that account's.
         output: String,
     },
+    /// What the node is short of, in words: until this is told again without, tasks wait for the node. Answered by
+    /// [`Reply::Noted`].
+    Held {
+        /// None when work goes on.
+        why: Option<String>,
+    },
 }
 
 /// What storaged answers.
@@ -230,6 +236,8 @@ pub enum Reply {
     Accounts(Vec<(String, u32)>),
     /// The lines of usage are kept.
     Metered,
+    /// What was said will be told to whoever asks.
+    Noted,
     /// A manifest, an EROFS image. Beside it: its file, then the directory of objects that its files'
     /// redirections start from, both read-only.
     Manifest {

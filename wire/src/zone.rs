@@ -283,6 +283,9 @@ pub struct ZonedStatus {
     pub memory_mib: u64,
     /// Tasks that storaged has ready and that wait for a place.
     pub waiting: u64,
+    /// What the node is short of, in words, while new work waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// What this kernel lacks, in words; empty when zones have all their limits.
     pub degraded: Vec<String>,
     /// What runs now. At most as many as fit one message; `zones_running` counts them all.

@@ -2,23 +2,25 @@
 //!
 //! Events come from storaged ([`crate::tasks`]), from zones ([`crate::running`]) and from whoever asks how
 //! it is ([`crate::status`]). Nothing here waits for anything but in `poll`, except for the few
-//! milliseconds in which the kernel starts a process.
+//! milliseconds in which the kernel starts a process. What makes the disk write has threads of its own
+//! ([`crate::disk`]).
 
 mod start;
 
-use crate::account::{self, Accounts};
+use crate::account::Accounts;
 use crate::args::Args;
 use crate::carve::{Admission, Cgroup, CgroupError, Tree};
 use crate::damage::KernelLog;
+use crate::disk::{FileError, Worker, WorkerError};
 use crate::events::Events;
-use crate::images::{ImageError, Images, Question};
+use crate::images::{ImageError, Images, Note, Question};
 use crate::link::Link;
 use crate::meter::{Meter, OutboxError};
 use crate::network::Networks;
 use crate::running::Entry;
 use crate::scheduler::{Grant, Scheduler};
 use crate::slot::{Pool, Slot};
-use crate::standing::{Beside, Ear, RecordError, Standing};
+use crate::standing::{Asker, Beside, Ear, Standing};
 use crate::status::{Clients, PeerId};
 use crate::warm::{Idle, Warm};
 use crate::zone::Launcher;
@@ -30,10 +32,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sys::activation;
 use sys::seqpacket::SocketError;
 use thiserror::Error;
+use wire::standing::ZoneName;
 use wire::task::AttemptId;
 use wire::zone::Counts;
 
@@ -69,12 +73,12 @@ pub enum DaemonError {
     /// The images.
     #[error("cannot use the images")]
     Images(#[from] ImageError),
-    /// The records of standing zones.
-    #[error("cannot use the records of zones")]
-    Records(#[from] RecordError),
-    /// The records of accounts.
-    #[error("cannot use the records of accounts")]
-    Accounts(#[from] account::RecordError),
+    /// The records of standing zones, or of accounts.
+    #[error("cannot use the records of zones and accounts")]
+    Records(#[from] FileError),
+    /// What writes them.
+    #[error("cannot write records")]
+    Worker(#[from] WorkerError),
     /// A call failed.
     #[error("cannot {act}")]
     Call {
@@ -101,12 +105,27 @@ pub(crate) enum Asked {
     Inputs { attempt: AttemptId },
     /// To keep lines of usage.
     Meter,
+    /// To tell what tasks wait for.
+    Held,
     /// Something for a standing zone.
     Standing(Beside),
     /// Something about images.
     Image(Question),
     /// To settle an attempt; its slot, unless its zone has been kept.
     Ended { attempt: AttemptId, slot: Option<Slot> },
+}
+
+/// What hangs on something that the disk is to take in.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// A zone, to which nothing else happens until then.
+    Zone(ZoneName),
+    /// A zone that is to be, and who asked for it.
+    New(Asker, ZoneName),
+    /// The change of an account's limits.
+    Account,
+    /// What is to be known of an image.
+    Image(Note),
 }
 
 /// Where a task is to run.
@@ -145,7 +164,11 @@ pub struct Daemon {
     pub(crate) pool: Pool,
     pub(crate) scheduler: Scheduler,
     /// Some file of the filesystem with quotas; none where there are none.
-    pub(crate) quota: Option<File>,
+    pub(crate) quota: Option<Arc<File>>,
+    /// Writes records, and what else goes to the data disk.
+    pub(crate) disk: Worker<Written>,
+    /// Removes trees, which may be large.
+    pub(crate) sweeper: Worker<Written>,
     pub(crate) link: Link<Asked>,
     pub(crate) zones: BTreeMap<AttemptId, Entry>,
     pub(crate) warm: Warm,
@@ -171,6 +194,7 @@ enum Source {
     KernelLog,
     Listener,
     Client(PeerId),
+    Disk,
     Control(AttemptId),
     Process(AttemptId),
     Instance(AttemptId),
@@ -225,6 +249,7 @@ impl Daemon {
         for source in self.wait()? {
             match source {
                 Source::Signals => return Ok(false),
+                Source::Disk => self.hear_disk(),
                 Source::Storaged => self.hear_storaged(),
                 Source::KernelLog => self.hear_kernel(),
                 Source::Listener => self.clients.accept(),
@@ -239,22 +264,26 @@ impl Daemon {
                 Source::Ears => {}
             }
         }
-        self.write_drafts();
         Ok(true)
     }
 
-    fn wait(&self) -> Result<Vec<Source>, DaemonError> {
+    fn wait(&mut self) -> Result<Vec<Source>, DaemonError> {
+        self.disk.flush();
+        self.sweeper.flush();
         let mut sources = vec![Source::Signals];
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let mut watch_for = |source, fd, flags| {
             sources.push(source);
             fds.push(PollFd::new(fd, flags));
         };
+        let heard = if self.has_room() { PollFlags::POLLIN } else { PollFlags::empty() };
         for (id, client, full) in self.clients.sockets() {
             let room = if full { PollFlags::POLLOUT } else { PollFlags::empty() };
-            watch_for(Source::Client(id), client, PollFlags::POLLIN | room);
+            watch_for(Source::Client(id), client, heard | room);
         }
         let mut watch = |source, fd| watch_for(source, fd, PollFlags::POLLIN);
+        watch(Source::Disk, self.disk.as_fd());
+        watch(Source::Disk, self.sweeper.as_fd());
         if let Some(socket) = self.link.socket() {
             watch(Source::Storaged, socket);
         }
@@ -304,9 +333,6 @@ impl Daemon {
     }
 
     fn timeout(&self) -> PollTimeout {
-        if self.standing.has_drafts() {
-            return PollTimeout::ZERO;
-        }
         let tick = Duration::from_millis(TICK_MS);
         let ticking = !self.zones.is_empty()
             || !self.warm.is_empty()
@@ -360,6 +386,7 @@ impl Daemon {
                     Source::ImportProcess => self.import_gone(),
                     Source::Storaged => self.hear_storaged(),
                     Source::Ahead => self.images.tend(),
+                    Source::Disk => self.hear_disk(),
                     Source::Ears
                     | Source::Signals
                     | Source::KernelLog
@@ -370,6 +397,8 @@ impl Daemon {
         }
         self.leave_unpublished();
         self.tidy();
+        self.disk.finish();
+        self.sweeper.finish();
         self.cgroups.close()?;
         Ok(())
     }

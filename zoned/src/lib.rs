@@ -12,6 +12,7 @@ pub mod attempt;
 pub mod carve;
 pub mod daemon;
 pub mod damage;
+pub mod disk;
 pub mod events;
 pub mod failpoint;
 pub mod filter;
@@ -32,6 +33,7 @@ pub mod standing;
 mod status;
 mod tasks;
 mod warm;
+mod written;
 pub mod zone;
 
 /// An error and all that caused it, on one line.

@@ -224,6 +224,7 @@ impl Daemon {
             memory_mib_max: limits.memory_mib,
             memory_mib: self.scheduler.memory_mib(),
             waiting: self.scheduler.waiting(),
+            held: self.admission.held().map(str::to_owned),
             degraded: self.degraded.clone(),
             zones: shown.map(|(attempt, entry)| entry.status(*attempt)).collect(),
             zones_running: u32::try_from(self.zones.len()).unwrap_or(u32::MAX),

@@ -25,6 +25,9 @@ impl Daemon {
             Ok(true) => {
                 eprintln!("zoned: connected to storaged");
                 self.ask_manifests(None);
+                if self.admission.is_held() {
+                    self.tell_held();
+                }
             }
             Ok(false) => {}
             // Said when it was lost; at start, storaged may simply not be there yet.
@@ -99,6 +102,18 @@ impl Daemon {
             }
         };
         self.events.tell(Subject::Node, what);
+        self.tell_held();
+    }
+
+    /// Has storaged tell owners of jobs what their tasks wait for; one that is not there hears it when it is.
+    fn tell_held(&mut self) {
+        if !self.link.has_room() {
+            return;
+        }
+        let why = self.admission.held().map(str::to_owned);
+        if let Err((error, _)) = self.link.ask(&Request::Held { why }, Asked::Held) {
+            self.lose_link(&chain(&error));
+        }
     }
 
     /// Takes in everything that storaged has said.
@@ -149,6 +164,7 @@ impl Daemon {
             (Asked::Meter, Reply::Metered) => {
                 self.meter.delivered_lines();
             }
+            (Asked::Held, Reply::Noted) => {}
             (Asked::Standing(beside), reply) => {
                 let said = name(&reply);
                 if !self.standing_answered(beside, reply, fds) {
@@ -187,6 +203,9 @@ impl Daemon {
             Asked::Meter if code != "BadLines" => eprintln!("zoned: usage is not kept: {message}"),
             Asked::Meter => return self.meter.refused(message),
             Asked::Image(_) => {}
+            Asked::Held => {
+                eprintln!("zoned: storaged does not tell what tasks wait for: {message}")
+            }
             Asked::Ended { attempt, .. } => {
                 eprintln!(
                     "zoned: storaged did not settle attempt {}: {code}: {message}",
@@ -292,7 +311,7 @@ impl Daemon {
             }
             Asked::Ended { attempt: _, slot: Some(slot) } => self.put_back(slot),
             Asked::Ended { attempt: _, slot: None } => {}
-            Asked::Inputs { attempt: _ } => {}
+            Asked::Inputs { attempt: _ } | Asked::Held => {}
             Asked::Meter => self.meter.not_delivered(),
             Asked::Standing(beside) => self.standing_unanswered(beside),
             // What becomes of it is decided for all of them at once.
@@ -358,6 +377,7 @@ const fn name(reply: &Reply) -> &'static str {
         Reply::Account { .. } => "Account",
         Reply::Accounts(_) => "Accounts",
         Reply::Metered => "Metered",
+        Reply::Noted => "Noted",
         Reply::Manifest { .. } => "Manifest",
         Reply::Manifests(_) => "Manifests",
         Reply::Released => "Released",

@@ -57,7 +57,8 @@ fn message(view: &JobView) -> String {
         0 => String::new(),
         errors => format!(", {}", many(errors, "error")),
     };
-    format!("{}{errors}, tasks", state(view))
+    let waits = if view.waits.is_some() { ", waits for the node" } else { "" };
+    format!("{}{errors}{waits}, tasks", state(view))
 }
 
 /// How it went, for a person.

@@ -215,6 +215,9 @@ fn show(screen: &Screen, view: &JobView) -> Result<(), Failure> {
         "tasks    {} of {} over, {} retried\noutputs  {}\nerrors   {}\n",
         stats.tasks_done, stats.tasks, stats.retries, stats.outputs, stats.errors
     ));
+    if let Some(why) = &view.waits {
+        text.push_str(&format!("waits    for the node: {}\n", plain(why)));
+    }
     for (number, phase) in view.phases.iter().enumerate() {
         let kind = match phase.kind {
             wire::job::PhaseKind::Map => "map".to_owned(),

@@ -111,6 +111,11 @@ pub fn zoned(text: &mut Text, status: &ZonedStatus) {
             status.memory_mib * MIB,
         ),
         (
+            "mobula_work_held",
+            "1 while new work waits because the node is short of something.",
+            u64::from(status.held.is_some()),
+        ),
+        (
             "mobula_zoned_degraded",
             "What this kernel lacks for zones; the status has it in words.",
             status.degraded.len() as u64,

@@ -126,6 +126,7 @@ impl Zoned {
                 memory_mib_max: 1024,
                 memory_mib: 0,
                 waiting: 0,
+                held: None,
                 degraded: Vec::new(),
                 zones: Vec::new(),
                 zones_running: 0,

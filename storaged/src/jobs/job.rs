@@ -78,6 +78,7 @@ impl Job {
             cancelled: progress.cancelled(),
             input_done: progress.intake != super::progress::Intake::Open,
             stats: progress.stats(),
+            waits: None,
             time_created: super::time::rfc3339(self.head.created_ms),
             time_done: match progress.life {
                 super::progress::Life::Done { at_ms } => Some(super::time::rfc3339(at_ms)),

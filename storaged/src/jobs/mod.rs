@@ -41,7 +41,7 @@ use crate::store::{
     OpenBlobError, SealError, Snapshot, StageError, Store, TransactError, TxnError,
 };
 use notice::Notices;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 use wire::job::{JobId, SpecError};
 
@@ -109,6 +109,8 @@ pub struct Jobs {
     janitor: Arc<janitor::Janitor>,
     /// Held for its end; none for the archivist itself.
     _archivist: Option<Arc<archive::Archivist>>,
+    /// What the node is short of while tasks wait for it, as zoned says.
+    held: Arc<Mutex<Option<String>>>,
 }
 
 impl Jobs {
@@ -120,15 +122,25 @@ impl Jobs {
     pub fn open(store: Store) -> Result<Self, JobsError> {
         let notices = Notices::default();
         let janitor = Arc::new(janitor::Janitor::start(store.clone(), notices.clone()));
-        let jobs = Self { store, notices, janitor, _archivist: None };
+        let held = Arc::default();
+        let jobs = Self { store, notices, janitor, _archivist: None, held };
         jobs.recover()?;
         let (store, notices) = (jobs.store.clone(), jobs.notices.clone());
         let janitor = Arc::downgrade(&jobs.janitor);
         let archivist = archive::Archivist::start(move || {
-            let (store, notices) = (store.clone(), notices.clone());
-            Some(Self { store, notices, janitor: janitor.upgrade()?, _archivist: None })
+            let (store, notices, held) = (store.clone(), notices.clone(), Arc::default());
+            Some(Self { store, notices, janitor: janitor.upgrade()?, _archivist: None, held })
         });
         Ok(Self { _archivist: Some(Arc::new(archivist)), ..jobs })
+    }
+
+    /// Notes what tasks wait for; nothing when they go on.
+    pub fn hold(&self, why: Option<String>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn held(&self) -> Option<String> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where changes are announced.

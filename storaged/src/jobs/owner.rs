@@ -135,6 +135,9 @@ impl Jobs {
     pub fn view(&self, account: AccountId, id: JobId) -> Result<JobView, JobsError> {
         let mut view = owned(&self.read()?, account, id)?.view();
         view.input_done |= view.cancelled;
+        if view.state != wire::job::JobState::Done && view.stats.tasks_done < view.stats.tasks {
+            view.waits = self.held();
+        }
         Ok(view)
     }
 

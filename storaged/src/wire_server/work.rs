@@ -153,6 +153,8 @@ impl Office {
                 Some(Done { connection, message: answer.message(id), tell_again })
             }
             Work::CutOff(attempts) => {
+                // Who comes next says it again.
+                self.jobs.hold(None);
                 self.cut_off(&attempts);
                 None
             }
@@ -180,6 +182,10 @@ impl Office {
             }
             Request::Discard { staged } => self.discard(connection, staged),
             Request::Remove { login, path } => self.remove(&login, &path),
+            Request::Held { why } => {
+                self.jobs.hold(why);
+                Reply::Noted.into()
+            }
             Request::Publish { login, output } => self.publish(&login, &output, beside),
         }
     }

@@ -3,7 +3,8 @@
 use super::plan;
 use super::record::Record;
 use crate::chain;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Written};
+use crate::disk::FileError;
 use crate::standing::{Asker, refusal};
 use wire::account::PAGE_MAX;
 use wire::account::{AccountLimits, AccountReply, AccountRequest, AccountSummary, AccountView};
@@ -14,6 +15,16 @@ use wire::standing::{Stats, Subject, What};
 use wire::zone::Reply;
 
 type Answer = Result<AccountReply, Refusal>;
+
+/// A change of limits that is on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Change {
+    asker: Asker,
+    login: Login,
+    number: u32,
+    /// What was set until then.
+    before: AccountLimits,
+}
 
 impl Daemon {
     /// Does what is asked, and answers at once or when storaged has said who it is about.
@@ -33,7 +44,7 @@ impl Daemon {
                 let message = "storaged, which knows the accounts, is not there: try again";
                 Err(refusal("Unavailable", message))
             }
-            _ => self.account_answer(&request),
+            _ => return self.act_on_account(asker, request),
         };
         self.answer_account(asker, answer);
     }
@@ -51,30 +62,48 @@ impl Daemon {
         request: &AccountRequest,
         number: Result<u32, Refusal>,
     ) {
-        let answer = number.and_then(|number| {
-            if let Some(login) = request.login() {
-                self.learn_account(login.as_str(), number);
+        match number {
+            Ok(number) => {
+                if let Some(login) = request.login() {
+                    self.learn_account(login.as_str(), number);
+                }
+                self.act_on_account(asker, request.clone());
             }
-            self.account_answer(request)
-        });
-        self.answer_account(asker, answer);
+            Err(refused) => self.answer_account(asker, Err(refused)),
+        }
     }
 
-    fn account_answer(&mut self, request: &AccountRequest) -> Answer {
-        match request {
+    /// Answers, at once or when what is asked for is on disk.
+    fn act_on_account(&mut self, asker: Asker, request: AccountRequest) {
+        let answer = match &request {
             AccountRequest::List { after } => Ok(self.accounts_after(after.as_ref())),
             AccountRequest::Get(login) => self.account_view(login),
+            AccountRequest::Limit { .. } | AccountRequest::Reset(_)
+                if self.accounts.change.is_some() =>
+            {
+                return self.accounts.later.push_back((asker, request));
+            }
             AccountRequest::Limit { login, change } => {
-                change.check().map_err(|error| refusal("InvalidChange", error.to_string()))?;
-                let number = self.known(login)?;
-                let set = change.over(&self.accounts.set_of(number));
-                self.limit_account(login, number, set)
+                let set =
+                    change.check().map_err(|error| refusal("InvalidChange", error.to_string()));
+                let number = set.and_then(|()| self.known(login));
+                match number.and_then(|number| {
+                    let set = change.over(&self.accounts.set_of(number));
+                    self.limit_account(asker, login, number, set)
+                }) {
+                    Ok(()) => return,
+                    Err(refused) => Err(refused),
+                }
             }
             AccountRequest::Reset(login) => {
-                let number = self.known(login)?;
-                self.limit_account(login, number, AccountLimits::default())
+                let set = AccountLimits::default();
+                match self.known(login).and_then(|at| self.limit_account(asker, login, at, set)) {
+                    Ok(()) => return,
+                    Err(refused) => Err(refused),
+                }
             }
-        }
+        };
+        self.answer_account(asker, answer);
     }
 
     fn known(&self, login: &Login) -> Result<u32, Refusal> {
@@ -83,28 +112,53 @@ impl Daemon {
     }
 
     /// Sets an account's limits: in the kernel first, which may refuse them, then on disk.
-    fn limit_account(&mut self, login: &Login, number: u32, set: AccountLimits) -> Answer {
+    fn limit_account(
+        &mut self,
+        asker: Asker,
+        login: &Login,
+        number: u32,
+        set: AccountLimits,
+    ) -> Result<(), Refusal> {
         let before = self.accounts.set_of(number);
+        let change = Change { asker, login: login.clone(), number, before };
         self.accounts.set.insert(number, set);
         let carve = plan::carve(&self.accounts.effective(login, number));
-        let done = match self.cgroups.set_account(number, &carve) {
-            Ok(()) => {
-                let written = self.accounts.records.write(number, &Record::new(login.clone(), set));
-                written.map_err(|error| chain(&error))
+        if let Err(error) = self.cgroups.set_account(number, &carve) {
+            self.take_back_limits(&change);
+            return Err(refusal("Internal", chain(&error)));
+        }
+        let job = self.accounts.records.job(number, &Record::new(login.clone(), set));
+        self.accounts.change = Some(change);
+        self.disk.submit(job, Written::Account);
+        Ok(())
+    }
+
+    fn take_back_limits(&mut self, change: &Change) {
+        self.accounts.set.insert(change.number, change.before);
+        let effective = self.accounts.effective(&change.login, change.number);
+        super::tell(&mut self.cgroups, change.number, &effective);
+    }
+
+    /// The disk has taken in, or not, what was set for an account.
+    pub(crate) fn account_written(&mut self, written: Result<(), FileError>) {
+        let Some(change) = self.accounts.change.take() else { return };
+        let answer = match written {
+            Ok(()) => self.account_view(&change.login),
+            Err(error) => {
+                self.take_back_limits(&change);
+                Err(refusal("Internal", chain(&error)))
             }
-            Err(error) => Err(chain(&error)),
         };
-        if let Err(why) = done {
-            self.accounts.set.insert(number, before);
-            super::tell(&mut self.cgroups, number, &self.accounts.effective(login, number));
-            return Err(refusal("Internal", why));
-        }
-        let view = self.account_view(login)?;
-        if let AccountReply::Account(view) = &view {
+        if let Ok(AccountReply::Account(view)) = &answer {
             let what = What::Updated { limits: view.limits.clone() };
-            self.events.tell(Subject::Account(login.clone()), what);
+            self.events.tell(Subject::Account(change.login), what);
         }
-        Ok(view)
+        self.answer_account(change.asker, answer);
+        while self.accounts.change.is_none()
+            && let Some((asker, request)) = self.accounts.later.pop_front()
+        {
+            self.act_on_account(asker, request);
+        }
     }
 
     fn account_view(&self, login: &Login) -> Answer {

@@ -10,13 +10,14 @@ pub mod record;
 use crate::carve::{AccountCarve, Tree};
 use crate::chain;
 use crate::daemon::Daemon;
-pub use record::RecordError;
+use crate::disk::FileError;
+use crate::standing::Asker;
 use record::{Record, Records};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use wire::account::{AccountLimits, Configured};
+use wire::account::{AccountLimits, AccountRequest, Configured};
 use wire::machine::Login;
 
 /// The books of accounts.
@@ -29,6 +30,9 @@ pub(crate) struct Accounts {
     standard: AccountLimits,
     /// Numbers never change, so what is known stays.
     numbers: BTreeMap<Login, u32>,
+    /// The change that is on its way to the disk, and those behind it.
+    change: Option<answer::Change>,
+    later: VecDeque<(Asker, AccountRequest)>,
 }
 
 impl Accounts {
@@ -36,12 +40,12 @@ impl Accounts {
     /// cgroups.
     ///
     /// # Errors
-    /// [`RecordError`]: the records can't be used at all.
+    /// [`FileError`]: the records can't be used at all.
     pub(crate) fn open(
         data: &Path,
         configured: &Path,
         cgroups: &mut Tree,
-    ) -> Result<Self, RecordError> {
+    ) -> Result<Self, FileError> {
         let (records, found) = Records::open(&data.join("accounts"))?;
         for (path, error) in &found.damaged {
             eprintln!("zoned: {} is left alone: {}", path.display(), chain(error));
@@ -52,6 +56,8 @@ impl Accounts {
             configured: read_configured(configured),
             standard: plan::standard(cgroups.standard()),
             numbers: BTreeMap::new(),
+            change: None,
+            later: VecDeque::new(),
         };
         for (number, Record { login, set, .. }) in found.records {
             accounts.set.insert(number, set);
@@ -59,6 +65,11 @@ impl Accounts {
             tell(cgroups, number, &accounts.effective(&login, number));
         }
         Ok(accounts)
+    }
+
+    /// People's requests that wait for a disk.
+    pub(crate) fn waiting(&self) -> usize {
+        self.later.len()
     }
 
     /// An account's number, if it is known.
@@ -118,7 +129,7 @@ impl Daemon {
 
     /// Standing zones that an account has on record.
     pub(crate) fn standing_of(&self, number: u32) -> u32 {
-        u32::try_from(self.standing.of_account(number).count()).unwrap_or(u32::MAX)
+        u32::try_from(self.standing.count_of_account(number)).unwrap_or(u32::MAX)
     }
 
     /// Whether an account may have one more standing zone.

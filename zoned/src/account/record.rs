@@ -1,15 +1,16 @@
 //! Records of what was set for accounts, on disk.
 //!
 //! ```text
-//!   <data>/accounts/<number>.json   replaced whole: written, synced, renamed, synced; none if nothing is set
+//!   <data>/accounts/<number>.json   replaced whole ([`crate::disk::file`]); none if nothing is set
 //! ```
 //!
 //! The file's name is the account's number, which storaged gives once and for ever, and no word of a tenant.
 
+use crate::disk::file::{self, NEW_ENDING, Whose, failed};
+use crate::disk::{FileError, Job, Replacement};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use wire::account::AccountLimits;
@@ -20,7 +21,6 @@ const VERSION: u32 = 1;
 /// The most bytes in a record: ten numbers and a login.
 const RECORD_BYTES_MAX: u64 = 4 * 1024;
 const ENDING: &str = "json";
-const NEW_ENDING: &str = "new";
 
 /// What is on disk of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,23 +57,9 @@ pub enum RecordError {
     /// A limit in it is none.
     #[error("the record's limits are none")]
     Limits(#[from] wire::carve::CarveError),
-    /// It is larger than any.
-    #[error("the record has more than {RECORD_BYTES_MAX} bytes")]
-    Long,
-    /// A file could not be used.
-    #[error("cannot {act} {}", path.display())]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RecordError + 'a {
-    move |source| RecordError::File { act, path: path.to_owned(), source }
+    /// The file could not be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Reads a record from bytes.
@@ -108,8 +94,8 @@ impl Records {
     /// Opens the folder, made if need be; removes what was half written.
     ///
     /// # Errors
-    /// [`RecordError::File`].
-    pub fn open(folder: &Path) -> Result<(Self, Found), RecordError> {
+    /// [`FileError`].
+    pub fn open(folder: &Path) -> Result<(Self, Found), FileError> {
         fs::create_dir_all(folder).map_err(failed("make", folder))?;
         let mut found = Found::default();
         for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
@@ -131,46 +117,21 @@ impl Records {
         Ok((Self { folder: folder.to_owned() }, found))
     }
 
-    /// Writes a record, or removes it if nothing is set; when this returns, that outlives the power.
-    ///
-    /// # Errors
-    /// [`RecordError::File`]; the record is then as it was, or as it should be, and never half.
-    pub fn write(&self, number: u32, record: &Record) -> Result<(), RecordError> {
+    /// What puts a record on disk, or removes it if nothing is set.
+    #[must_use]
+    pub fn job(&self, number: u32, record: &Record) -> Job {
         let path = self.folder.join(format!("{number}.{ENDING}"));
         if record.set.is_empty() {
-            match fs::remove_file(&path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(failed("remove", &path)(error)),
-            }
-            return sync(&self.folder);
+            return Job::alone(move || file::remove(&path));
         }
-        let bytes = serde_json::to_vec_pretty(record)?;
-        let new = self.folder.join(format!("{number}.{NEW_ENDING}"));
-        let mut file = File::create(&new).map_err(failed("make", &new))?;
-        file.write_all(&bytes).map_err(failed("write", &new))?;
-        file.sync_all().map_err(failed("sync", &new))?;
-        crate::failpoint::hit("account-written");
-        fs::rename(&new, &path).map_err(failed("replace", &path))?;
-        sync(&self.folder)?;
-        crate::failpoint::hit("account-renamed");
-        Ok(())
+        let bytes = serde_json::to_vec_pretty(record).expect("numbers and texts can be JSON");
+        Job::Replace(Replacement::new(Whose::Account, path, bytes))
     }
 }
 
 fn read(path: &Path) -> Result<Record, RecordError> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed("open", path))?;
-    file.take(RECORD_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
-    if bytes.len() as u64 > RECORD_BYTES_MAX {
-        return Err(RecordError::Long);
-    }
-    parse(&bytes)
-}
-
-fn sync(folder: &Path) -> Result<(), RecordError> {
-    let opened = File::open(folder).map_err(failed("open", folder))?;
-    opened.sync_all().map_err(failed("sync", folder))
+    // It was there a moment ago; what is nothing is damaged.
+    parse(&file::read(path, RECORD_BYTES_MAX)?.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -183,6 +144,13 @@ mod test {
         Record::new(login, AccountLimits { zones: Some(zones), ..AccountLimits::default() })
     }
 
+    fn write(records: &Records, number: u32, record: &Record) {
+        match records.job(number, record) {
+            Job::Replace(record) => file::replace_all(vec![record]).pop().unwrap().unwrap(),
+            Job::Alone(remove) => remove().unwrap(),
+        }
+    }
+
     fn found(folder: &Path) -> Found {
         Records::open(folder).unwrap().1
     }
@@ -191,13 +159,13 @@ mod test {
     fn a_record_is_found_again_as_it_was_written_last_and_none_when_nothing_is_set() {
         let folder = tempfile::tempdir().unwrap();
         let (records, _) = Records::open(folder.path()).unwrap();
-        records.write(7, &record(3)).unwrap();
-        records.write(7, &record(4)).unwrap();
-        records.write(9, &record(1)).unwrap();
+        write(&records, 7, &record(3));
+        write(&records, 7, &record(4));
+        write(&records, 9, &record(1));
         assert_eq!(found(folder.path()).records, [(7, record(4)), (9, record(1))].into());
         let nothing = Record { set: AccountLimits::default(), ..record(0) };
-        records.write(7, &nothing).unwrap();
-        records.write(8, &nothing).unwrap();
+        write(&records, 7, &nothing);
+        write(&records, 8, &nothing);
         assert_eq!(found(folder.path()).records, [(9, record(1))].into());
     }
 
@@ -205,7 +173,7 @@ mod test {
     fn what_was_half_written_goes_and_what_is_damaged_is_left_for_a_person() {
         let folder = tempfile::tempdir().unwrap();
         let (records, _) = Records::open(folder.path()).unwrap();
-        records.write(7, &record(3)).unwrap();
+        write(&records, 7, &record(3));
         fs::write(folder.path().join("7.new"), "{").unwrap();
         fs::write(folder.path().join("8.json"), "{").unwrap();
         fs::write(folder.path().join("notes.txt"), "mine").unwrap();

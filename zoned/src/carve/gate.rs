@@ -42,8 +42,9 @@ pub struct Sample {
     pub store_memory: Pressure,
     /// `io.pressure` of all zones.
     pub zones_io: Pressure,
-    /// Per cent of the last seconds in which the data disk had something to do.
-    pub disk_busy: f64,
+    /// Per cent of the last seconds in which the data disk had something to do; none if nobody has looked at it
+    /// twice in that time. Until then the disk is taken to be as busy as zones say.
+    pub disk_busy: Option<f64>,
 }
 
 /// What the node is short of.
@@ -90,7 +91,7 @@ impl Sample {
         let (memory, disk, zones) = self.marks();
         if memory >= MEMORY_HOLD {
             Some(Shortage::Memory)
-        } else if zones >= ZONES_IO_HOLD && disk >= DISK_HOLD {
+        } else if zones >= ZONES_IO_HOLD && disk.is_none_or(|busy| busy >= DISK_HOLD) {
             Some(Shortage::Disk)
         } else {
             None
@@ -100,23 +101,28 @@ impl Sample {
     /// Whether there is plenty of everything.
     fn is_ample(&self) -> bool {
         let (memory, disk, zones) = self.marks();
-        memory < MEMORY_RELEASE && (zones < ZONES_IO_RELEASE || disk < DISK_RELEASE)
+        let idle = disk.is_some_and(|busy| busy < DISK_RELEASE);
+        memory < MEMORY_RELEASE && (zones < ZONES_IO_RELEASE || idle)
     }
 
-    const fn marks(&self) -> (f64, f64, f64) {
+    const fn marks(&self) -> (f64, Option<f64>, f64) {
         (self.store_memory.full_avg10, self.disk_busy, self.zones_io.full_avg10)
     }
 
-    fn words(&self, shortage: Shortage) -> String {
+    /// What the node is short of, with the figures.
+    pub(super) fn words(&self, shortage: Shortage) -> String {
         let (memory, disk, zones) = self.marks();
         match shortage {
             Shortage::Memory => {
                 format!("memory is short: the store stood still for it {memory:.0} % of 10 s")
             }
-            Shortage::Disk => format!(
-                "the disk is busy {disk:.0} % of the time, and zones stood still for it \
-                 {zones:.0} % of 10 s"
-            ),
+            Shortage::Disk => match disk {
+                Some(busy) => format!(
+                    "the disk is busy {busy:.0} % of the time, and zones stood still for it \
+                     {zones:.0} % of 10 s"
+                ),
+                None => format!("zones stood still for the disk {zones:.0} % of 10 s"),
+            },
         }
     }
 }
@@ -181,7 +187,7 @@ mod test {
         Sample {
             store_memory: Pressure { full_avg10: memory, ..Pressure::default() },
             zones_io: Pressure { full_avg10: zones, ..Pressure::default() },
-            disk_busy,
+            disk_busy: Some(disk_busy),
         }
     }
 
@@ -204,8 +210,21 @@ mod test {
         assert!(Gate::Open.step(&sample(0.0, 95.0, 90.0), 0).0.is_held());
     }
 
+    #[test]
+    fn a_disk_that_nobody_has_looked_at_is_as_busy_as_zones_say() {
+        let unknown = |zones| Sample { disk_busy: None, ..sample(0.0, 0.0, zones) };
+        assert_eq!(Gate::Open.step(&unknown(50.0), 0).0, Gate::Open);
+        let (held, change) = Gate::Open.step(&unknown(90.0), 0);
+        let why = "zones stood still for the disk 90 % of 10 s".to_owned();
+        assert_eq!(change, Some(Change::Held { why }));
+        // They were at their own rates.
+        let (gate, change) = held.step(&sample(0.0, 30.0, 90.0), HOLD_US_MIN);
+        assert_eq!((gate, change), (Gate::Open, Some(Change::Released)));
+    }
+
     fn any_sample() -> impl Strategy<Value = Sample> {
-        (0.0..100.0, 0.0..100.0, 0.0..100.0).prop_map(|(m, d, z)| sample(m, d, z))
+        (0.0..100.0, prop::option::of(0.0..100.0), 0.0..100.0)
+            .prop_map(|(m, d, z)| Sample { disk_busy: d, ..sample(m, 0.0, z) })
     }
 
     proptest! {

@@ -23,20 +23,17 @@ struct Busy {
 
 impl Busy {
     /// Takes in what the disk counts now; gives per cent of the time since the oldest look that is
-    /// remembered, 0 if there is none.
-    fn look(&mut self, now_us: u64, busy_ms: u64) -> f64 {
+    /// remembered, if there is one.
+    fn look(&mut self, now_us: u64, busy_ms: u64) -> Option<f64> {
         while self.seen.front().is_some_and(|(at, _)| now_us.saturating_sub(*at) > WINDOW_US) {
             self.seen.pop_front();
         }
         let first = self.seen.front().copied();
         self.seen.push_back((now_us, busy_ms));
-        let Some((at, before_ms)) = first else { return 0.0 };
+        let (at, before_ms) = first?;
         let passed_us = now_us.saturating_sub(at);
-        if passed_us == 0 {
-            return 0.0;
-        }
         let busy_us = busy_ms.saturating_sub(before_ms).saturating_mul(1000);
-        (100.0 * busy_us as f64 / passed_us as f64).min(100.0)
+        (passed_us > 0).then(|| (100.0 * busy_us as f64 / passed_us as f64).min(100.0))
     }
 }
 
@@ -49,6 +46,8 @@ pub struct Admission {
     busy: Busy,
     gate: Gate,
     looked_us: Option<u64>,
+    /// What the node is short of while work is held, as it was seen last.
+    why: String,
 }
 
 impl Admission {
@@ -57,7 +56,7 @@ impl Admission {
     pub fn new(store: &Path, zones: &Path, disk: Option<Disk>) -> Self {
         let (store, zones) = (store.to_owned(), zones.to_owned());
         let (busy, gate) = (Busy::default(), Gate::Open);
-        Self { store, zones, disk, busy, gate, looked_us: None }
+        Self { store, zones, disk, busy, gate, looked_us: None, why: String::new() }
     }
 
     /// What is lost if there is no pressure to be read here.
@@ -83,11 +82,21 @@ impl Admission {
         let sample = Sample {
             store_memory: pressure(&self.store, "memory.pressure"),
             zones_io: pressure(&self.zones, "io.pressure"),
-            disk_busy: busy_ms.map_or(0.0, |ms| self.busy.look(now_us, ms)),
+            // A disk that does not say how busy it is, or none, is never short.
+            disk_busy: busy_ms.map_or(Some(0.0), |ms| self.busy.look(now_us, ms)),
         };
         let (gate, change) = self.gate.step(&sample, now_us);
         self.gate = gate;
+        if let Gate::Held { why, .. } = gate {
+            self.why = sample.words(why);
+        }
         change
+    }
+
+    /// What the node is short of, if work waits for it.
+    #[must_use]
+    pub fn held(&self) -> Option<&str> {
+        self.gate.is_held().then_some(self.why.as_str())
     }
 
     /// Whether a zone may start now.
@@ -121,12 +130,12 @@ mod test {
     #[test]
     fn a_disk_is_as_busy_as_it_was_in_the_last_seconds() {
         let mut busy = Busy::default();
-        assert_eq!(busy.look(0, 5_000), 0.0);
-        assert_eq!(busy.look(1_000_000, 6_000), 100.0);
-        assert_eq!(busy.look(2_000_000, 6_000), 50.0);
+        assert_eq!(busy.look(0, 5_000), None);
+        assert_eq!(busy.look(1_000_000, 6_000), Some(100.0));
+        assert_eq!(busy.look(2_000_000, 6_000), Some(50.0));
         // What was long ago does not count, and nothing is known of the time since.
-        assert_eq!(busy.look(60_000_000, 9_000), 0.0);
-        assert_eq!(busy.look(61_000_000, 9_250), 25.0);
+        assert_eq!(busy.look(60_000_000, 9_000), None);
+        assert_eq!(busy.look(61_000_000, 9_250), Some(25.0));
     }
 
     proptest! {
@@ -138,7 +147,7 @@ mod test {
             for (passed, counted) in looks {
                 now += passed;
                 let part = busy.look(now, counted);
-                prop_assert!((0.0..=100.0).contains(&part));
+                prop_assert!(part.is_none_or(|part| (0.0..=100.0).contains(&part)));
                 prop_assert!(busy.seen.iter().all(|(at, _)| now - at <= WINDOW_US));
             }
         }

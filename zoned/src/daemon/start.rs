@@ -5,6 +5,7 @@ use crate::account::Accounts;
 use crate::args::Args;
 use crate::carve::{self, AccountCarve, Admission, Tree};
 use crate::damage::KernelLog;
+use crate::disk::Worker;
 use crate::events::Events;
 use crate::images::Images;
 use crate::link::Link;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 use sys::seqpacket::Listener;
 use sys::{activation, landlock, quota};
@@ -71,9 +73,9 @@ impl Daemon {
         let admission = Admission::new(&args.store_cgroup, &args.cgroup, carve::disk_of(&data));
         degraded.extend(admission.degraded());
         let quota = match quota::project(data.as_fd(), crate::slot::PROJECT_BASE) {
-            Ok(_) => Some(data),
+            Ok(_) => Some(Arc::new(data)),
             // ENOENT: quotas are on, and nothing is known of this project yet.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Some(data),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Some(Arc::new(data)),
             Err(error) => {
                 degraded.push(format!("no project quotas, output has no limit ({error})"));
                 None
@@ -109,6 +111,8 @@ impl Daemon {
             pool: Pool::new(zones.saturating_mul(SLOTS_PER_ZONE)),
             scheduler: Scheduler::new(limits),
             quota,
+            disk: Worker::start("disk")?,
+            sweeper: Worker::start("sweeper")?,
             link: Link::new(&args.storaged, now),
             zones: BTreeMap::new(),
             warm: Warm::default(),

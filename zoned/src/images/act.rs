@@ -6,6 +6,7 @@
 
 use super::import::{DISK_GIB, Import, Running, kill_zone};
 use super::life::{Action, Event, step};
+use super::note::{Note, Whom};
 use super::record::{Phase, Record};
 use crate::chain;
 use crate::daemon::{Asked, Daemon, WORDS_A_TURN};
@@ -28,6 +29,14 @@ pub(super) const OWNER: &str = "mobula";
 const CONTENT_TYPE: &str = "application/vnd.mobula.image.erofs";
 /// The longest import: 16 GiB at the speed of a slow disk, twice over.
 const IMPORT_MS_MAX: u64 = 60 * 60 * 1000;
+
+/// When an action is done.
+enum Done {
+    /// It is.
+    Now,
+    /// When the disk has taken something in.
+    Later,
+}
 
 /// What was asked of storaged about images.
 #[derive(Debug)]
@@ -91,9 +100,7 @@ impl Daemon {
                 self.image_shown(&name, mounted);
             }
             (Question::Remove(name), Reply::Removed, _) => {
-                if let Err(error) = self.images.records.remove(&name) {
-                    eprintln!("zoned: {}", chain(&error));
-                }
+                self.note(Note { name, record: None, whom: Whom::Nobody });
             }
             (Question::Discard, Reply::Removed, _) => {}
             (Question::Account, Reply::Account { id }, Some(import)) => {
@@ -212,40 +219,59 @@ impl Daemon {
         self.import_happens(Event::Gone(result));
     }
 
-    /// Moves the import to its next state and does what that asks for.
+    /// Something happened to the import: it is taken in when what follows from the last is done.
     fn import_happens(&mut self, event: Event) {
-        let mut event = Some(event);
-        while let Some(now) = event.take() {
+        let Some(import) = &mut self.images.import else { return };
+        import.events.push_back(event);
+        if !import.busy {
+            self.follow_import();
+        }
+    }
+
+    /// Does what was decided, and decides what follows, until the disk has something to do, or nothing is left.
+    pub(super) fn follow_import(&mut self) {
+        loop {
             let Some(import) = &mut self.images.import else { return };
-            let (next, actions) = step(&import.state, now);
-            let over = next.is_none();
-            if let Some(next) = next {
-                import.state = next;
-            }
-            for action in actions {
+            import.busy = true;
+            if let Some(action) = import.actions.pop_front() {
                 match self.do_for_import(action) {
-                    Ok(()) => {}
-                    // What is left is done all the same: nobody comes back to it.
-                    Err(why) if over => eprintln!("zoned: an import is over, but {why}"),
-                    Err(why) => {
-                        event = Some(Event::Failed(why));
-                        break;
-                    }
+                    Ok(Done::Now) => {}
+                    Ok(Done::Later) => return,
+                    Err(why) => self.import_failed(why),
                 }
-            }
-            if over
-                && let Some(import) = self.images.import.take()
-                && let Some(slot) = import.slot
-            {
-                self.put_back(slot);
+            } else if import.over {
+                if let Some(slot) = self.images.import.take().and_then(|import| import.slot) {
+                    self.put_back(slot);
+                }
+            } else if let Some(event) = import.events.pop_front() {
+                let (next, actions) = step(&import.state, event);
+                import.actions = actions.into();
+                match next {
+                    Some(next) => import.state = next,
+                    None => import.over = true,
+                }
+            } else {
+                import.busy = false;
+                return;
             }
         }
     }
 
-    fn do_for_import(&mut self, action: Action) -> Result<(), String> {
-        let Some(import) = &mut self.images.import else { return Ok(()) };
+    /// An action of the import could not be done.
+    pub(super) fn import_failed(&mut self, why: String) {
+        let Some(import) = &mut self.images.import else { return };
+        if import.over {
+            // What is left is done all the same: nobody comes back to it.
+            return eprintln!("zoned: an import is over, but {why}");
+        }
+        import.actions.clear();
+        import.events.push_front(Event::Failed(why));
+    }
+
+    fn do_for_import(&mut self, action: Action) -> Result<Done, String> {
+        let Some(import) = &mut self.images.import else { return Ok(Done::Now) };
         let (name, object) = (import.name.clone(), import.object());
-        match action {
+        let done = match action {
             Action::AskArchive => {
                 let (login, path) = (import.login.clone(), import.archive.clone());
                 self.ask_image(&Request::Open { login, path }, Question::Archive)
@@ -256,16 +282,16 @@ impl Daemon {
                 kill_zone(import);
                 Ok(())
             }
-            Action::Note => self.note(&name, object, Phase::Making),
+            Action::Note => return Ok(self.note_import(name, object, Some(Phase::Making))),
             Action::AskCommit => {
-                let Some(staged) = import.staged else { return Ok(()) };
+                let Some(staged) = import.staged else { return Ok(Done::Now) };
                 let (login, content_type) = (OWNER.to_owned(), CONTENT_TYPE.to_owned());
                 let request = Request::Commit { staged, login, path: object, content_type };
                 self.ask_image(&request, Question::Commit)
             }
             Action::NoteImage => {
                 let (sha256, bytes) = import.made.clone().unwrap_or_default();
-                self.note(&name, object, Phase::Ready { sha256, bytes })
+                return Ok(self.note_import(name, object, Some(Phase::Ready { sha256, bytes })));
             }
             Action::AskImage => {
                 self.images.asked.insert(name.clone());
@@ -276,10 +302,10 @@ impl Daemon {
                 Some(staged) => self.ask_image(&Request::Discard { staged }, Question::Discard),
                 None => Ok(()),
             },
-            Action::Unnote => self.images.records.remove(&name).map_err(|error| chain(&error)),
+            Action::Unnote => return Ok(self.note_import(name, object, None)),
             Action::Withdraw => {
                 self.images.asked.remove(&name);
-                self.note(&name, object, Phase::Removing)
+                return Ok(self.note_import(name, object, Some(Phase::Removing)));
             }
             Action::Succeed => {
                 let (sha256, bytes) = import.made.clone().unwrap_or_default();
@@ -291,12 +317,14 @@ impl Daemon {
                 self.events.tell(Subject::Image(name), What::ImportFailed { why });
                 Ok(())
             }
-        }
+        };
+        done.map(|()| Done::Now)
     }
 
-    pub(super) fn note(&mut self, name: &str, object: String, phase: Phase) -> Result<(), String> {
-        let written = self.images.records.write(name, Record { object, phase });
-        written.map_err(|error| chain(&error))
+    fn note_import(&mut self, name: String, object: String, phase: Option<Phase>) -> Done {
+        let record = phase.map(|phase| Record { object, phase });
+        self.note(Note { name, record, whom: Whom::Import });
+        Done::Later
     }
 
     fn ask_file(&mut self) -> Result<(), String> {

@@ -1,11 +1,12 @@
 //! Requests of people about images, and what they are answered.
 
 use super::import::Import;
-use super::record::Phase;
+use super::note::{Note, Whom};
+use super::record::{Phase, Record};
 use super::{ImageError, is_name};
 use crate::chain;
 use crate::daemon::Daemon;
-use crate::standing::refusal;
+use crate::standing::{Asker, refusal};
 use wire::frame::Refusal;
 use wire::standing::{ImageView, ZoneReply, ZoneRequest};
 
@@ -28,7 +29,6 @@ impl Daemon {
         match request {
             ZoneRequest::Images => self.list_images(),
             ZoneRequest::ImportImage { name, object } => self.import_image(name, object),
-            ZoneRequest::RemoveImage(name) => self.remove_image(&name),
             _ => Err(refusal("Internal", "the request came to the wrong place".to_owned())),
         }
     }
@@ -89,24 +89,34 @@ impl Daemon {
         Ok(ZoneReply::Done)
     }
 
-    /// Removes an image that nobody uses; its object goes as soon as storaged is there.
-    fn remove_image(&mut self, name: &str) -> Result<ZoneReply, Refusal> {
-        let Some(record) = self.images.records.get(name).cloned() else {
-            return Err(match self.images.is_known(name) {
+    /// Removes an image that nobody uses: from here on nobody can, and its object goes as soon as storaged is there.
+    pub(crate) fn remove_image(&mut self, asker: Asker, name: String) {
+        if let Err(refused) = self.try_remove_image(asker, name) {
+            self.answer_zone(asker, Err(refused), &[]);
+        }
+    }
+
+    fn try_remove_image(&mut self, asker: Asker, name: String) -> Result<(), Refusal> {
+        let Some(before) = self.images.records.get(&name).cloned() else {
+            return Err(match self.images.is_known(&name) {
                 true => refusal("Shipped", format!("the image {name} came with the appliance")),
                 false => refusal("NoSuchImage", format!("there is no image {name}")),
             });
         };
-        let zones = self.zones_of(name);
+        let zones = self.zones_of(&name);
         if zones > 0 {
             let message = format!("{zones} zones use the image {name}: delete them first");
             return Err(refusal("InUse", message));
         }
-        let failed = |why: String| refusal("Internal", why);
-        self.note(name, record.object, Phase::Removing).map_err(failed)?;
-        self.images.unmount(name).map_err(|error| internal(&error))?;
-        self.images.asked.remove(name);
-        Ok(ZoneReply::Done)
+        if self.images.noting.contains(&name) {
+            let message = format!("the image {name} is being made or removed: try again");
+            return Err(refusal("Busy", message));
+        }
+        self.images.unmount(&name).map_err(|error| internal(&error))?;
+        let record = Record { phase: Phase::Removing, ..before.clone() };
+        self.images.records.set(&name, Some(record.clone()));
+        self.note(Note { name, record: Some(record), whom: Whom::Person(asker, before) });
+        Ok(())
     }
 }
 

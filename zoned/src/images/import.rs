@@ -3,12 +3,13 @@
 //! What the zone says is a stranger's word: it decides whether the file is kept, and nothing else.
 
 use super::act::OWNER;
-use super::life::State;
+use super::life::{Action, Event, State};
 use crate::chain;
 use crate::import::Report;
 use crate::meter::{Reserved, Whose};
 use crate::slot::Slot;
 use crate::zone::Zone;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -47,6 +48,13 @@ pub(crate) struct Import {
     pub(super) slot: Option<Slot>,
     pub(super) running: Option<Running>,
     pub(super) made: Option<(String, u64)>,
+    /// What is to be done of what was decided, and what has happened meanwhile.
+    pub(super) actions: VecDeque<Action>,
+    pub(super) events: VecDeque<Event>,
+    /// An action is being done, by this thread or by the disk.
+    pub(super) busy: bool,
+    /// When all is done, nothing comes after.
+    pub(super) over: bool,
 }
 
 /// Its zone.
@@ -73,6 +81,10 @@ impl Import {
             slot: None,
             running: None,
             made: None,
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            busy: false,
+            over: false,
         }
     }
 

@@ -7,7 +7,7 @@
 //! ```text
 //!   life     pure: what becomes of an import       act      does it, with storaged and in a zone
 //!   record   which images were imported            import   one that runs, and its zone
-//!   answer   what people ask for
+//!   answer   what people ask for             note     has their records written
 //! ```
 
 mod act;
@@ -15,15 +15,18 @@ mod ahead;
 mod answer;
 mod import;
 pub mod life;
+mod note;
 pub mod record;
 
 pub(crate) use act::Question;
 pub(crate) use import::Import;
+pub(crate) use note::Note;
 
+use crate::disk::FileError;
 use crate::import::configuration::{BYTES_MAX, Configuration};
 use crate::import::merge::CONFIGURATION;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use record::{Phase, Record, RecordError, Records};
+use record::{Phase, Record, Records};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -76,7 +79,7 @@ pub enum ImageError {
     },
     /// The records of imported images.
     #[error(transparent)]
-    Record(#[from] RecordError),
+    Record(#[from] FileError),
     /// It could not be mounted.
     #[error("cannot {act} the image {}", path.display())]
     Mount {
@@ -103,6 +106,8 @@ pub struct Images {
     ahead: ahead::Ahead,
     /// Images of which storaged was asked, as long as the connection lasts.
     asked: BTreeSet<String>,
+    /// Images whose records are on their way to the disk.
+    noting: BTreeSet<String>,
 }
 
 impl Images {
@@ -130,6 +135,7 @@ impl Images {
             configurations: BTreeMap::new(),
             ahead: ahead::Ahead::new(None),
             asked: BTreeSet::new(),
+            noting: BTreeSet::new(),
         })
     }
 
@@ -300,7 +306,8 @@ impl Images {
         let importing = self.import.as_ref().map(|import| &import.name[..]);
         let due = |(name, record): &(&str, &Record)| {
             let done = matches!(record.phase, Phase::Ready { .. }) && self.is_mounted(name);
-            !done && !self.asked.contains(*name) && importing != Some(*name)
+            let is_free = !self.asked.contains(*name) && !self.noting.contains(*name);
+            !done && is_free && importing != Some(*name)
         };
         let (name, record) = self.records.all().find(due)?;
         Some((name.to_owned(), record.clone()))

@@ -1,17 +1,18 @@
 //! Records of imported images on disk: which there are, and which are half made or half removed.
 //!
 //! ```text
-//!   <images>/imported/<name>.json    replaced whole: written, synced, renamed, synced
+//!   <images>/.imported/<name>.json    replaced whole ([`crate::disk::file`])
 //! ```
 //! The image itself is an object of the store. Every change of the two begins here: what a record says that
 //! is being made or removed when zoned starts is removed.
 
+use crate::disk::file::{self, Whose, failed};
+use crate::disk::{FileError, Job, Replacement};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use thiserror::Error;
 
 /// The most bytes of a record.
 const BYTES_MAX: u64 = 16 * 1024;
@@ -44,19 +45,6 @@ pub enum Phase {
     Removing,
 }
 
-/// Why records cannot be used.
-#[derive(Debug, Error)]
-#[error("cannot {act} {}", path.display())]
-pub struct RecordError {
-    act: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RecordError + 'a {
-    move |source| RecordError { act, path: path.to_owned(), source }
-}
-
 /// Reads a record.
 ///
 /// # Errors
@@ -65,7 +53,7 @@ pub fn parse(bytes: &[u8]) -> Result<Record, serde_json::Error> {
     serde_json::from_slice(bytes)
 }
 
-/// All records, in memory and on disk.
+/// All records, as they are on disk.
 #[derive(Debug)]
 pub struct Records {
     folder: PathBuf,
@@ -77,8 +65,8 @@ impl Records {
     /// left where it is, and said.
     ///
     /// # Errors
-    /// [`RecordError`].
-    pub fn open(folder: &Path) -> Result<Self, RecordError> {
+    /// [`FileError`].
+    pub fn open(folder: &Path) -> Result<Self, FileError> {
         let mut records = Self { folder: folder.to_owned(), known: BTreeMap::new() };
         let entries = match fs::read_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(records),
@@ -112,55 +100,31 @@ impl Records {
         self.known.iter().map(|(name, record)| (name.as_str(), record))
     }
 
-    /// Writes a record; when this returns, it outlives the power.
-    ///
-    /// # Errors
-    /// [`RecordError`].
-    pub fn write(&mut self, name: &str, record: Record) -> Result<(), RecordError> {
-        fs::create_dir_all(&self.folder).map_err(failed("make", &self.folder))?;
+    /// What puts a record on disk, or removes it.
+    #[must_use]
+    pub fn job(&self, name: &str, record: Option<&Record>) -> Job {
         let path = self.path(name);
-        let new = path.with_extension("new");
-        let text = serde_json::to_vec(&record).map_err(io::Error::from);
-        let text = text.map_err(failed("write", &path))?;
-        let mut file = File::create(&new).map_err(failed("make", &new))?;
-        file.write_all(&text).map_err(failed("write", &new))?;
-        file.sync_all().map_err(failed("sync", &new))?;
-        fs::rename(&new, &path).map_err(failed("replace", &path))?;
-        self.sync()?;
-        self.known.insert(name.to_owned(), record);
-        Ok(())
+        let Some(record) = record else { return Job::alone(move || file::remove(&path)) };
+        let bytes = serde_json::to_vec(record).expect("numbers and texts can be JSON");
+        Job::Replace(Replacement::new(Whose::Image, path, bytes))
     }
 
-    /// Forgets a record.
-    ///
-    /// # Errors
-    /// [`RecordError`].
-    pub fn remove(&mut self, name: &str) -> Result<(), RecordError> {
-        let path = self.path(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", &path)(error));
-            }
-            Ok(()) | Err(_) => {}
+    /// Notes what is on disk, or about to be.
+    pub fn set(&mut self, name: &str, record: Option<Record>) {
+        match record {
+            Some(record) => drop(self.known.insert(name.to_owned(), record)),
+            None => drop(self.known.remove(name)),
         }
-        self.known.remove(name);
-        self.sync()
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.{ENDING}"))
     }
-
-    fn sync(&self) -> Result<(), RecordError> {
-        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        synced.map_err(failed("sync", &self.folder))
-    }
 }
 
-fn read(path: &Path) -> Result<Record, RecordError> {
-    let mut bytes = Vec::new();
-    let opened = File::open(path).map_err(failed("open", path))?;
-    opened.take(BYTES_MAX).read_to_end(&mut bytes).map_err(failed("read", path))?;
+fn read(path: &Path) -> Result<Record, FileError> {
+    // It was there a moment ago; what is nothing is no record.
+    let bytes = file::read(path, BYTES_MAX)?.unwrap_or_default();
     parse(&bytes).map_err(io::Error::from).map_err(failed("understand", path))
 }
 
@@ -176,13 +140,20 @@ mod test {
     fn records_are_found_again_and_rubbish_beside_them_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("imported");
-        let mut records = Records::open(&place).unwrap();
+        let records = Records::open(&place).unwrap();
         let ready = Phase::Ready { sha256: "00".to_owned(), bytes: 7 };
-        records.write("a", record(Phase::Making)).unwrap();
-        records.write("a", record(ready.clone())).unwrap();
-        records.write("b", record(Phase::Removing)).unwrap();
-        records.remove("b").unwrap();
-        records.remove("never-there").unwrap();
+        let write = |name, phase| {
+            let record = record(phase);
+            let Job::Replace(job) = records.job(name, Some(&record)) else { panic!("no record") };
+            file::replace_all(vec![job]).pop().unwrap().unwrap();
+        };
+        write("a", Phase::Making);
+        write("a", ready.clone());
+        write("b", Phase::Removing);
+        for name in ["b", "never-there"] {
+            let Job::Alone(remove) = records.job(name, None) else { panic!("no removal") };
+            remove().unwrap();
+        }
         fs::write(place.join("c.json"), "{").unwrap();
         fs::write(place.join("d.new"), "{}").unwrap();
         fs::write(place.join(".e.json"), "{}").unwrap();

@@ -1,29 +1,21 @@
-//! Doing what [`super::life`] decides: events of zones go in, actions come out and are done at once, and
+//! Doing what [`super::life`] decides: events of zones go in, actions come out and are done ([`super::turn`]), and
 //! what they bring about goes in again.
 
-use super::life::{Action, Desired, Event, Refused, State, step};
+use super::life::{Action, Event, Refused, State, step};
 use super::publish::Whom;
+use super::turn::{Did, Turn};
 use super::{Body, Publication, Zone};
 use crate::chain;
 use crate::daemon::Daemon;
 use crate::failpoint;
 use crate::meter::Key;
-use std::collections::VecDeque;
-use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use sys::clone::{kill, reap};
-use sys::{project, quota};
 use wire::standing::{Subject, What, ZoneName};
 use wire::zone::Order;
 
 /// How long a zone may take from its first process to its command.
 const START_MS_MAX: u64 = 60_000;
-const MIB: u64 = 1 << 20;
-/// The log's files, in a zone's folder.
-pub(super) const LOGS: [&str; 2] = ["log.0", "log.1"];
-/// Where a zone's output is, in its folder.
-pub(super) const OUT: &str = "out";
 
 impl Daemon {
     /// Milliseconds since zoned started: the clock of zones' lives.
@@ -31,137 +23,54 @@ impl Daemon {
         self.now_us() / 1000
     }
 
-    /// Takes an event in, does what follows from it, and so on until nothing follows.
-    ///
-    /// # Errors
-    /// [`Refused`], for requests of people.
-    pub(super) fn zone_event(&mut self, name: &ZoneName, event: Event) -> Result<(), Refused> {
-        let mut events = VecDeque::from([event]);
-        let mut first = true;
-        while let Some(event) = events.pop_front() {
-            let now_ms = self.now_ms();
-            let Some(zone) = self.standing.zones.get_mut(name) else { return Ok(()) };
-            let (life, actions) = match step(&zone.life, zone.record.spec.restart, now_ms, event) {
-                Ok(decided) => decided,
-                Err(refused) if first => return Err(refused),
-                // What follows from an event is no request.
-                Err(_) => continue,
-            };
-            first = false;
-            self.standing.restless.insert(name.clone());
-            let before = std::mem::replace(&mut zone.life, life);
-            let from = before.shown();
-            let to = zone.life.shown();
-            let why = match &zone.life.state {
-                State::Failed { why, .. } if zone.life.state != before.state => Some(why.clone()),
-                _ => None,
-            };
-            if let Some(why) = &why {
-                eprintln!("zoned: zone {name}: {why}");
-                zone.note(why.clone());
-            }
-            if from != to {
-                let what = What::State { from, to, why };
-                self.events.tell(Subject::Zone(name.clone()), what);
-            }
-            for action in actions {
-                events.extend(self.do_action(name, action));
-            }
+    /// Takes an event in; gives what is to be done, and nothing for a zone that is not there.
+    pub(super) fn take_in(
+        &mut self,
+        name: &ZoneName,
+        event: Event,
+    ) -> Option<Result<Vec<Action>, Refused>> {
+        let now_ms = self.now_ms();
+        let zone = self.standing.zones.get_mut(name)?;
+        let (life, actions) = match step(&zone.life, zone.record.spec.restart, now_ms, event) {
+            Ok(decided) => decided,
+            Err(refused) => return Some(Err(refused)),
+        };
+        self.standing.restless.insert(name.clone());
+        let before = std::mem::replace(&mut zone.life, life);
+        let from = before.shown();
+        let to = zone.life.shown();
+        let why = match &zone.life.state {
+            State::Failed { why, .. } if zone.life.state != before.state => Some(why.clone()),
+            _ => None,
+        };
+        if let Some(why) = &why {
+            eprintln!("zoned: zone {name}: {why}");
+            zone.note(why.clone());
         }
-        Ok(())
+        if from != to {
+            let what = What::State { from, to, why };
+            self.events.tell(Subject::Zone(name.clone()), what);
+        }
+        Some(Ok(actions))
     }
 
-    /// As [`Self::zone_event`], for what is no request.
-    pub(super) fn zone_happens(&mut self, name: &ZoneName, event: Event) {
-        if let Err(refused) = self.zone_event(name, event) {
-            eprintln!("zoned: zone {name}: {refused}");
-        }
-    }
-
-    /// Does what was decided elsewhere, and what follows.
-    pub(super) fn do_later(&mut self, name: &ZoneName, action: Action) {
-        if let Some(event) = self.do_action(name, action) {
-            self.zone_happens(name, event);
-        }
-    }
-
-    fn do_action(&mut self, name: &ZoneName, action: Action) -> Option<Event> {
-        match action {
-            Action::Record => self.write_record(name),
-            Action::Make => return Some(self.make_files(name)),
-            Action::Start => return self.start_zone(name),
+    pub(super) fn do_action(&mut self, name: &ZoneName, action: Action) -> Did {
+        Did::Now(match action {
+            Action::Record => return self.write_record(name),
+            Action::Make => return self.make_files(name),
+            Action::Forget => return self.forget(name),
+            Action::Start => self.start_zone(name),
             Action::Acknowledge => {
                 self.order(name, &Order::Acknowledged, &[]);
                 failpoint::hit("acknowledged");
+                None
             }
-            Action::Terminate => return self.terminate(name),
+            Action::Terminate => self.terminate(name),
             Action::Freeze => self.freeze(name, true),
             Action::Thaw => self.freeze(name, false),
-            Action::Kill => return self.kill_zone(name),
-            Action::Clear => return self.clear_zone(name),
-            Action::Forget => self.forget(name),
-        }
-        None
-    }
-
-    fn write_record(&mut self, name: &ZoneName) {
-        let Some(zone) = self.standing.zones.get_mut(name) else { return };
-        zone.record.desired = zone.life.desired;
-        if zone.recorded == Some(zone.life.desired) {
-            return;
-        }
-        let written = self.standing.records.write(&zone.record);
-        zone.recorded = written.is_ok().then_some(zone.life.desired);
-        if let Err(error) = written {
-            // What is wanted holds until zoned ends; a person is told that it is not on disk.
-            let why = chain(&error);
-            eprintln!("zoned: zone {name}: {why}");
-            zone.note(format!("its record could not be written: {why}"));
-        }
-    }
-
-    fn make_files(&self, name: &ZoneName) -> Event {
-        let Some(zone) = self.standing.zones.get(name) else { return Event::Made };
-        match self.try_make_files(zone) {
-            Ok(()) => {
-                failpoint::hit("files-made");
-                Event::Made
-            }
-            Err((what, error)) => Event::NotMade(format!("cannot make {what}: {error}")),
-        }
-    }
-
-    fn try_make_files(&self, zone: &Zone) -> Result<(), (&'static str, std::io::Error)> {
-        let place = self.standing.records.place(&zone.record.spec.name);
-        let of = |what| move |error| (what, error);
-        let folder = File::open(&place).map_err(of("its folder"))?;
-        self.limit_disk(zone).map_err(of("its quota"))?;
-        let project = crate::slot::PROJECT_BASE + zone.record.number;
-        if self.quota.is_some() {
-            let set = project::set_project_below(folder.as_fd(), project);
-            set.map_err(|errno| ("its project", errno.into()))?;
-        }
-        for log in LOGS {
-            let mut how = File::options();
-            how.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            how.open(place.join(log)).map_err(of("its log"))?;
-        }
-        let out = place.join(OUT);
-        match fs::create_dir(&out) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(error) => return Err(("its /out", error)),
-        }
-        let user = crate::slot::USER_BASE + zone.record.number * crate::slot::USERS;
-        fs::set_permissions(&out, fs::Permissions::from_mode(0o755)).map_err(of("its /out"))?;
-        std::os::unix::fs::chown(&out, Some(user), Some(user)).map_err(of("its /out"))
-    }
-
-    /// Limits what the zone may keep on the data disk.
-    pub(super) fn limit_disk(&self, zone: &Zone) -> std::io::Result<()> {
-        let Some(data) = &self.quota else { return Ok(()) };
-        let project = crate::slot::PROJECT_BASE + zone.record.number;
-        quota::limit_project(data.as_fd(), project, zone.record.spec.carve.disk_mib * MIB)
+            Action::Kill => self.kill_zone(name),
+            Action::Clear => self.clear_zone(name),
+        })
     }
 
     fn terminate(&mut self, name: &ZoneName) -> Option<Event> {
@@ -200,13 +109,14 @@ impl Daemon {
         self.standing.zones.get(name).is_some_and(|zone| zone.body.is_some())
     }
 
-    fn freeze(&mut self, name: &ZoneName, on: bool) {
-        let Some(zone) = self.standing.zones.get_mut(name) else { return };
+    fn freeze(&mut self, name: &ZoneName, on: bool) -> Option<Event> {
+        let zone = self.standing.zones.get_mut(name)?;
         if let Some(Err(error)) = zone.body.as_ref().map(|body| body.cgroup.freeze(on)) {
             let why = chain(&error);
             eprintln!("zoned: zone {name}: {why}");
             zone.note(why);
         }
+        None
     }
 
     /// Takes a zone that is gone apart; none if the kernel is not done with it.
@@ -256,22 +166,6 @@ impl Daemon {
         super::store::forget(number);
         failpoint::hit("cleared");
         Some(Event::Cleared)
-    }
-
-    fn forget(&mut self, name: &ZoneName) {
-        let zone = self.standing.zones.get(name);
-        // That it is to go is on disk, and its files with it whenever the power goes.
-        let synced = zone.is_none_or(|zone| zone.recorded != Some(Desired::Deleted));
-        if let Err(error) = self.standing.records.remove(name, synced) {
-            eprintln!("zoned: zone {name} leaves files: {}", chain(&error));
-        }
-        if let (Some(data), Some(zone)) = (&self.quota, self.standing.zones.get(name)) {
-            let project = crate::slot::PROJECT_BASE + zone.record.number;
-            if let Err(error) = quota::limit_project(data.as_fd(), project, 0) {
-                eprintln!("zoned: zone {name} leaves a quota: {error}");
-            }
-        }
-        self.standing.remove(name);
     }
 
     /// A first process has ended, and every process of its zone with it.
@@ -338,6 +232,7 @@ impl Daemon {
         let due: Vec<(ZoneName, Event)> = self
             .standing
             .restless()
+            .filter(|(_, zone)| matches!(zone.turn, Turn::Free))
             .filter_map(|(name, zone)| {
                 let event = match zone.life.state {
                     State::Ready if zone.body.as_ref().is_some_and(late) => {
@@ -352,7 +247,10 @@ impl Daemon {
         due.into_iter().for_each(|(name, event)| self.zone_happens(&name, event));
         self.publish_what_waits();
         self.grant_wishes();
-        let waiting = |zone: &Zone| zone.pending.is_some() || zone.life.state == State::Down;
+        let waiting = |zone: &Zone| {
+            let waits = zone.pending.is_some() || zone.life.state == State::Down;
+            waits && matches!(zone.turn, Turn::Free)
+        };
         let waiting = self.standing.restless().filter(|(_, zone)| waiting(zone));
         let waiting: Vec<ZoneName> = waiting.map(|(name, _)| name.clone()).collect();
         for name in waiting {

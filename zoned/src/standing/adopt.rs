@@ -3,21 +3,24 @@
 //! nobody knows is killed.
 
 use super::ears::Ears;
-use super::life::{Desired, Event, Life};
+use super::life::{Action, Desired, Event, Life};
 use super::notes::Notes;
-use super::record::{Record, RecordError, Records};
+use super::record::{Record, Records};
 use super::store::{self, Kept};
+use super::turn::{Course, Happening};
 use super::{Body, Standing, Zone};
 use crate::carve::Place;
 use crate::chain;
 use crate::daemon::Daemon;
+use crate::disk::FileError;
+use crate::disk::file::failed;
 use crate::manifest::Workbench;
 use crate::meter::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use sys::clone::kill;
 use sys::wait::{For, wait};
 use wire::standing::ZoneName;
@@ -80,12 +83,12 @@ pub(crate) struct Opening {
 /// Reads the records and takes what init kept out of what it handed over.
 ///
 /// # Errors
-/// [`RecordError`], if the records can't be read at all.
+/// [`FileError`], if the records can't be read at all.
 pub(crate) fn open(
     data: &Path,
     run: &Path,
     handed: Vec<(String, OwnedFd)>,
-) -> Result<(Opening, Vec<(String, OwnedFd)>), RecordError> {
+) -> Result<(Opening, Vec<(String, OwnedFd)>), FileError> {
     let (records, found) = Records::open(&data.join("zones"))?;
     for (path, error) in &found.damaged {
         eprintln!("zoned: {} is left alone: {}", path.display(), chain(error));
@@ -94,18 +97,17 @@ pub(crate) fn open(
     // On the node's memory: it is not there after a boot.
     let mark = run.join("started");
     let first_since_boot = !mark.exists();
-    let failed = |path: PathBuf| move |source| RecordError::File { act: "make", path, source };
-    fs::write(&mark, "").map_err(failed(mark.clone()))?;
+    fs::write(&mark, "").map_err(failed("make", &mark))?;
     let folder = run.join("standing");
-    let notes = Notes::open(&folder).map_err(failed(folder.clone()))?;
+    let notes = Notes::open(&folder).map_err(failed("make", &folder))?;
     let folder = run.join("workbench");
-    let workbench = Workbench::open(&folder).map_err(failed(folder.clone()))?;
+    let workbench = Workbench::open(&folder).map_err(failed("make", &folder))?;
     let find = |record: Record| {
         let kept = kept.remove(&record.number).unwrap_or_default();
         Found { fate: fate(&record, left(&kept), first_since_boot), record, kept }
     };
     let zones = found.records.into_values().map(find).collect();
-    let ears = Ears::new().map_err(failed(PathBuf::from("an epoll instance")))?;
+    let ears = Ears::new().map_err(failed("make", Path::new("an epoll instance")))?;
     Ok((Opening { records, zones, orphans: kept, notes, workbench, ears }, others))
 }
 
@@ -198,14 +200,11 @@ impl Daemon {
                 && let Some(zone) = self.standing.zones.get_mut(&name)
             {
                 zone.life = Life::recorded(Desired::Stopped, zone.life.since_ms);
-                zone.record.desired = Desired::Stopped;
-                let written = self.standing.records.write(&zone.record);
-                zone.recorded = written.is_ok().then_some(Desired::Stopped);
-                if let Err(error) = written {
-                    eprintln!("zoned: zone {name}: {}", chain(&error));
-                }
+                let course = Course::decided(vec![Action::Record], Some(Event::Begin));
+                self.happens(&name, Happening::Course(course));
+            } else {
+                self.zone_happens(&name, Event::Begin);
             }
-            self.zone_happens(&name, Event::Begin);
         }
     }
 
@@ -244,9 +243,7 @@ impl Daemon {
         (zone.life, zone.body) = (life, Some(body));
         eprintln!("zoned: zone {name} lived on and is adopted, {}", zone.life.shown().word());
         self.order(name, &Order::Who, &[]);
-        for action in actions {
-            self.do_later(name, action);
-        }
+        self.happens(name, Happening::Course(Course::decided(actions, None)));
         Ok(id)
     }
 

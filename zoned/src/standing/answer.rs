@@ -2,19 +2,18 @@
 
 use super::life::{Event, Refused};
 use super::publish::Whom;
+use super::turn::{Course, Happening, Told};
 use super::{Zone, exec};
 use crate::chain;
 use crate::daemon::Daemon;
-use crate::meter::Key;
 use crate::status::PeerId;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use wire::carve::{Carve, CarveChange, Network};
 use wire::frame::{Kind, Refusal, encode};
 use wire::session::Begin;
 use wire::standing::{
-    PAGE_MAX, SESSIONS_MAX, STOP_S_MAX, Subject, What, ZoneName, ZoneReply, ZoneRequest, ZoneSpec,
+    PAGE_MAX, SESSIONS_MAX, STOP_S_MAX, Subject, What, ZoneName, ZoneReply, ZoneRequest,
     check_command,
 };
 use wire::zone::{Execution, Order, Reply};
@@ -36,10 +35,6 @@ pub(super) fn no_such(name: &ZoneName) -> Refusal {
     refusal("NoSuchZone", format!("there is no zone {name}"))
 }
 
-pub(super) fn internal(error: &dyn std::error::Error) -> Refusal {
-    refusal("Internal", chain(error))
-}
-
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         refusal("WrongState", refused.to_string())
@@ -50,12 +45,27 @@ impl Daemon {
     /// Does what is asked, and answers at once or when it is known.
     pub(crate) fn zone_request(&mut self, asker: Asker, request: ZoneRequest) {
         let answer = match request {
-            // Answered when it is on disk.
+            // Answered when it is on disk, as are changes.
             ZoneRequest::Create(spec) => match self.create(asker, spec) {
                 Ok(()) => return,
                 Err(refusal) => Err(refusal),
             },
-            ZoneRequest::Delete(name) => return self.delete(asker, name),
+            ZoneRequest::Delete(name) => {
+                return self.change(asker, &name, Event::Delete, Told::Done);
+            }
+            ZoneRequest::Start(name) => return self.change(asker, &name, Event::Start, Told::View),
+            ZoneRequest::Stop { name, timeout_s } => {
+                let within_ms = u64::from(timeout_s.min(STOP_S_MAX)) * 1000;
+                return self.change(asker, &name, Event::Stop { within_ms }, Told::View);
+            }
+            ZoneRequest::Pause(name) => return self.change(asker, &name, Event::Pause, Told::View),
+            ZoneRequest::Resume(name) => {
+                return self.change(asker, &name, Event::Resume, Told::View);
+            }
+            ZoneRequest::RemoveImage(name) => return self.remove_image(asker, name),
+            ZoneRequest::Update { name, change } => {
+                return self.happens(&name, Happening::Update(asker, change));
+            }
             ZoneRequest::Exec { name, command, environment, terminal, detached } => {
                 let begin = Begin { command, environment, terminal, detached };
                 return self.execute(asker, &name, begin);
@@ -75,30 +85,28 @@ impl Daemon {
         match request {
             ZoneRequest::List { after } => Ok(ZoneReply::Zones(self.page(after.as_ref(), now_ms))),
             ZoneRequest::Get(name) => self.zone_view(&name),
-            ZoneRequest::Start(name) => self.change(&name, Event::Start),
-            ZoneRequest::Stop { name, timeout_s } => {
-                let within_ms = u64::from(timeout_s.min(STOP_S_MAX)) * 1000;
-                self.change(&name, Event::Stop { within_ms })
-            }
-            ZoneRequest::Pause(name) => self.change(&name, Event::Pause),
-            ZoneRequest::Resume(name) => self.change(&name, Event::Resume),
-            ZoneRequest::Update { name, change } => self.update(&name, &change),
             ZoneRequest::Limits(name) => Ok(ZoneReply::Limits(self.zone_limits(self.zone(&name)?))),
             ZoneRequest::Stats(name) => {
                 Ok(ZoneReply::Stats(Box::new(self.zone_stats(self.zone(&name)?))))
             }
             ZoneRequest::Why(name) => {
                 let zone = self.zone(&name)?;
-                let mut why = zone.why(now_ms, &self.zone_stats(zone));
+                let mut why = zone.why(now_ms, &self.zone_stats(zone), self.admission.held());
                 let account = self.cgroups.account_stats(zone.record.account);
                 why.extend(zone.held_back_by_account(&account));
                 Ok(ZoneReply::Why(why))
             }
-            request @ (ZoneRequest::Images
-            | ZoneRequest::ImportImage { .. }
-            | ZoneRequest::RemoveImage(_)) => self.image_request(request),
+            request @ (ZoneRequest::Images | ZoneRequest::ImportImage { .. }) => {
+                self.image_request(request)
+            }
             ZoneRequest::Create(_)
+            | ZoneRequest::RemoveImage(_)
             | ZoneRequest::Delete(_)
+            | ZoneRequest::Start(_)
+            | ZoneRequest::Stop { .. }
+            | ZoneRequest::Pause(_)
+            | ZoneRequest::Resume(_)
+            | ZoneRequest::Update { .. }
             | ZoneRequest::Publish(_)
             | ZoneRequest::Exec { .. }
             | ZoneRequest::Log(_)
@@ -135,100 +143,13 @@ impl Daemon {
         zones.take(PAGE_MAX).map(|(_, zone)| zone.summary(now_ms)).collect()
     }
 
-    fn change(&mut self, name: &ZoneName, event: Event) -> Answer {
-        self.zone(name)?;
-        self.zone_event(name, event)?;
-        self.zone_view(name)
+    fn change(&mut self, asker: Asker, name: &ZoneName, event: Event, told: Told) {
+        self.happens(name, Happening::Course(Course::asked(event, asker, told)));
     }
 
     fn publish_for(&mut self, asker: Asker, name: &ZoneName) -> Result<(), Refusal> {
         self.zone(name)?;
         self.publish(name, Whom::Person(asker))
-    }
-
-    fn update(&mut self, name: &ZoneName, change: &CarveChange) -> Answer {
-        let before = self.zone(name)?.record.clone();
-        let (carve, network) = self.changed(&before.spec, change)?;
-        if let Err(why) = self.apply(name, &carve, network.as_ref()) {
-            self.take_back(name, &before.spec);
-            return Err(refusal("Internal", why));
-        }
-        let zone = self.standing.zones.get_mut(name).ok_or_else(|| no_such(name))?;
-        (zone.record.spec.carve, zone.record.spec.network) = (carve, network);
-        if let Err(error) = self.standing.records.write(&zone.record) {
-            zone.record = before.clone();
-            self.take_back(name, &before.spec);
-            return Err(internal(&error));
-        }
-        let zone = self.zone(name)?;
-        self.limit_disk(zone)
-            .map_err(|error| refusal("Internal", format!("its quota: {error}")))?;
-        let (limits, reserved) = (self.zone_limits(zone), zone.reserved());
-        self.meter.reserve(&Key::Zone(name.clone()), reserved);
-        let what = What::Updated { limits: limits.clone() };
-        self.events.tell(Subject::Zone(name.clone()), what);
-        Ok(ZoneReply::Limits(limits))
-    }
-
-    /// A specification's carve and network with the changes made, if they can be.
-    fn changed(
-        &self,
-        spec: &ZoneSpec,
-        change: &CarveChange,
-    ) -> Result<(Carve, Option<Network>), Refusal> {
-        let invalid = |error: wire::carve::CarveError| refusal("InvalidSpec", error.to_string());
-        let carve = spec.carve.changed(change);
-        carve.check().map_err(invalid)?;
-        let Some(network) = spec.network.as_ref() else {
-            if change.changes_network() {
-                let message = "the zone has no network whose rates or rules could change: it is made \
-                               with one, or without";
-                return Err(refusal("InvalidSpec", message));
-            }
-            return Ok((carve, None));
-        };
-        let network = network.changed(change);
-        network.check().map_err(invalid)?;
-        // Rules that a running zone could not keep are none for one that is to be started either.
-        if change.changes_network()
-            && let Some(networks) = &self.networks
-        {
-            networks.check(&network).map_err(|error| refusal("InvalidSpec", error.to_string()))?;
-        }
-        Ok((carve, Some(network)))
-    }
-
-    /// Holds a zone that runs to these limits.
-    fn apply(
-        &mut self,
-        name: &ZoneName,
-        carve: &Carve,
-        network: Option<&Network>,
-    ) -> Result<(), String> {
-        let Some(zone) = self.standing.zones.get_mut(name) else { return Ok(()) };
-        let Some(body) = &mut zone.body else { return Ok(()) };
-        self.cgroups.apply(&mut body.cgroup, carve).map_err(|error| chain(&error))?;
-        if let (Some(all), Some(network)) = (&mut self.networks, network)
-            && zone.record.spec.network.as_ref() != Some(network)
-        {
-            all.change(body.cgroup.id(), network).map_err(|error| chain(&error))?;
-        }
-        Ok(())
-    }
-
-    /// Has a zone as it was, after a change that could not be made whole.
-    fn take_back(&mut self, name: &ZoneName, spec: &ZoneSpec) {
-        let Some(zone) = self.standing.zones.get_mut(name) else { return };
-        let Some(body) = &mut zone.body else { return };
-        let mut failed = Vec::new();
-        let limited = self.cgroups.apply(&mut body.cgroup, &spec.carve);
-        failed.extend(limited.err().map(|error| chain(&error)));
-        if let (Some(all), Some(network)) = (&mut self.networks, &spec.network) {
-            failed.extend(all.change(body.cgroup.id(), network).err().map(|error| chain(&error)));
-        }
-        for why in failed {
-            eprintln!("zoned: zone {name} has limits that it should not have: {why}");
-        }
     }
 
     fn execute(&mut self, asker: Asker, name: &ZoneName, begin: Begin) {
@@ -298,7 +219,7 @@ impl Daemon {
         let place = self.standing.records.place(name);
         let failed = |error: std::io::Error| refusal("Internal", format!("its log: {error}"));
         let mut files = Vec::new();
-        for log in super::act::LOGS {
+        for log in super::files::LOGS {
             let mut how = File::options();
             how.read(true).custom_flags(libc::O_NOFOLLOW);
             match how.open(place.join(log)) {

@@ -16,7 +16,8 @@ impl Daemon {
             && !std::mem::replace(&mut pending.held, held)
             && held
         {
-            zone.note("its start waited: the node was short of something".to_owned());
+            let why = self.admission.held().unwrap_or("the node was short of something");
+            zone.note(format!("its start waited: {why}"));
         }
         held
     }

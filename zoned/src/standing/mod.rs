@@ -1,16 +1,17 @@
 //! Standing zones: machines of a tenant's own, until they are deleted.
 //!
-//! [`life`] decides, [`record`] keeps what is wanted on disk, and the rest acts: [`act`] does what is
-//! decided, [`start`] starts, [`publish`] has what they wrote become objects, [`hear`] listens to first processes, [`answer`] to people, [`adopt`] finds zones
+//! [`life`] decides, [`record`] and [`files`] keep what is wanted on disk, and the rest acts: [`turn`] has one thing done
+//! after another, [`act`] does what is decided, [`create`], [`update`] and [`start`] are what they say, [`publish`] has what they wrote become objects, [`hear`] listens to first processes, [`answer`] to people, [`adopt`] finds zones
 //! again that outlived an earlier zoned. What is in memory can be rebuilt from records, from the kernel
 //! and from what init keeps.
 
 mod act;
 mod adopt;
 mod answer;
-mod drafts;
+mod create;
 mod ears;
 mod exec;
+mod files;
 mod hear;
 mod held;
 pub mod life;
@@ -21,20 +22,21 @@ pub mod record;
 mod start;
 mod storaged;
 mod store;
+mod turn;
+mod update;
 mod view;
 
 pub(crate) use self::adopt::open;
 pub(crate) use self::answer::{Asker, refusal};
-use self::drafts::Drafts;
 pub(crate) use self::ears::Ear;
 use self::ears::Ears;
 use self::life::{Desired, Life};
 use self::notes::{Note, Notes};
 use self::pace::{GRANTED_MAX, Pace};
-pub use self::record::RecordError;
 use self::record::{Record, Records};
 pub(crate) use self::storaged::Beside;
 use self::storaged::Pending;
+use self::turn::{Happening, Turn};
 use crate::carve::Cgroup;
 use crate::manifest::Workbench;
 use crate::slot::{SLOTS_MAX, Slot, SlotError, TASK_SLOTS_MAX};
@@ -60,6 +62,8 @@ pub(crate) struct Zone {
     /// What its record on disk says is wanted of it; none if that is not known.
     recorded: Option<Desired>,
     pub(crate) life: Life,
+    /// Whether anything may happen to it now.
+    turn: Turn,
     body: Option<Body>,
     /// A start that waits for something: it goes on when that has come.
     pending: Option<Pending>,
@@ -118,6 +122,7 @@ impl Zone {
             recorded: Some(record.desired),
             record,
             life,
+            turn: Turn::Free,
             body: None,
             pending: None,
             publication,
@@ -173,8 +178,10 @@ impl Zone {
 pub(crate) struct Standing {
     zones: BTreeMap<ZoneName, Zone>,
     by_number: BTreeMap<u32, ZoneName>,
-    /// What people want, until the end of the turn.
-    drafts: Drafts,
+    /// Zones whose first records are on their way to the disk.
+    unborn: BTreeMap<ZoneName, Record>,
+    /// What is to happen to zones to which something else is happening.
+    later: VecDeque<(ZoneName, Happening)>,
     /// Numbers that no zone has.
     free: BTreeSet<u32>,
     /// Zones that may be restless, and all that are: those at rest, which are most, are not looked at.
@@ -195,7 +202,8 @@ impl Standing {
         Self {
             zones: BTreeMap::new(),
             by_number: BTreeMap::new(),
-            drafts: Drafts::default(),
+            unborn: BTreeMap::new(),
+            later: VecDeque::new(),
             free: (TASK_SLOTS_MAX..SLOTS_MAX).collect(),
             restless: BTreeSet::new(),
             ears,
@@ -226,6 +234,35 @@ impl Standing {
         }
     }
 
+    /// Takes the name and the number of a zone that is to be.
+    fn expect(&mut self, name: ZoneName, record: Record) {
+        self.free.remove(&record.number);
+        self.unborn.insert(name, record);
+    }
+
+    /// The zone that was to be, of which nothing is known from here on.
+    fn expected(&mut self, name: &ZoneName) -> Option<Record> {
+        let record = self.unborn.remove(name)?;
+        self.free.insert(record.number);
+        Some(record)
+    }
+
+    /// Whether there is a zone of this name, or is about to be.
+    fn has(&self, name: &ZoneName) -> bool {
+        self.zones.contains_key(name) || self.unborn.contains_key(name)
+    }
+
+    /// People's requests, and whatever else waits for a disk.
+    pub(crate) fn waiting(&self) -> usize {
+        self.unborn.len() + self.later.len()
+    }
+
+    /// Zones that an account has, or is about to have.
+    pub(crate) fn count_of_account(&self, number: u32) -> usize {
+        let unborn = self.unborn.values().filter(|record| record.account == number);
+        self.of_account(number).count() + unborn.count()
+    }
+
     /// The lowest number that no zone has.
     fn free_number(&self) -> Option<u32> {
         self.free.first().copied()
@@ -252,7 +289,8 @@ impl Standing {
 
     /// Zones that use an image.
     pub(crate) fn using(&self, image: &str) -> u32 {
-        let using = self.zones.values().filter(|zone| zone.record.spec.image == image);
+        let records = self.zones.values().map(|zone| &zone.record).chain(self.unborn.values());
+        let using = records.filter(|record| record.spec.image == image);
         u32::try_from(using.count()).unwrap_or(u32::MAX)
     }
 
@@ -262,11 +300,6 @@ impl Standing {
         self.ears.listen(Ear::Process(number), process).inspect_err(|_| {
             self.ears.ignore(control.as_fd());
         })
-    }
-
-    /// Whether something is to be done at once.
-    pub(crate) const fn has_drafts(&self) -> bool {
-        !self.drafts.is_empty()
     }
 
     /// Ready when a first process is to be heard.
@@ -292,7 +325,9 @@ impl Standing {
 
     /// When time next changes something.
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        let lives = self.restless().filter_map(|(_, zone)| zone.life.deadline_ms());
+        // What happens to others waits for the disk, not for the time.
+        let free = self.restless().filter(|(_, zone)| matches!(zone.turn, Turn::Free));
+        let lives = free.filter_map(|(_, zone)| zone.life.deadline_ms());
         // When as many are granted as may be, an answer of storaged comes before the next.
         let grants = self.may_grant();
         let wishes = self.restless().filter_map(|(_, zone)| zone.pace.due_ms()).filter(|_| grants);

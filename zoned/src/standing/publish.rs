@@ -58,7 +58,7 @@ impl Daemon {
         };
         let login = spec.login.clone();
         let number = zone.record.number;
-        let out = self.standing.records.place(name).join(super::act::OUT);
+        let out = self.standing.records.place(name).join(super::files::OUT);
         let folder = show_out(&out, number, self.store_user).map_err(|error| {
             refusal("Internal", format!("cannot show /out to storaged: {error}"))
         })?;

@@ -1,7 +1,7 @@
 //! Records of standing zones on disk: what is wanted, and what never changes about a zone.
 //!
 //! ```text
-//!   <data>/zones/<name>/zone.json     the record, replaced whole: written, synced, renamed, synced
+//!   <data>/zones/<name>/zone.json     the record, replaced whole ([`crate::disk::file`])
 //!                      /log.0, log.1  what its command said
 //!                      /out           what is to become objects
 //! ```
@@ -10,10 +10,12 @@
 //! Names come from [`ZoneName`] and so are single components; nothing here follows links.
 
 use super::life::Desired;
+use crate::disk::file::{self, Whose, failed};
+use crate::disk::{FileError, Job, Replacement, tree};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use wire::standing::{ZoneName, ZoneSpec};
@@ -23,7 +25,6 @@ const VERSION: u32 = 1;
 /// The most bytes in a record: a specification fits one message of the wire.
 pub const RECORD_BYTES_MAX: u64 = 128 * 1024;
 const FILE: &str = "zone.json";
-const NEW_FILE: &str = "zone.json.new";
 
 /// What is on disk of a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,23 +65,9 @@ pub enum RecordError {
         /// Whose it is.
         got: ZoneName,
     },
-    /// It is larger than any.
-    #[error("the record has more than {RECORD_BYTES_MAX} bytes")]
-    Long,
     /// A file could not be used.
-    #[error("cannot {act} {}", path.display())]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RecordError + 'a {
-    move |source| RecordError::File { act, path: path.to_owned(), source }
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Reads a record from bytes.
@@ -124,8 +111,8 @@ impl Records {
     /// Opens the folder, made if need be; removes what was half made or half removed.
     ///
     /// # Errors
-    /// [`RecordError::File`].
-    pub fn open(folder: &Path) -> Result<(Self, Found), RecordError> {
+    /// [`FileError`].
+    pub fn open(folder: &Path) -> Result<(Self, Found), FileError> {
         fs::create_dir_all(folder).map_err(failed("make", folder))?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         fs::set_permissions(folder, permissions).map_err(failed("set the mode of", folder))?;
@@ -139,7 +126,11 @@ impl Records {
             let Some(name) = name.filter(|_| path.is_dir() && !path.is_symlink()) else { continue };
             match records.read(&name) {
                 Ok(Some(record)) => drop(found.records.insert(name, record)),
-                Ok(None) => records.remove(&name, false)?,
+                Ok(None) => {
+                    if let Err(error) = records.removal(&name, false)() {
+                        found.damaged.push((path, error.into()));
+                    }
+                }
                 Err(error) => found.damaged.push((path, error)),
             }
         }
@@ -154,17 +145,7 @@ impl Records {
 
     fn read(&self, name: &ZoneName) -> Result<Option<Record>, RecordError> {
         let path = self.place(name).join(FILE);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("open", &path)(error)),
-        };
-        let mut bytes = Vec::new();
-        let limited = file.take(RECORD_BYTES_MAX + 1).read_to_end(&mut bytes);
-        limited.map_err(failed("read", &path))?;
-        if bytes.len() as u64 > RECORD_BYTES_MAX {
-            return Err(RecordError::Long);
-        }
+        let Some(bytes) = file::read(&path, RECORD_BYTES_MAX)? else { return Ok(None) };
         let record = parse(&bytes)?;
         if record.spec.name != *name {
             return Err(RecordError::Name { got: record.spec.name });
@@ -172,106 +153,36 @@ impl Records {
         Ok(Some(record))
     }
 
-    /// Writes a record; when this returns, it outlives the power.
-    ///
-    /// # Errors
-    /// [`RecordError::File`]; the record is then as it was, or as it should be, and never half.
-    pub fn write(&self, record: &Record) -> Result<(), RecordError> {
-        self.write_all(&[record]).pop().unwrap_or(Ok(()))
+    /// What puts a record on disk.
+    #[must_use]
+    pub fn job(&self, record: &Record) -> Job {
+        let bytes =
+            serde_json::to_vec_pretty(record).expect("numbers, texts and lists can be JSON");
+        let path = self.place(&record.spec.name).join(FILE);
+        Job::Replace(Replacement::new(Whose::Zone, path, bytes))
     }
 
-    /// As [`Self::write`], each for itself. The disk gets them all before one is waited for: what syncs the
-    /// first then syncs most of the others.
-    pub fn write_all(&self, records: &[&Record]) -> Vec<Result<(), RecordError>> {
-        let mut sketches: Vec<_> = records.iter().map(|record| self.sketch(record)).collect();
-        for sketch in &mut sketches {
-            step(sketch, |s| sys::file::start_writing(&s.file).map_err(failed("write", &s.new)));
-        }
-        for sketch in &mut sketches {
-            step(sketch, |s| {
-                s.file.sync_all().map_err(failed("sync", &s.new))?;
-                crate::failpoint::hit("record-written");
-                fs::rename(&s.new, &s.path).map_err(failed("replace", &s.path))
-            });
-        }
-        for sketch in &mut sketches {
-            step(sketch, |s| sync(&s.place));
-        }
-        for sketch in sketches.iter_mut().filter(|s| s.as_ref().is_ok_and(|s| s.is_new)) {
-            step(sketch, |_| sync(&self.folder));
-        }
-        let written =
-            |sketch: Result<Sketch, _>| sketch.map(|_| crate::failpoint::hit("record-renamed"));
-        sketches.into_iter().map(written).collect()
-    }
-
-    /// Writes a record beside the one that is there.
-    fn sketch(&self, record: &Record) -> Result<Sketch, RecordError> {
-        let place = self.place(&record.spec.name);
-        let is_new = match fs::create_dir(&place) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(failed("make", &place)(error)),
-        };
-        let bytes = serde_json::to_vec_pretty(record)?;
-        let (new, path) = (place.join(NEW_FILE), place.join(FILE));
-        let mut file = File::create(&new).map_err(failed("make", &new))?;
-        file.write_all(&bytes).map_err(failed("write", &new))?;
-        Ok(Sketch { file, new, path, place, is_new })
-    }
-
-    /// Removes a zone's files, its record first: what is left then is a folder without one. With `synced` they
+    /// What removes a zone's files, its record first: what is left then is a folder without one. With `synced` they
     /// stay gone over a power cut; without, the record must say already that the zone is to go.
-    ///
-    /// # Errors
-    /// [`RecordError::File`].
-    pub fn remove(&self, name: &ZoneName, synced: bool) -> Result<(), RecordError> {
-        let place = self.place(name);
-        let path = place.join(FILE);
-        match fs::remove_file(&path) {
-            Ok(()) if synced => sync(&place)?,
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("remove", &path)(error)),
-        }
-        crate::failpoint::hit("record-removed");
-        // Follows no links (openat(2), unlinkat(2)): the zone's own names are below.
-        match fs::remove_dir_all(&place) {
-            Ok(()) if synced => sync(&self.folder),
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failed("remove", &place)(error)),
+    pub fn removal(
+        &self,
+        name: &ZoneName,
+        synced: bool,
+    ) -> impl FnOnce() -> Result<(), FileError> + Send + use<> {
+        let (folder, place) = (self.folder.clone(), self.place(name));
+        move || {
+            let path = place.join(FILE);
+            match fs::remove_file(&path) {
+                Ok(()) if synced => file::sync_folder(&place)?,
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("remove", &path)(error)),
+            }
+            crate::failpoint::hit("record-removed");
+            tree::remove(&place)?;
+            if synced { file::sync_folder(&folder) } else { Ok(()) }
         }
     }
-}
-
-/// A record that is on its way to the disk.
-struct Sketch {
-    file: File,
-    new: PathBuf,
-    path: PathBuf,
-    place: PathBuf,
-    /// Whether its folder is.
-    is_new: bool,
-}
-
-/// The next step of one that has not failed.
-fn step(
-    sketch: &mut Result<Sketch, RecordError>,
-    take: impl FnOnce(&Sketch) -> Result<(), RecordError>,
-) {
-    let taken = match sketch {
-        Ok(sketch) => take(sketch),
-        Err(_) => return,
-    };
-    if let Err(error) = taken {
-        *sketch = Err(error);
-    }
-}
-
-fn sync(folder: &Path) -> Result<(), RecordError> {
-    let opened = File::open(folder).map_err(failed("open", folder))?;
-    opened.sync_all().map_err(failed("sync", folder))
 }
 
 #[cfg(test)]
@@ -284,14 +195,19 @@ mod test {
         Record::new(3, 7, 1, serde_json::from_str(&text).unwrap())
     }
 
+    fn write(records: &Records, record: &Record) {
+        let Job::Replace(record) = records.job(record) else { panic!("no record") };
+        file::replace_all(vec![record]).pop().unwrap().unwrap();
+    }
+
     #[test]
     fn a_record_is_found_again_as_it_was_written_last() {
         let folder = tempfile::tempdir().unwrap();
         let (records, found) = Records::open(folder.path()).unwrap();
         assert!(found.records.is_empty());
-        records.write(&record("web")).unwrap();
+        write(&records, &record("web"));
         let last = Record { desired: Desired::Paused, ..record("web") };
-        records.write(&last).unwrap();
+        write(&records, &last);
         let (_, found) = Records::open(folder.path()).unwrap();
         assert_eq!(found.records.into_values().collect::<Vec<_>>(), [last]);
     }
@@ -301,7 +217,7 @@ mod test {
         let folder = tempfile::tempdir().unwrap();
         let half = folder.path().join("half");
         fs::create_dir_all(half.join("out/deep")).unwrap();
-        fs::write(half.join(NEW_FILE), "{").unwrap();
+        fs::write(half.join("zone.new"), "{").unwrap();
         fs::create_dir(folder.path().join("lost+found")).unwrap();
         Records::open(folder.path()).unwrap();
         assert!(!half.exists() && folder.path().join("lost+found").exists());
@@ -311,7 +227,7 @@ mod test {
     fn a_damaged_record_is_told_and_left_for_a_person() {
         let folder = tempfile::tempdir().unwrap();
         let (records, _) = Records::open(folder.path()).unwrap();
-        records.write(&record("web")).unwrap();
+        write(&records, &record("web"));
         fs::rename(folder.path().join("web"), folder.path().join("other")).unwrap();
         fs::create_dir(folder.path().join("torn")).unwrap();
         fs::write(folder.path().join("torn/zone.json"), "{").unwrap();

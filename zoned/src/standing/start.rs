@@ -1,7 +1,8 @@
 //! Starting a standing zone: what [`crate::zone`] does for a task's.
 
-use super::act::{LOGS, OUT};
+use super::files::{LOGS, OUT};
 use super::life::Event;
+use super::turn::Turn;
 use super::{Body, Note, Pending, Publication, Zone, store};
 use crate::carve::{Cgroup, CgroupError, Place};
 use crate::chain;
@@ -72,7 +73,8 @@ impl Daemon {
     pub(super) fn go_on_starting(&mut self, name: &ZoneName) -> Option<Event> {
         let zone = self.standing.zones.get_mut(name)?;
         let pending = zone.pending.as_mut()?;
-        if pending.asked {
+        // What the disk is about to take in may be that it is not to run: it is looked at again then.
+        if pending.asked || matches!(zone.turn, Turn::OnDisk(_)) {
             return None;
         }
         if let Some(prefix) = pending.wanted.last().cloned() {

@@ -61,8 +61,8 @@ impl Zone {
         asked.map(|s| Limit { name: s.file.to_owned(), asked: s.value, got: none() }).collect()
     }
 
-    /// Why it is as it is, latest first.
-    pub(super) fn why(&self, now_ms: u64, stats: &Stats) -> Vec<String> {
+    /// Why it is as it is, latest first; `short` is what the node is short of.
+    pub(super) fn why(&self, now_ms: u64, stats: &Stats, short: Option<&str>) -> Vec<String> {
         let mut all = Vec::new();
         let seconds = |at: u64| at.saturating_sub(now_ms).div_ceil(1000);
         match &self.life.state {
@@ -73,7 +73,8 @@ impl Zone {
                 all.push(format!("it ended and is started again in {} s", seconds(*until_ms)));
             }
             State::Ready if self.pending.as_ref().is_some_and(|pending| pending.held) => {
-                all.push("it is not started yet: the node is short of something".to_owned());
+                let short = short.unwrap_or("it was short, and has not looked again");
+                all.push(format!("it is not started yet, it waits for the node: {short}"));
             }
             State::Ready if self.pending.as_ref().is_some_and(|p| !p.wanted.is_empty()) => {
                 all.push("it is not started yet: it waits for its objects".to_owned());

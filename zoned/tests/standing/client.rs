@@ -4,10 +4,11 @@ use crate::common::{PATIENCE, eventually};
 use crate::machine::name;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use sys::seqpacket::{Socket, SocketError};
+use sys::wait::{For, wait};
 use wire::account::{AccountReply, AccountRequest};
 use wire::frame::{Frame, Kind, Refusal, encode};
 use wire::standing::{Event, WindowSize, ZonePush, ZoneReply, ZoneRequest, ZoneState, ZoneView};
@@ -43,9 +44,24 @@ impl Client {
     }
 
     fn exchange(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
+        self.send(request);
+        self.answer()
+    }
+
+    /// Asks, and does not wait for the answer.
+    pub fn send(&mut self, request: &Request) {
         self.next += 1;
         let message = encode(Kind::Request, self.next, request, 0).unwrap();
         self.socket.send(&message, &[]).unwrap();
+    }
+
+    /// Whether there is something to be received.
+    pub fn is_told(&self) -> bool {
+        wait(&[(self.socket.as_fd(), For::Input)], Some(0)).unwrap()[0]
+    }
+
+    /// The answer to what was asked last.
+    pub fn answer(&mut self) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
         loop {
             let (kind, id, body, fds) = self.receive();
             match kind {

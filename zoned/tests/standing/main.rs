@@ -18,3 +18,4 @@ mod objects;
 #[path = "../common/program.rs"]
 mod program;
 mod publish;
+mod slow;

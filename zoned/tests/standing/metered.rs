@@ -70,7 +70,7 @@ fn while_the_node_is_short_a_start_waits_and_says_so() {
             let ZoneReply::Why(why) = client.ask(ZoneRequest::Why(name("web"))).unwrap().0 else {
                 panic!("no reasons")
             };
-            why[0].contains("the node is short of something")
+            why[0].contains("it waits for the node: memory is short")
         });
         pressure("0.00");
         client.reach("web", ZoneState::Running);
