@@ -27,8 +27,11 @@ fn a_zone_is_created_entered_and_deleted_and_nothing_is_left() {
             panic!()
         };
         gone(machine);
-        let refusal = client.ask(ZoneRequest::Get(name("web"))).unwrap_err();
-        assert_eq!(refusal.code, "NoSuchZone");
+        // It is forgotten when its files are known to be gone.
+        eventually("it is forgotten", || {
+            let found = client.ask(ZoneRequest::Get(name("web")));
+            found.is_err_and(|refusal| refusal.code == "NoSuchZone")
+        });
     });
 }
 
