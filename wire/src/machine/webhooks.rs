@@ -84,12 +84,12 @@ fn is_base64(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
     // What the last letter may be: four bits or two of it are not used.
     let last: &[u8] = match text.len() - bare.len() {
-        0 => return !bare.is_empty() && bare.len() % 4 == 0 && bare.bytes().all(legal),
+        0 => return !bare.is_empty() && bare.len().is_multiple_of(4) && bare.bytes().all(legal),
         1 => b"AEIMQUYcgkosw048",
         2 => b"AQgw",
         _ => return false,
     };
-    text.len() % 4 == 0
+    text.len().is_multiple_of(4)
         && bare.bytes().all(legal)
         && bare.bytes().last().is_some_and(|letter| last.contains(&letter))
 }
