@@ -252,7 +252,7 @@ fn every_request_is_a_line_of_the_access_log() {
     client.get(BUCKET, "k").unwrap();
     let none = client.request(&tests::s3::Ask::new("GET", &format!("/{BUCKET}/none"))).unwrap();
     let id = none.header("x-amz-request-id").to_owned();
-    assert_eq!(none.elements("RequestId"), [id.clone()]);
+    assert_eq!(none.elements("RequestId"), [&*id]);
     drop(client);
     daemon.terminate();
     assert!(daemon.wait().success());

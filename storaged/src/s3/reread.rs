@@ -41,7 +41,7 @@ pub fn again(
             Some(None) => Err(no_chunks()),
             Some(Some(_)) | None => Ok(None),
         },
-        Some(Said::Unread) => Err(unread(parts, copy.take()?, is_chunked)),
+        Some(Said::Unread) => Err(unread(parts, copy.take()?.as_deref(), is_chunked)),
         Some(Said::Malformed | Said::Incomplete | Said::Missing) | None => Ok(None),
     }
 }
@@ -70,11 +70,11 @@ fn said(first: &Response<Body>) -> Option<Said> {
 }
 
 /// Why the library could not read all of a body that has come.
-fn unread(parts: &Parts, body: Option<Vec<u8>>, is_chunked: bool) -> S3Error {
+fn unread(parts: &Parts, body: Option<&[u8]>, is_chunked: bool) -> S3Error {
     if !is_chunked {
         return sha256_mismatch();
     }
-    match body.as_deref().map(chunks::decoded) {
+    match body.map(chunks::decoded) {
         Some(None) => no_chunks(),
         _ if has_unsigned_chunks(parts) => coded(
             "MalformedTrailerError",
