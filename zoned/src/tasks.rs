@@ -204,7 +204,7 @@ impl Daemon {
             Asked::Meter => return self.meter.refused(message),
             Asked::Image(_) => {}
             Asked::Held => {
-                eprintln!("zoned: storaged does not tell what tasks wait for: {message}")
+                eprintln!("zoned: storaged does not tell what tasks wait for: {message}");
             }
             Asked::Ended { attempt, .. } => {
                 eprintln!(
