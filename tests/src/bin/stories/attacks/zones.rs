@@ -162,8 +162,12 @@ pub fn log_flood(b: &Booted) -> Result<()> {
 /// A command that ignores SIGTERM is killed when its time is over.
 pub fn ignores_term(b: &Booted) -> Result<()> {
     let a = &b.appliance;
-    let line = "trap '' TERM; while :; do sleep 1; done";
+    let line = "trap '' TERM; echo deaf; while :; do sleep 1; done";
     good(a, &[&SMALL[..], &["stubborn", "--", "bash", "-c", line]].concat())?;
+    // A zone runs as soon as its command does: before its first line, it would hear the signal.
+    wait_for("the command to be deaf", COMMAND_TIME, || {
+        Ok(good(a, &["zone", "logs", "stubborn"])?.contains("deaf").then_some(()))
+    })?;
     let began = Instant::now();
     good(a, &["zone", "stop", "-t", "2", "stubborn"])?;
     let took = began.elapsed();
