@@ -343,6 +343,7 @@ impl Node {
                 Request::Manifests { .. } => {
                     self.reply(frame.id, &Reply::Manifests(Vec::new()), &[]);
                 }
+                Request::Held { .. } => self.reply(frame.id, &Reply::Noted, &[]),
                 other => return (frame.id, other),
             }
         }

@@ -70,7 +70,10 @@ impl Client {
                     assert_eq!(id, self.next);
                     return Ok((serde_json::from_slice(&body).unwrap(), fds));
                 }
-                Kind::Refusal => return Err(serde_json::from_slice(&body).unwrap()),
+                Kind::Refusal => {
+                    assert_eq!(id, self.next);
+                    return Err(serde_json::from_slice(&body).unwrap());
+                }
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -118,11 +121,18 @@ impl Client {
         self.next += 1;
         let message = encode(Kind::Request, self.next, &Request::Zone(request), 0).unwrap();
         self.socket.send(&message, &[]).map_err(drop)?;
-        let mut message = Vec::new();
-        let fds = self.socket.recv(&mut message).map_err(drop)?.ok_or(())?;
-        match Frame::parse(&message, fds.len()).unwrap().body() {
-            Ok(Reply::Zone(reply)) => Ok(reply),
-            _ => Err(()),
+        loop {
+            let mut message = Vec::new();
+            let fds = self.socket.recv(&mut message).map_err(drop)?.ok_or(())?;
+            let frame = Frame::parse(&message, fds.len()).unwrap();
+            // Events that are watched come in between.
+            match frame.kind {
+                Kind::Push => self.pushed.push(frame.body().unwrap()),
+                _ => match frame.body() {
+                    Ok(Reply::Zone(reply)) => return Ok(reply),
+                    _ => return Err(()),
+                },
+            }
         }
     }
 
