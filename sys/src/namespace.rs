@@ -136,7 +136,7 @@ struct Errand {
 /// Has `act` done by a process of the namespace of processes that the one of this pidfd is in, and gives what it made.
 /// The process runs on this one's memory and descriptors while this thread stands still, then it is gone.
 ///
-/// For a process with one thread.
+/// Other threads go on meanwhile: of what setns(2) changes here, they have their own.
 ///
 /// # Errors
 /// What setns(2) and clone(2) say, and `act`; ENOMEM if the namespace's first process is gone.

@@ -128,6 +128,9 @@ pub fn build_standing(
         let terminals = step("make the zone's terminals", system::terminals())?;
         let furnished = system::furnish(root.as_fd(), proc.as_fd(), terminals.as_fd());
         step("place /proc and the terminals", furnished)?;
+    } else {
+        // They come with its first session. An image in which they have no place is refused now, as any other.
+        step("find the place of /proc", folder(root.as_fd(), "proc"))?;
     }
     for (path, mount) in plan.mounts.iter().zip(mounts) {
         show_folder(root.as_fd(), path, mount.as_fd())

@@ -182,7 +182,7 @@ pub fn masks(b: &Booted) -> Result<()> {
     as_they_are(a)?;
     held(
         37,
-        "directories of zones as links and files: left out of archives, refused in EROFS images",
+        "directories of zones as links and files: left out of archives, refused in EROFS images, /dev covered",
     );
     Ok(())
 }
@@ -201,7 +201,8 @@ fn remove(a: &Appliance, image: &str) -> Result<()> {
     })
 }
 
-/// EROFS images are taken as they are; one in which a zone's directory is a link starts no zone.
+/// EROFS images are taken as they are; one in which a zone's directory is a link starts no zone. But /dev is a layer
+/// above the image: what that has there is not seen.
 fn as_they_are(a: &Appliance) -> Result<()> {
     for place in ["dev", "proc", "tmp"] {
         let mut image = Stream::begin(Cursor::new(Vec::new()), &Meta::of_mode(0o755))?;
@@ -221,7 +222,8 @@ fn as_they_are(a: &Appliance) -> Result<()> {
         let (code, text) = mobula(a, &["zone", "create", "--image", "linked", ZONE], b"")?;
         let why = mobula(a, &["zone", "why", ZONE], b"")?.1;
         delete(a, ZONE)?;
-        ensure!(code != 0, "a zone runs with a link for its /{place}: {text}");
+        let runs = code == 0;
+        ensure!(runs == (place == "dev"), "runs: {runs}, with a link for its /{place}: {text}");
         println!("  /{place} as a link: {}", why.lines().next().unwrap_or_default());
         nothing_planted(a)?;
         remove(a, "linked")?;
