@@ -21,7 +21,7 @@ pub(crate) fn session(bytes: &[u8]) {
 pub(crate) fn kernel_log(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if zoned::damage::damaged_file(&text).is_some() {
-        let kernel_s_own = text.split(',').next().and_then(|level| level.parse().ok());
+        let kernel_s_own = text.split([',', ';']).next().and_then(|level| level.parse().ok());
         assert!(kernel_s_own.is_some_and(|level: u32| level < 8), "a program was believed");
     }
 }
