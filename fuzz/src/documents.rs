@@ -110,6 +110,34 @@ pub(crate) fn references(bytes: &[u8]) {
     assert!(std::str::from_utf8(bytes).is_err() || std::str::from_utf8(&resolved).is_ok());
 }
 
+/// What a head says of checksums, a field a line, and a list of parts with them: what is carried past the protocol library
+/// comes out as it went in.
+pub(crate) fn checksums(bytes: &[u8]) {
+    let mut headers = http::HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let name = http::HeaderName::from_bytes(&line[..colon]);
+        let value = http::HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    let expected = s3::checksum::Expected::of(&headers);
+    if let Ok(mut expected) = expected {
+        expected.update(bytes);
+        if let Ok((algorithm, value)) = expected.check([0; 16], Some(&headers)) {
+            let is_md5 = algorithm == s3::checksum::Algorithm::Md5;
+            assert!(is_md5 || algorithm.sum(bytes) == value);
+        }
+    }
+    if let Some(read) = s3::checksum::carried::read(bytes)
+        && s3::checksum::carried::written(bytes).is_none()
+    {
+        assert_eq!(s3::checksum::carried::written(&read).as_deref(), Some(bytes));
+    }
+    s3::checksum::carried::settle(&mut headers);
+}
+
 /// A document in AWS's chunks: there is no more in them than there was around them, and it fits the chunks anew.
 pub(crate) fn aws_chunked(bytes: &[u8]) {
     let Some(content) = s3::chunks::decoded(bytes) else { return };

@@ -25,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http", run: protocol::http },
     Target { name: "chunked", run: protocol::chunked },
     Target { name: "aws-chunked", run: documents::aws_chunked },
+    Target { name: "checksums", run: documents::checksums },
     Target { name: "signature", run: protocol::signature },
     Target { name: "policy", run: documents::policy },
     Target { name: "form", run: documents::form },

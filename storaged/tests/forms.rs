@@ -90,6 +90,19 @@ fn a_signed_form_stores_its_file() {
 }
 
 #[test]
+fn a_form_says_what_its_file_sums_up_to() {
+    let server = Server::start();
+    let put = |sum: &str| {
+        let conditions = format!("{KEYS} {{\"x-amz-checksum-xxhash64\": \"{sum}\"}},");
+        let form = Form::new(b"Hello world").with("key", "in/a");
+        form.with("x-amz-checksum-xxhash64", sum).signed(&conditions, NOW).send(&server)
+    };
+    assert_eq!(put("AAAAAAAAAAA=").elements("Code"), ["BadDigest"]);
+    let stored = put("xQCwyRKzdtg=");
+    assert_eq!((stored.status, stored.header("x-amz-checksum-xxhash64")), (204, "xQCwyRKzdtg="));
+}
+
+#[test]
 fn a_form_may_be_signed_long_before_it_is_sent() {
     let server = Server::start();
     let form = Form::new(b"x").with("key", "in/a").signed(KEYS, Duration::from_secs(86_400));

@@ -49,7 +49,8 @@ pub(super) fn get(
         version_id: version::shown(&admitted, &record)?,
         ..GetObjectAttributesOutput::default()
     };
-    let document = without_quotes(document::to_xml(&output)?);
+    let document = document::to_xml(&output)?;
+    let document = without_quotes(document::readable(&document).unwrap_or(document));
     let mut response = S3Response::new(output);
     response.extensions.insert(Payload::Bytes(document.into()));
     Ok(response)

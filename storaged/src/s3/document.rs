@@ -1,6 +1,7 @@
-//! Configurations of buckets as XML: from and to the protocol library's types, kept in the store.
+//! Documents of XML, from and to the protocol library's types; configurations of buckets are kept in the store so.
 
-use super::{Api, error};
+use super::checksum::carried;
+use super::{Api, error, references};
 use crate::store::{BucketConfig, BucketRecord, Txn, TxnError, bucket, bucket_config};
 use s3s::xml::{Deserialize, Deserializer, Serialize, Serializer};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
@@ -15,6 +16,13 @@ pub(super) fn to_xml(document: &impl Serialize) -> S3Result<Vec<u8>> {
     let written = serializer.decl().and_then(|()| document.serialize(&mut serializer));
     written.map_err(|e| error::internal(&e))?;
     Ok(bytes)
+}
+
+/// A document of the library's as every reader of XML understands it, and with all that it carries; nothing if it is so.
+pub(super) fn readable(document: &[u8]) -> Option<Vec<u8>> {
+    let carried = carried::written(document);
+    let written = references::written(carried.as_deref().unwrap_or(document));
+    written.or(carried)
 }
 
 /// A document from its bytes.

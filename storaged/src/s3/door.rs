@@ -7,11 +7,12 @@
 //! ```
 
 use super::access::{Caller, Probe, Proven};
+use super::checksum::carried;
 use super::copied::Copy;
 use super::signature::Verifier;
 use super::{
-    Payload, hosted, ignored, integrity, joined, post, references, region, reread, resource,
-    screen, told,
+    Payload, document, hosted, ignored, integrity, joined, post, region, reread, resource, screen,
+    told,
 };
 use crate::accounts::Accounts;
 use crate::front::{Answer, RequestId, Service};
@@ -152,6 +153,7 @@ fn with_payload(mut response: Response<Body>) -> Response<Body> {
     if let Some(status) = response.extensions_mut().remove::<StatusCode>() {
         *response.status_mut() = status;
     }
+    carried::settle(response.headers_mut());
     match response.extensions_mut().remove::<Payload>() {
         None => readable(response),
         Some(Payload::Bytes(bytes)) => response.map(|_| Body::from(bytes)),
@@ -183,7 +185,7 @@ fn with_id(response: Response<Body>, id: RequestId) -> Response<Body> {
 fn readable(response: Response<Body>) -> Response<Body> {
     let is_xml = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/xml");
     let body = response.body().bytes().filter(|_| is_xml);
-    match body.and_then(|document| references::written(&document)) {
+    match body.and_then(|document| document::readable(&document)) {
         Some(document) => response.map(|_| Body::from(document)),
         None => response,
     }

@@ -2,13 +2,14 @@
 //!
 //! | the library says | why | what is done |
 //! | --- | --- | --- |
-//! | MalformedXML | it may be for references above U+FFFF | again, with the characters in their place |
+//! | MalformedXML | it may be for references above U+FFFF, or checksums of parts that it does not know | again, with what it knows in their place |
 //! | IncompleteBody, of a body in chunks | it takes the length of such a document for 0 | again, as it is in the chunks |
 //! | MissingRequestBodyError, of a body in chunks | it found no chunk | if there is a body, that it has none is answered |
 //! | InternalError without a message | the bytes are not those that were signed, or did not all come | that is answered |
 //!
 //! In all of them the signature over the head was good and who asks was let in; in the first two so was every byte.
 
+use super::checksum::carried;
 use super::copied::Copy;
 use super::error::{coded, sha256_mismatch};
 use super::{chunks, integrity, references};
@@ -28,14 +29,14 @@ pub fn again(
     let is_chunked = chunks::announced(&parts.headers);
     match said(first) {
         Some(Said::Malformed) if !is_chunked => {
-            Ok(copy.take()?.and_then(|document| references::resolved(&document)))
+            Ok(copy.take()?.and_then(|document| mended(&document)))
         }
         Some(Said::Incomplete) if is_chunked => {
             let Some(content) = copy.take()?.as_deref().and_then(chunks::decoded) else {
                 return Ok(None);
             };
             integrity::check(parts, &content)?;
-            Ok(Some(references::resolved(&content.bytes).unwrap_or(content.bytes)))
+            Ok(Some(mended(&content.bytes).unwrap_or(content.bytes)))
         }
         Some(Said::Missing) if is_chunked => match copy.take()?.as_deref().map(chunks::decoded) {
             Some(None) => Err(no_chunks()),
@@ -44,6 +45,12 @@ pub fn again(
         Some(Said::Unread) => Err(unread(parts, copy.take()?.as_deref(), is_chunked)),
         Some(Said::Malformed | Said::Incomplete | Said::Missing) | None => Ok(None),
     }
+}
+
+/// The document as the library can read it; nothing if there is nothing to be mended.
+fn mended(document: &[u8]) -> Option<Vec<u8>> {
+    let resolved = references::resolved(document);
+    carried::read(resolved.as_deref().unwrap_or(document)).or(resolved)
 }
 
 /// What the library may say of a document.

@@ -124,9 +124,12 @@ fn the_short_way_says_what_the_long_way_says() {
     world.put("plain", &[], b"abc");
     world.put("empty", &[], b"");
     world.put("described/é +.txt", &said, b"abc");
+    world.put("newer", &[("x-amz-checksum-xxhash3", "tqy52Eo4/3Q=")], b"Hello world");
     world.put("large", &said[..7], large);
     world.put("medium", &said[..7], &large[..4000]);
-    for key in ["plain", "empty", "described/é +.txt", "medium", "medium", "large", "large"] {
+    for key in
+        ["plain", "empty", "described/é +.txt", "newer", "medium", "medium", "large", "large"]
+    {
         for (method, mode) in
             [("GET", None), ("HEAD", None), ("GET", Some("ENABLED")), ("HEAD", Some("ENABLED"))]
         {

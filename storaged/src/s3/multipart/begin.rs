@@ -75,7 +75,7 @@ pub(super) fn kind_of(name: &str) -> S3Result<ChecksumType> {
 }
 
 /// Which checksum, made how; AWS's table ("Checking object integrity"): a CRC-64 is always that of the whole,
-/// a SHA never, the other CRCs are that of the parts' unless told otherwise.
+/// a digest never, the other CRCs are that of the parts' unless told otherwise.
 fn sum_choice(algorithm: Option<&str>, kind: Option<&str>) -> S3Result<Option<SumChoice>> {
     let kind = kind.map(kind_of).transpose()?;
     let Some(name) = algorithm else {
@@ -93,11 +93,10 @@ fn sum_choice(algorithm: Option<&str>, kind: Option<&str>) -> S3Result<Option<Su
     let kind = match (algorithm, kind) {
         (Algorithm::Crc64Nvme, Some(ChecksumType::Composite)) => Err(mismatch("COMPOSITE", name)),
         (Algorithm::Crc64Nvme, _) => Ok(ChecksumType::FullObject),
-        (Algorithm::Sha1 | Algorithm::Sha256, Some(ChecksumType::FullObject)) => {
+        (digest, Some(ChecksumType::FullObject)) if digest.crc().is_none() => {
             Err(mismatch("FULL_OBJECT", name))
         }
-        (Algorithm::Sha1 | Algorithm::Sha256, _) => Ok(ChecksumType::Composite),
-        (Algorithm::Crc32 | Algorithm::Crc32c, kind) => Ok(kind.unwrap_or(ChecksumType::Composite)),
+        (_, kind) => Ok(kind.unwrap_or(ChecksumType::Composite)),
     }?;
     Ok(Some(SumChoice { algorithm: algorithm.name().to_owned(), kind }))
 }
@@ -125,6 +124,10 @@ mod test {
         assert!(choice(Some("CRC64NVME"), Some("COMPOSITE")).is_err());
         assert_eq!(choice(Some("SHA256"), None).unwrap(), composite);
         assert!(choice(Some("SHA1"), Some("FULL_OBJECT")).is_err());
+        for name in ["MD5", "SHA512", "XXHASH64", "XXHASH3", "XXHASH128"] {
+            assert_eq!(choice(Some(name), None).unwrap(), composite);
+            assert!(choice(Some(name), Some("FULL_OBJECT")).is_err());
+        }
         assert_eq!(choice(Some("CRC32"), None).unwrap(), composite);
         assert_eq!(choice(Some("CRC32C"), Some("FULL_OBJECT")).unwrap(), full);
         assert!(choice(Some("CRC32"), Some("HALF")).is_err());

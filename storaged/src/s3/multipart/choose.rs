@@ -1,7 +1,7 @@
 //! The list of parts that completes an upload: whether it is right, and what the object's entity tag and
 //! checksum come to. Pure.
 
-use crate::s3::checksum::{Algorithm, combined, composite};
+use crate::s3::checksum::{Algorithm, carried, combined, composite};
 use crate::store::uploads::{PART_BYTES_MIN, SumChoice, UPLOAD_BYTES_MAX, UploadedPart};
 use crate::store::{ChecksumType, ETagValue};
 use s3s::crypto::{Checksum, Md5};
@@ -65,10 +65,11 @@ pub fn read_list(list: Option<CompletedMultipartUpload>) -> Result<Vec<Asked>, S
             (Algorithm::Crc32c, part.checksum_crc32c),
             (Algorithm::Crc64Nvme, part.checksum_crc64nvme),
             (Algorithm::Sha1, part.checksum_sha1),
-            (Algorithm::Sha256, part.checksum_sha256),
         ];
-        let sums = sums.into_iter().filter_map(|(name, value)| Some((name.name(), value?)));
-        Some(Asked { number, etag, sums: sums.collect() })
+        let sums = sums.into_iter().filter_map(|(algorithm, value)| Some((algorithm, value?)));
+        let sums = sums.chain(part.checksum_sha256.map(carried::opened));
+        let sums = sums.map(|(algorithm, value)| (algorithm.name(), value)).collect();
+        Some(Asked { number, etag, sums })
     };
     parts.into_iter().map(|part| read(part).ok_or_else(malformed)).collect()
 }

@@ -14,7 +14,7 @@ use super::{busy, known, no_such_upload};
 use crate::events::{Change, EventKind, Events, Who};
 use crate::files::{AssembleError, Assembly};
 use crate::front::Origin;
-use crate::s3::checksum::Algorithm;
+use crate::s3::checksum::{self, Algorithm};
 use crate::s3::condition::WriteConditions;
 use crate::s3::lifecycle::expiration;
 use crate::s3::put::{Refused, check_bucket, refusal};
@@ -23,7 +23,8 @@ use crate::store::uploads::{
     Begun, CompletedUpload, Completion, Upload, UploadId, completed, parts,
 };
 use crate::store::{
-    Content, Metadata, ObjectPath, PartRecord, Store, Txn, TxnError, View, Written, object,
+    ChecksumType, Content, Metadata, ObjectPath, PartRecord, Store, Txn, TxnError, View, Written,
+    object,
 };
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
@@ -62,7 +63,7 @@ pub(in crate::s3) async fn complete(
     }
     let request = Request {
         path,
-        claims: claims(&input)?,
+        claims: claims(&input, &headers)?,
         list: read_list(input.multipart_upload)?,
         conditions: WriteConditions::of(&headers)?,
         location: location(secure, &headers, uri.path(), &input.bucket, &input.key),
@@ -75,20 +76,16 @@ pub(in crate::s3) async fn complete(
     answer(Box::pin(carry_out(api.store.clone(), request)), PATIENCE, PULSE).await
 }
 
-fn claims(input: &CompleteMultipartUploadInput) -> S3Result<Claims> {
-    let sums = [
-        (Algorithm::Crc32, &input.checksum_crc32),
-        (Algorithm::Crc32c, &input.checksum_crc32c),
-        (Algorithm::Crc64Nvme, &input.checksum_crc64nvme),
-        (Algorithm::Sha1, &input.checksum_sha1),
-        (Algorithm::Sha256, &input.checksum_sha256),
-    ];
-    let given = sums.into_iter().filter_map(|(name, value)| Some((name.name(), value.clone()?)));
+fn claims(input: &CompleteMultipartUploadInput, headers: &HeaderMap) -> S3Result<Claims> {
     let size = input.mpu_object_size.map(|size| {
         u64::try_from(size).map_err(|_| s3_error!(InvalidArgument, "the size is negative"))
     });
     let kind = input.checksum_type.as_ref().map(|kind| kind_of(kind.as_str()));
-    Ok(Claims { sums: given.collect(), kind: kind.transpose()?, size: size.transpose()? })
+    Ok(Claims {
+        sums: checksum::of_whole(headers),
+        kind: kind.transpose()?,
+        size: size.transpose()?,
+    })
 }
 
 /// Where the object is, as the client addressed it: with the bucket in the path, or in the host.
@@ -234,14 +231,16 @@ fn facts(choice: &Choice, version: Option<String>) -> Vec<(String, String)> {
 fn output(facts: &[(String, String)], request: &Request) -> CompleteMultipartUploadOutput {
     let fact =
         |name: &str| facts.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let sum = |algorithm: Algorithm| fact(algorithm.name());
+    let is_sum = |(name, _): &&(String, String)| Algorithm::from_name(name).is_some();
+    let sums: Vec<_> = facts.iter().filter(is_sum).cloned().collect();
+    let sums = checksum::shown(&sums, ChecksumType::default());
     CompleteMultipartUploadOutput {
         bucket: Some(request.bucket.clone()),
-        checksum_crc32: sum(Algorithm::Crc32),
-        checksum_crc32c: sum(Algorithm::Crc32c),
-        checksum_crc64nvme: sum(Algorithm::Crc64Nvme),
-        checksum_sha1: sum(Algorithm::Sha1),
-        checksum_sha256: sum(Algorithm::Sha256),
+        checksum_crc32: sums.checksum_crc32,
+        checksum_crc32c: sums.checksum_crc32c,
+        checksum_crc64nvme: sums.checksum_crc64nvme,
+        checksum_sha1: sums.checksum_sha1,
+        checksum_sha256: sums.checksum_sha256,
         checksum_type: fact("type").map(Into::into),
         e_tag: fact("etag").map(ETag::Strong),
         key: Some(request.key.clone()),

@@ -97,7 +97,7 @@ fn document(outcome: S3Result<CompleteMultipartUploadOutput>) -> Result<Bytes, S
         Ok(output) => {
             let mut bytes = Vec::with_capacity(512);
             output.serialize(&mut Serializer::new(&mut bytes))?;
-            Ok(crate::s3::references::written(&bytes).unwrap_or(bytes).into())
+            Ok(crate::s3::document::readable(&bytes).unwrap_or(bytes).into())
         }
         Err(error) => error_document(&error),
     }

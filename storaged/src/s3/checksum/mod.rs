@@ -1,137 +1,18 @@
 //! Checksums that a client gives with an object, in a header or behind the body, and whether they hold.
 
+mod algorithm;
+pub mod carried;
+
+pub use algorithm::{Algorithm, Summing, combined, composite};
+
 use super::error::coded;
 use crate::store::ChecksumType;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use crc_fast::CrcAlgorithm;
 use http::{HeaderMap, StatusCode};
-use s3s::checksum::ChecksumHasher;
 use s3s::{S3Error, S3ErrorCode, s3_error};
 
-/// An algorithm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// IEEE 802.3.
-    Crc32,
-    /// Castagnoli's.
-    Crc32c,
-    /// NVMe's 64 bits.
-    Crc64Nvme,
-    /// For those who still do.
-    Sha1,
-    /// FIPS 180-4.
-    Sha256,
-}
-
-impl Algorithm {
-    const ALL: [Algorithm; 5] = [
-        Algorithm::Crc32,
-        Algorithm::Crc32c,
-        Algorithm::Crc64Nvme,
-        Algorithm::Sha1,
-        Algorithm::Sha256,
-    ];
-
-    /// What S3 computes when the client gives nothing.
-    pub const DEFAULT: Algorithm = Algorithm::Crc64Nvme;
-
-    /// Its name as records and the ends of header names have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Algorithm::Crc32 => "crc32",
-            Algorithm::Crc32c => "crc32c",
-            Algorithm::Crc64Nvme => "crc64nvme",
-            Algorithm::Sha1 => "sha1",
-            Algorithm::Sha256 => "sha256",
-        }
-    }
-
-    /// The algorithm that a client names: `CRC32`, …
-    pub fn parse(name: &str) -> Option<Algorithm> {
-        Algorithm::from_name(&name.to_ascii_lowercase())
-    }
-
-    /// The algorithm of this name.
-    pub fn from_name(name: &str) -> Option<Algorithm> {
-        Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
-    }
-
-    const fn bytes(self) -> usize {
-        match self {
-            Algorithm::Crc32 | Algorithm::Crc32c => 4,
-            Algorithm::Crc64Nvme => 8,
-            Algorithm::Sha1 => 20,
-            Algorithm::Sha256 => 32,
-        }
-    }
-
-    const fn crc(self) -> Option<CrcAlgorithm> {
-        match self {
-            Algorithm::Crc32 => Some(CrcAlgorithm::Crc32IsoHdlc),
-            Algorithm::Crc32c => Some(CrcAlgorithm::Crc32Iscsi),
-            Algorithm::Crc64Nvme => Some(CrcAlgorithm::Crc64Nvme),
-            Algorithm::Sha1 | Algorithm::Sha256 => None,
-        }
-    }
-
-    fn hasher(self) -> ChecksumHasher {
-        use s3s::crypto::Checksum;
-        let mut hasher = ChecksumHasher::default();
-        match self {
-            Algorithm::Crc32 => hasher.crc32 = Some(Checksum::new()),
-            Algorithm::Crc32c => hasher.crc32c = Some(Checksum::new()),
-            Algorithm::Crc64Nvme => hasher.crc64nvme = Some(Checksum::new()),
-            Algorithm::Sha1 => hasher.sha1 = Some(Checksum::new()),
-            Algorithm::Sha256 => hasher.sha256 = Some(Checksum::new()),
-        }
-        hasher
-    }
-
-    /// The checksum of these bytes.
-    pub fn sum(self, bytes: &[u8]) -> String {
-        let mut summing = Summing::new(self);
-        summing.update(bytes);
-        summing.value()
-    }
-
-    fn of(self, sums: s3s::dto::Checksum) -> Option<String> {
-        match self {
-            Algorithm::Crc32 => sums.checksum_crc32,
-            Algorithm::Crc32c => sums.checksum_crc32c,
-            Algorithm::Crc64Nvme => sums.checksum_crc64nvme,
-            Algorithm::Sha1 => sums.checksum_sha1,
-            Algorithm::Sha256 => sums.checksum_sha256,
-        }
-    }
-}
-
-/// A checksum in the making.
-pub struct Summing {
-    algorithm: Algorithm,
-    hasher: ChecksumHasher,
-}
-
-impl Summing {
-    /// Of no bytes yet.
-    #[must_use]
-    pub fn new(algorithm: Algorithm) -> Summing {
-        Summing { algorithm, hasher: algorithm.hasher() }
-    }
-
-    /// Takes the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-    }
-
-    /// The checksum of all of them.
-    #[must_use]
-    pub fn value(self) -> String {
-        self.algorithm.of(self.hasher.finalize()).expect("the hasher was made for it")
-    }
-}
-
-/// Checksums as answers show them: nothing, not even of what kind, where there are none.
+/// Checksums as answers show them: nothing, not even of what kind, where there are none. Newer ones are [`carried`].
 #[must_use]
 pub fn shown(sums: &[(String, String)], kind: ChecksumType) -> s3s::dto::Checksum {
     let sum = |algorithm: Algorithm| {
@@ -147,7 +28,7 @@ pub fn shown(sums: &[(String, String)], kind: ChecksumType) -> s3s::dto::Checksu
         checksum_crc32c: sum(Algorithm::Crc32c),
         checksum_crc64nvme: sum(Algorithm::Crc64Nvme),
         checksum_sha1: sum(Algorithm::Sha1),
-        checksum_sha256: sum(Algorithm::Sha256),
+        checksum_sha256: sum(Algorithm::Sha256).or_else(|| carried::packed(sums)),
         checksum_type: (!sums.is_empty()).then(|| kind.to_owned().into()),
     }
 }
@@ -157,7 +38,8 @@ pub struct Expected {
     md5: Option<[u8; 16]>,
     algorithm: Algorithm,
     promise: Promise,
-    hasher: ChecksumHasher,
+    /// None for MD5: that is counted up elsewhere in any case.
+    summing: Option<Summing>,
 }
 
 /// What the client says about the checksum.
@@ -186,7 +68,7 @@ impl Expected {
         let promised = promised(headers)?;
         check_announced(headers, promised.as_ref().map(|(algorithm, _)| *algorithm))?;
         let (algorithm, promise) = promised.unwrap_or((Algorithm::DEFAULT, Promise::None));
-        Ok(Expected { md5, algorithm, promise, hasher: algorithm.hasher() })
+        Ok(Expected { md5, algorithm, promise, summing: summing(algorithm) })
     }
 
     /// The same, with another algorithm where the client promised nothing: the one that an upload in
@@ -194,7 +76,7 @@ impl Expected {
     #[must_use]
     pub fn or(self, algorithm: Algorithm) -> Expected {
         match self.promise {
-            Promise::None => Expected { algorithm, hasher: algorithm.hasher(), ..self },
+            Promise::None => Expected { algorithm, summing: summing(algorithm), ..self },
             Promise::Value(_) | Promise::Trailer => self,
         }
     }
@@ -213,7 +95,9 @@ impl Expected {
 
     /// Takes the next bytes of the body.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
+        if let Some(summing) = &mut self.summing {
+            summing.update(bytes);
+        }
     }
 
     /// Whether all holds, given the body's MD5 and what came behind it. Gives what is to be kept:
@@ -246,7 +130,10 @@ impl Expected {
                 Some(checked(algorithm, header)?)
             }
         };
-        let value = algorithm.of(self.hasher.finalize()).expect("the hasher was made for it");
+        let value = match self.summing {
+            Some(summing) => summing.value(),
+            None => BASE64_STANDARD.encode(md5),
+        };
         match expected {
             Some(expected) if expected != value => Err(s3_error!(
                 BadDigest,
@@ -255,6 +142,17 @@ impl Expected {
             Some(_) | None => Ok((algorithm, value)),
         }
     }
+}
+
+fn summing(algorithm: Algorithm) -> Option<Summing> {
+    (algorithm != Algorithm::Md5).then(|| Summing::new(algorithm))
+}
+
+/// The checksums in a head that are those of an object in parts: algorithm and value.
+pub(super) fn of_whole(headers: &HeaderMap) -> Vec<(&'static str, String)> {
+    let value = |name: &str| headers.get(format!("{PREFIX}{name}"))?.to_str().ok();
+    let given = Algorithm::ALL.into_iter().map(Algorithm::name);
+    given.filter_map(|name| Some((name, value(name)?.to_owned()))).collect()
 }
 
 /// The one checksum that the head gives or announces.
@@ -303,51 +201,14 @@ fn check_announced(headers: &HeaderMap, found: Option<Algorithm>) -> Result<(), 
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, S3Error> {
-    Algorithm::from_name(name)
-        .ok_or_else(|| s3_error!(NotImplemented, "checksums of {name} are not checked here"))
-}
-
-/// The checksum of an object in parts, made of its parts' checksums: their digest, and how many there
-/// were. `None` if a part's value is no checksum.
-#[must_use]
-pub fn composite<'a>(
-    algorithm: Algorithm,
-    parts: impl IntoIterator<Item = &'a str>,
-) -> Option<String> {
-    let mut hasher = algorithm.hasher();
-    let mut count = 0_usize;
-    for part in parts {
-        hasher.update(&decoded(algorithm, part)?);
-        count += 1;
-    }
-    let value = algorithm.of(hasher.finalize()).expect("the hasher was made for it");
-    Some(format!("{value}-{count}"))
-}
-
-/// The checksum of all bytes of an object in parts, from its parts' checksums and sizes. `None` where
-/// that can't be: only CRCs can be put together.
-#[must_use]
-pub fn combined<'a>(
-    algorithm: Algorithm,
-    parts: impl IntoIterator<Item = (&'a str, u64)>,
-) -> Option<String> {
-    let crc = algorithm.crc()?;
-    let mut all = crc_fast::checksum(crc, b"");
-    for (part, size) in parts {
-        let bytes = decoded(algorithm, part)?;
-        let value = bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte));
-        all = crc_fast::checksum_combine(crc, all, value, size);
-    }
-    Some(BASE64_STANDARD.encode(&all.to_be_bytes()[8 - algorithm.bytes()..]))
-}
-
-fn decoded(algorithm: Algorithm, value: &str) -> Option<Vec<u8>> {
-    BASE64_STANDARD.decode(value).ok().filter(|bytes| bytes.len() == algorithm.bytes())
+    Algorithm::from_name(name).ok_or_else(|| {
+        s3_error!(InvalidRequest, "there is no checksum of this name: {PREFIX}{name}")
+    })
 }
 
 fn checked(algorithm: Algorithm, value: &http::HeaderValue) -> Result<String, S3Error> {
     let text = value.to_str().unwrap_or_default();
-    if decoded(algorithm, text).is_none() {
+    if algorithm.decoded(text).is_none() {
         let name = algorithm.name();
         return Err(s3_error!(InvalidRequest, "value for {PREFIX}{name} header is invalid"));
     }
@@ -364,8 +225,7 @@ fn parse_md5(value: &http::HeaderValue) -> Result<[u8; 16], S3Error> {
 #[cfg(test)]
 mod test {
     use super::*;
-    use proptest::collection::vec;
-    use proptest::prelude::*;
+    use md5::Digest;
 
     fn expected(headers: &[(&'static str, &str)]) -> Result<Expected, S3Error> {
         let headers = headers
@@ -387,21 +247,31 @@ mod test {
     }
 
     #[test]
-    fn every_algorithm_knows_its_check_value() {
-        let values = [
-            (Algorithm::Crc32, "x-amz-checksum-crc32", "y/Q5Jg=="),
-            (Algorithm::Crc32c, "x-amz-checksum-crc32c", "4waSgw=="),
-            (Algorithm::Crc64Nvme, "x-amz-checksum-crc64nvme", "rosUhgp5mIg="),
-            (Algorithm::Sha1, "x-amz-checksum-sha1", "98O8HYCOBHMq32eZZczDTKeuNEE="),
-            (
-                Algorithm::Sha256,
-                "x-amz-checksum-sha256",
-                "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=",
-            ),
-        ];
-        for (algorithm, header, value) in values {
-            let kept = check(expected(&[(header, value)]).unwrap(), &[]).unwrap();
-            assert_eq!(kept, (algorithm, value.to_owned()));
+    fn every_algorithm_holds_in_a_header_and_behind_the_body() {
+        for algorithm in Algorithm::ALL {
+            let value = algorithm.sum(b"123456789");
+            let name: &'static str = format!("{PREFIX}{}", algorithm.name()).leak();
+            let md5 = md5::Md5::digest(b"123456789").into();
+            let outcome = |mut expected: Expected, trailers: &HeaderMap| {
+                expected.update(b"123456789");
+                expected.check(md5, Some(trailers))
+            };
+            let kept = (algorithm, value.clone());
+            let in_head = expected(&[(name, &value)]).unwrap();
+            assert_eq!(outcome(in_head, &HeaderMap::new()).unwrap(), kept);
+            let said =
+                [("x-amz-trailer", name), ("x-amz-sdk-checksum-algorithm", algorithm.name())];
+            let behind = |value: &str| {
+                let name = http::HeaderName::from_static(name);
+                let trailers = HeaderMap::from_iter([(name, value.parse().unwrap())]);
+                outcome(expected(&said).unwrap(), &trailers)
+            };
+            assert_eq!(behind(&value).unwrap(), kept);
+            let other = algorithm.sum(b"12345678");
+            assert_eq!(*behind(&other).unwrap_err().code(), S3ErrorCode::BadDigest);
+            assert!(behind("AA==").is_err(), "that has the wrong length for {algorithm:?}");
+            let asked = expected(&[]).unwrap().or(algorithm);
+            assert_eq!(outcome(asked, &HeaderMap::new()).unwrap(), kept);
         }
     }
 
@@ -445,23 +315,6 @@ mod test {
         assert!(expected(&[said("SHA1"), sum]).is_err());
         assert!(expected(&[said("MD2"), sum]).is_err());
         assert!(expected(&[said("CRC32")]).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn parts_combine_to_the_whole(parts in vec(vec(any::<u8>(), 0..40), 0..6)) {
-            let whole = parts.concat();
-            for algorithm in Algorithm::ALL {
-                let sums: Vec<_> = parts.iter().map(|part| algorithm.sum(part)).collect();
-                let sized = sums.iter().zip(&parts).map(|(sum, part)| (&**sum, part.len() as u64));
-                let expected = algorithm.crc().map(|_| algorithm.sum(&whole));
-                prop_assert_eq!(combined(algorithm, sized), expected);
-                let raw: Vec<_> =
-                    sums.iter().flat_map(|sum| BASE64_STANDARD.decode(sum).unwrap()).collect();
-                let expected = format!("{}-{}", algorithm.sum(&raw), parts.len());
-                prop_assert_eq!(composite(algorithm, sums.iter().map(|sum| &**sum)), Some(expected));
-            }
-        }
     }
 
     #[test]
