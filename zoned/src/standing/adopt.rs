@@ -14,6 +14,7 @@ use crate::chain;
 use crate::daemon::Daemon;
 use crate::disk::FileError;
 use crate::disk::file::failed;
+use crate::failpoint;
 use crate::manifest::Workbench;
 use crate::meter::Key;
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,6 +109,7 @@ pub(crate) fn open(
     };
     let zones = found.records.into_values().map(find).collect();
     let ears = Ears::new().map_err(failed("make", Path::new("an epoll instance")))?;
+    failpoint::hit(failpoint::FOUND);
     Ok((Opening { records, zones, orphans: kept, notes, workbench, ears }, others))
 }
 
@@ -139,7 +141,8 @@ impl Opening {
     }
 }
 
-fn cgroup_name(record: &Record) -> String {
+/// The name of a zone's cgroup in the tree.
+pub(super) fn cgroup_name(record: &Record) -> String {
     format!("t-{}/{}", record.account, Place::Standing(&record.spec.name).folder())
 }
 
@@ -180,7 +183,7 @@ impl Daemon {
                             continue;
                         }
                         Err((why, kept)) => {
-                            eprintln!("zoned: zone {name} is started anew: {why}");
+                            self.cannot_adopt(&name, &why);
                             fate = Fate::Begin;
                             kept
                         }

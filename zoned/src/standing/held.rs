@@ -1,5 +1,6 @@
 //! What the node's pressure does to starts of standing zones: they wait.
 
+use super::storaged::Waits;
 use crate::daemon::Daemon;
 use wire::standing::ZoneName;
 
@@ -13,8 +14,8 @@ impl Daemon {
         }
         let Some(zone) = self.standing.zones.get_mut(name) else { return false };
         if let Some(pending) = &mut zone.pending
-            && !std::mem::replace(&mut pending.held, held)
             && held
+            && std::mem::replace(&mut pending.waits, Waits::Node) != Waits::Node
         {
             let why = self.admission.held().unwrap_or("the node was short of something");
             zone.note(format!("its start waited: {why}"));

@@ -2,7 +2,7 @@
 //!
 //! [`life`] decides, [`record`] and [`files`] keep what is wanted on disk, and the rest acts: [`turn`] has one thing done
 //! after another, [`act`] does what is decided, [`create`], [`update`] and [`start`] are what they say, [`publish`] has what they wrote become objects, [`hear`] listens to first processes, [`answer`] to people, [`adopt`] finds zones
-//! again that outlived an earlier zoned. What is in memory can be rebuilt from records, from the kernel
+//! again that outlived an earlier zoned, [`leftover`] clears those away that can't be taken over. What is in memory can be rebuilt from records, from the kernel
 //! and from what init keeps.
 
 mod act;
@@ -14,6 +14,7 @@ mod exec;
 mod files;
 mod hear;
 mod held;
+mod leftover;
 pub mod life;
 mod notes;
 mod pace;

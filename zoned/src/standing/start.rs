@@ -2,6 +2,7 @@
 
 use super::files::{LOGS, OUT};
 use super::life::Event;
+use super::storaged::Waits;
 use super::turn::Turn;
 use super::{Body, Note, Pending, Publication, Zone, store};
 use crate::carve::{Cgroup, CgroupError, Place};
@@ -32,6 +33,8 @@ use wire::zone::{OUTPUT, Order, Plan, StandingPlan};
 /// Files that a zone may hold for each MiB of its scratch space; an inode takes about 1 KiB.
 const FILES_PER_MIB: u64 = 128;
 const MIB: u64 = 1 << 20;
+/// How long what is left of a zone may take to be gone when it was killed, before its start is given up for now.
+const LEFT_MS_MAX: u64 = 60_000;
 
 /// Why a zone was not started.
 #[derive(Debug, Error)]
@@ -84,9 +87,16 @@ impl Daemon {
             }
             return None;
         }
-        let image = &self.standing.zones.get(name)?.record.spec.image;
-        if self.images.is_awaited(image) || self.hold_start(name) {
-            return None;
+        match self.start_waits(name) {
+            Ok(None) => {}
+            Ok(Some(waits)) => {
+                self.standing.zones.get_mut(name)?.pending.as_mut()?.waits = waits;
+                return None;
+            }
+            Err(why) => {
+                self.drop_pending(name);
+                return Some(Event::NotStarted(why));
+            }
         }
         let zone = self.standing.zones.get_mut(name)?;
         let pending = zone.pending.take()?;
@@ -114,6 +124,26 @@ impl Daemon {
                 Some(Event::NotStarted(chain(&error)))
             }
         }
+    }
+
+    /// What a start waits for that has all that it shows; why it comes to nothing, if it does.
+    fn start_waits(&mut self, name: &ZoneName) -> Result<Option<Waits>, String> {
+        let Some(zone) = self.standing.zones.get(name) else { return Ok(None) };
+        let waited_ms = self.now_ms().saturating_sub(zone.life.since_ms);
+        let image = &zone.record.spec.image;
+        Ok(if self.has_left_over(name) {
+            if waited_ms > LEFT_MS_MAX {
+                let why = "what an earlier start left was killed and is not gone in a minute";
+                return Err(why.to_owned());
+            }
+            Some(Waits::Leftover)
+        } else if self.images.is_awaited(image) {
+            Some(Waits::ReadAhead)
+        } else if self.hold_start(name) {
+            Some(Waits::Node)
+        } else {
+            None
+        })
     }
 
     fn try_start(&mut self, name: &ZoneName, pending: Pending) -> Result<Body, NotStarted> {
@@ -145,7 +175,7 @@ impl Daemon {
         let address = match self.link_up(&cgroup, number, &slot, &spec) {
             Ok(address) => address,
             Err(error) => {
-                cgroup.remove()?;
+                self.let_go_of(cgroup);
                 return Err(error);
             }
         };
@@ -159,7 +189,7 @@ impl Daemon {
                 if let Some(networks) = &mut self.networks {
                     networks.disconnect(cgroup.id())?;
                 }
-                cgroup.remove()?;
+                self.let_go_of(cgroup);
                 return Err(error);
             }
         };

@@ -39,14 +39,28 @@ pub(crate) enum Beside {
     Publish { zone: ZoneName, whom: Whom },
 }
 
+/// What a start waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// What it shows of the store.
+    #[default]
+    Objects,
+    /// What is left of it to be gone.
+    Leftover,
+    /// What zones share of its image to be in memory.
+    ReadAhead,
+    /// The node, which is short of something.
+    Node,
+}
+
 /// Prefixes that a zone waits for before it starts, and those that have come.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// The next is the last.
     pub(super) wanted: Vec<String>,
     pub(super) asked: bool,
-    /// All has come, and the node is short of something.
-    pub(super) held: bool,
+    /// For what now.
+    pub(super) waits: Waits,
     pub(super) mounts: Vec<(String, OwnedFd)>,
     pub(super) manifests: Vec<ManifestId>,
     /// Bytes of the objects in them.

@@ -1,6 +1,7 @@
 //! What people are shown of a zone.
 
 use super::life::State;
+use super::storaged::Waits;
 use super::{Publication, Zone};
 use crate::carve::plan;
 use crate::daemon::Daemon;
@@ -72,15 +73,10 @@ impl Zone {
             State::Waiting { until_ms } => {
                 all.push(format!("it ended and is started again in {} s", seconds(*until_ms)));
             }
-            State::Ready if self.pending.as_ref().is_some_and(|pending| pending.held) => {
-                let short = short.unwrap_or("it was short, and has not looked again");
-                all.push(format!("it is not started yet, it waits for the node: {short}"));
-            }
-            State::Ready if self.pending.as_ref().is_some_and(|p| !p.wanted.is_empty()) => {
-                all.push("it is not started yet: it waits for its objects".to_owned());
-            }
-            State::Ready if self.pending.is_some() => {
-                all.push("it is not started yet: its image is being read ahead".to_owned());
+            State::Ready => {
+                let waits =
+                    self.pending.as_ref().map(|pending| self.waits_for(pending.waits, short));
+                all.extend(waits.map(|what| format!("it is not started yet: {what}")));
             }
             State::Down if self.publication == Publication::Asked => {
                 all.push("its output is being published".to_owned());
@@ -92,6 +88,19 @@ impl Zone {
         }
         all.extend(self.reasons.iter().cloned());
         all
+    }
+
+    /// What its start waits for, in words.
+    fn waits_for(&self, waits: Waits, short: Option<&str>) -> String {
+        match waits {
+            Waits::Objects => "it waits for its objects".to_owned(),
+            Waits::Leftover => "it waits for what an earlier start left to be gone".to_owned(),
+            Waits::ReadAhead => "its image is being read ahead".to_owned(),
+            Waits::Node => {
+                let short = short.unwrap_or("it was short, and has not looked again");
+                format!("it waits for the node: {short}")
+            }
+        }
     }
 
     /// What the limits of its whole account do to it among others, in words.

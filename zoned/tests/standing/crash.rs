@@ -4,9 +4,10 @@
 use crate::client::Client;
 use crate::common::eventually;
 use crate::machine::{Machine, name, on_a_machine};
+use nix::sys::signal::Signal;
 use std::fs;
 use sys::process::Exit;
-use wire::standing::{ZoneRequest, ZoneState};
+use wire::standing::{ZoneReply, ZoneRequest, ZoneState};
 use wire::zone::Outcome;
 
 #[test]
@@ -103,13 +104,64 @@ fn an_orderly_end_takes_zones_down_and_brings_them_back() {
             "trap 'echo farewell; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
         );
         eventually("it is ready", || client.log("web").contains("ready"));
-        machine.signal(nix::sys::signal::Signal::SIGTERM);
+        machine.signal(Signal::SIGTERM);
         assert_eq!(machine.ended(), Exit::Code(0));
         assert_eq!(machine.processes(), 0);
         machine.start(None);
         let mut client = machine.client();
         client.reach("web", ZoneState::Running);
         eventually("it said farewell", || client.log("web") == "ready\nfarewell\nready\n");
+    });
+}
+
+#[test]
+fn a_zone_that_ends_between_two_looks_leaves_nothing() {
+    on_a_machine("crash::a_zone_that_ends_between_two_looks_leaves_nothing", |machine| {
+        let mut client = machine.client();
+        client.run("web", "sleep 1000");
+        machine.crash();
+        machine.start(Some(&format!("{}:stop", zoned::failpoint::FOUND)));
+        machine.stopped();
+        // It was found alive.
+        let first = machine.first_process("web");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), Signal::SIGKILL).unwrap();
+        eventually("it is gone", || {
+            machine.look_after();
+            machine.processes() == 0
+        });
+        machine.signal(Signal::SIGCONT);
+        let mut client = machine.client();
+        client.reach("web", ZoneState::Installed);
+        eventually("nothing is left", || machine.zones().is_empty() && machine.kept().is_empty());
+    });
+}
+
+#[test]
+fn a_zone_that_cannot_be_taken_over_is_killed_and_begins_again() {
+    on_a_machine("crash::a_zone_that_cannot_be_taken_over_is_killed_and_begins_again", |machine| {
+        let mut client = machine.client();
+        client.run("web", "echo began; sleep 1000");
+        client.run("stubborn", "trap '' TERM; echo began; while :; do sleep 0.05; done");
+        eventually("it is deaf", || client.log("stubborn") == "began\n");
+        client.zone(ZoneRequest::Stop { name: name("stubborn"), timeout_s: 1000 });
+        assert_eq!(client.state("stubborn"), ZoneState::ShuttingDown);
+        let first = machine.first_process("web");
+        machine.crash();
+        let sockets = machine.spoil_controls();
+        machine.start(None);
+        let mut client = machine.client();
+        client.reach("stubborn", ZoneState::Installed);
+        client.reach("web", ZoneState::Running);
+        eventually("it began again", || client.log("web") == "began\nbegan\n");
+        assert_ne!(machine.first_process("web"), first);
+        let (reply, _) = client.ask(ZoneRequest::Why(name("web"))).unwrap();
+        let ZoneReply::Why(why) = reply else { panic!("unexpected {reply:?}") };
+        assert!(why.iter().any(|line| line.contains("could not be taken over")), "{why:?}");
+        assert!(!why.iter().any(|line| line.contains("cannot make")), "{why:?}");
+        eventually("nothing else is left", || {
+            machine.zones() == ["s-web"] && machine.kept().len() == 2
+        });
+        assert_eq!(sockets.len(), 2);
     });
 }
 

@@ -166,6 +166,24 @@ impl Machine {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
     }
 
+    /// Waits until zoned is stopped, at the place that it was started for.
+    pub fn stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        eventually("zoned is stopped", || {
+            let text = fs::read_to_string(&stat).unwrap_or_default();
+            // proc_pid_stat(5): the state comes after the name in parentheses.
+            text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        });
+    }
+
+    /// Spoils what is kept for the next zoned: it gets files that cannot be listened to in place of zones' sockets.
+    /// Gives these: a zone ends when nobody has its socket.
+    pub fn spoil_controls(&mut self) -> Vec<OwnedFd> {
+        let controls = self.kept.iter_mut().filter(|(name, _)| name.starts_with("zc"));
+        let null = || File::open("/dev/null").unwrap().into();
+        controls.map(|(_, fd)| std::mem::replace(fd, null())).collect()
+    }
+
     /// Kills zoned as the kernel would; init keeps what it keeps.
     pub fn crash(&mut self) {
         self.signal(nix::sys::signal::Signal::SIGKILL);
