@@ -4,6 +4,7 @@
 use crate::binaries::{self, Binaries, BinariesError};
 use crate::command::{self, CommandError};
 use crate::debs::{self, DebError};
+use crate::file::{FileError, failed};
 use crate::initramfs::{self, InitramfsError, Parts};
 use crate::kernel::{self, Choice, Kernel, KernelError};
 use crate::layout::Layout;
@@ -45,16 +46,8 @@ pub enum BuildError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// A file.
-    #[error("can't {act} {path}")]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Two builds of the same sources differ.
     #[error("two builds of the same sources differ: {0}")]
     Differs(String),
@@ -178,8 +171,8 @@ pub fn verify_reproducible(
     let second = again.join("initramfs");
     for stale in [&second, &second.with_extension("stamp")] {
         match fs::remove_file(stale) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", stale)(source));
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", stale)(error).into());
             }
             _ => {}
         }
@@ -244,7 +237,7 @@ fn make(
 }
 
 fn lock_cache(layout: &Layout) -> Result<fs::File, BuildError> {
-    layout.lock_cache().map_err(failed("lock", &layout.cache("lock")))
+    Ok(layout.lock_cache().map_err(failed("lock", &layout.cache("lock")))?)
 }
 
 /// The time of the newest commit: the same sources have the same.
@@ -268,9 +261,5 @@ fn copy(from: &Path, to: &Path) -> Result<(), BuildError> {
     }
     let partial = to.with_extension("partial");
     fs::copy(from, &partial).map_err(failed("copy", from))?;
-    fs::rename(&partial, to).map_err(failed("rename", &partial))
-}
-
-fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError {
-    move |source| BuildError::File { act, path: path.to_owned(), source }
+    Ok(fs::rename(&partial, to).map_err(failed("rename", &partial))?)
 }

@@ -3,10 +3,10 @@
 
 use crate::command::{self, CommandError};
 use crate::digest;
+use crate::file::{FileError, failed};
 use crate::layout::Layout;
 use crate::lock::{Lock, Package};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiserror::Error;
@@ -26,16 +26,8 @@ pub enum DebError {
         name: String,
     },
     /// A file.
-    #[error("can't {act} {path}")]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// A package, unpacked.
@@ -126,16 +118,12 @@ fn in_cache(folder: &Path, name: &str, version: &str) -> Option<Unpacked> {
 }
 
 fn fetch(folder: &Path, name: &str, version: &str) -> Result<Unpacked, DebError> {
-    let file = |act, path: &Path| {
-        let path = path.to_owned();
-        move |source| DebError::File { act, path, source }
-    };
     let partial = folder.with_extension("partial");
     if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(file("remove", &partial))?;
+        fs::remove_dir_all(&partial).map_err(failed("remove", &partial))?;
     }
     let root = partial.join("root");
-    fs::create_dir_all(&root).map_err(file("create", &root))?;
+    fs::create_dir_all(&root).map_err(failed("create", &root))?;
     // As root, apt would fetch as a user of its own, who can't write here.
     let sandbox = "APT::Sandbox::User=root";
     let wanted = format!("{name}={version}");
@@ -148,19 +136,19 @@ fn fetch(folder: &Path, name: &str, version: &str) -> Result<Unpacked, DebError>
         .and_then(|entries| {
             entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()
         })
-        .map_err(file("list", &partial))?
+        .map_err(failed("list", &partial))?
         .into_iter()
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .ok_or(DebError::Unknown { name: wanted })?;
-    let sha256 = digest::file(&deb).map_err(file("read", &deb))?;
+    let sha256 = digest::file(&deb).map_err(failed("read", &deb))?;
     command::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&root))?;
-    fs::remove_file(&deb).map_err(file("remove", &deb))?;
+    fs::remove_file(&deb).map_err(failed("remove", &deb))?;
     let note = partial.join("sha256");
-    fs::write(&note, &sha256).map_err(file("write", &note))?;
+    fs::write(&note, &sha256).map_err(failed("write", &note))?;
     if folder.exists() {
-        fs::remove_dir_all(folder).map_err(file("remove", folder))?;
+        fs::remove_dir_all(folder).map_err(failed("remove", folder))?;
     }
-    fs::rename(&partial, folder).map_err(file("rename", &partial))?;
+    fs::rename(&partial, folder).map_err(failed("rename", &partial))?;
     let package = Package { name: name.to_owned(), version: version.to_owned(), sha256 };
     Ok(Unpacked { package, root: folder.join("root") })
 }

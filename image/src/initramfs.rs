@@ -5,6 +5,7 @@ use crate::binaries::{Binaries, IN_THE_IMAGE};
 use crate::command::{self, CommandError};
 use crate::debs::{self, DebError};
 use crate::digest::{self, Inputs};
+use crate::file::{FileError, failed};
 use crate::kernel::Kernel;
 use crate::layout::Layout;
 use crate::lock::{Lock, Package};
@@ -13,7 +14,6 @@ use crate::progress::{self, Step};
 use crate::zone::ZoneImage;
 use serde_json::json;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiserror::Error;
@@ -83,16 +83,8 @@ pub enum InitramfsError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// A file.
-    #[error("can't {act} {path}")]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// What an initramfs is made of.
@@ -238,10 +230,6 @@ fn files_in(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, InitramfsErr
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, InitramfsError> {
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     fs::read(path).map_err(failed("read", path))
-}
-
-fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InitramfsError {
-    move |source| InitramfsError::File { act, path: path.to_owned(), source }
 }

@@ -10,6 +10,7 @@ pub mod debs;
 pub mod demo;
 pub mod deps;
 pub mod digest;
+pub mod file;
 pub mod initramfs;
 pub mod kernel;
 pub mod layout;

@@ -3,6 +3,7 @@
 //! Debian removes old versions, so the lock can't make the same image for ever; it says with which
 //! versions one comes out the same, and a build with others says where it differs.
 
+use crate::file::{FileError, failed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -18,16 +19,8 @@ const HEADER: &str = "\
 #[derive(Debug, Error)]
 pub enum LockError {
     /// It can't be read or written.
-    #[error("can't {act} {path}")]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A line that is no package.
     #[error(
         "{path}:{line}: not a package's name, version and sha256; make it anew: image lock --update"
@@ -83,7 +76,7 @@ impl Lock {
                 Self::parse(&text).map_err(|line| LockError::Line { path: path.to_owned(), line })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(LockError::File { act: "read", path: path.to_owned(), source }),
+            Err(error) => Err(failed("read", path)(error).into()),
         }
     }
 
@@ -92,11 +85,7 @@ impl Lock {
     /// # Errors
     /// When it can't be written.
     pub fn write(&self, path: &Path) -> Result<(), LockError> {
-        fs::write(path, self.to_text()).map_err(|source| LockError::File {
-            act: "write",
-            path: path.to_owned(),
-            source,
-        })
+        Ok(fs::write(path, self.to_text()).map_err(failed("write", path))?)
     }
 
     /// The packages of a part.

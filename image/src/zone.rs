@@ -4,12 +4,12 @@
 
 use crate::command::{self, CommandError};
 use crate::digest::{self, Inputs};
+use crate::file::{FileError, failed};
 use crate::layout::Layout;
 use crate::lock::{Lock, LockError, Package};
 use crate::progress::{self, Step};
 use serde_json::{Value, json};
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -130,16 +130,8 @@ pub enum ZoneError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// A file.
-    #[error("can't {act} {path}")]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The list of packages is not as the hook writes it.
     #[error("mmdebstrap left no usable list of packages: {0:?}")]
     Packages(String),
@@ -313,10 +305,6 @@ fn packages(folder: &Path) -> Result<Vec<Package>, ZoneError> {
     let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
     let parsed: Option<Vec<_>> = text.lines().map(Package::parse).collect();
     parsed.filter(|list| !list.is_empty()).ok_or(ZoneError::Packages(text))
-}
-
-fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ZoneError {
-    move |source| ZoneError::File { act, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::DemoError;
 use crate::build::Product;
+use crate::file::{FileError, failed};
 use crate::progress::{self, Step};
 use crate::qemu::{self, DataDisk, Forward, Machine, Options, ZoneImage};
 use std::fs;
@@ -98,7 +99,7 @@ impl Guest {
         let disk = folder.join("data.img");
         match fs::remove_file(&disk) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(DemoError::file("remove", &disk)(error));
+                return Err(failed("remove", &disk)(error).into());
             }
             _ => {}
         }
@@ -165,7 +166,7 @@ impl Guest {
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
-            .map_err(DemoError::file("run", &self.mobula))?;
+            .map_err(failed("run", &self.mobula))?;
         if !output.status.success() {
             let what = "mobula job run".to_owned();
             return Err(DemoError::Mobula { what, status: output.status });
@@ -267,7 +268,7 @@ impl Guest {
             port(MANTA),
             port(ADMIN)
         );
-        write_private(&self.settings, &text)
+        Ok(write_private(&self.settings, &text)?)
     }
 }
 
@@ -286,7 +287,7 @@ fn disorder(console: &str, exited_well: bool) -> Option<String> {
 
 fn finish(command: &mut Command, what: &str) -> Result<(), DemoError> {
     let program = PathBuf::from(command.get_program());
-    let status = command.stdin(Stdio::null()).status().map_err(DemoError::file("run", &program))?;
+    let status = command.stdin(Stdio::null()).status().map_err(failed("run", &program))?;
     if status.success() {
         return Ok(());
     }
@@ -317,12 +318,12 @@ fn random_hex(count: usize) -> Result<String, DemoError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn write_private(path: &Path, text: &str) -> Result<(), DemoError> {
+fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(DemoError::file("remove", path)(error));
+            return Err(failed("remove", path)(error));
         }
         _ => {}
     }
@@ -332,7 +333,7 @@ fn write_private(path: &Path, text: &str) -> Result<(), DemoError> {
         .mode(0o600)
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(DemoError::file("write", path))
+        .map_err(failed("write", path))
 }
 
 #[cfg(test)]

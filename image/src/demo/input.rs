@@ -2,6 +2,7 @@
 
 use super::DemoError;
 use crate::command;
+use crate::file::failed;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -33,9 +34,9 @@ pub struct Input {
 /// When there are none, or less than the demonstration asks for.
 pub fn prepare(folder: &Path) -> Result<Input, DemoError> {
     if folder.exists() {
-        fs::remove_dir_all(folder).map_err(DemoError::file("remove", folder))?;
+        fs::remove_dir_all(folder).map_err(failed("remove", folder))?;
     }
-    fs::create_dir_all(folder).map_err(DemoError::file("create", folder))?;
+    fs::create_dir_all(folder).map_err(failed("create", folder))?;
     let mut texts = Vec::new();
     for list in lists()? {
         texts.push(command::bytes(Command::new(APT_HELPER).arg("cat-file").arg(&list))?);
@@ -49,7 +50,7 @@ pub fn prepare(folder: &Path) -> Result<Input, DemoError> {
     let mut files = Vec::new();
     for (number, piece) in (0..).zip(pieces) {
         let path = folder.join(format!("packages-{number:04}"));
-        fs::write(&path, piece).map_err(DemoError::file("write", &path))?;
+        fs::write(&path, piece).map_err(failed("write", &path))?;
         files.push(path);
     }
     if files.len() < OBJECTS_MIN {
@@ -62,7 +63,7 @@ fn lists() -> Result<Vec<PathBuf>, DemoError> {
     let folder = Path::new(LISTS);
     let mut lists: Vec<_> = fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>())
-        .map_err(DemoError::file("list", folder))?;
+        .map_err(failed("list", folder))?;
     lists.retain(|path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.contains("_Packages") && path.is_file()

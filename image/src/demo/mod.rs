@@ -15,6 +15,7 @@ pub use guest::{Guest, Keys};
 
 use crate::build::Product;
 use crate::command::CommandError;
+use crate::file::{FileError, failed};
 use crate::layout::Layout;
 use crate::progress::{self, Step};
 use crate::qemu::QemuError;
@@ -22,7 +23,7 @@ use input::Input;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -43,16 +44,8 @@ pub enum DemoError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// A file.
-    #[error("can't {act} {path}")]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Too little to show.
     #[error(
         "this machine's package index has {bytes} bytes and the demonstration wants {wanted}: run apt-get update (as root)"
@@ -125,13 +118,6 @@ pub enum DemoError {
     Interrupted,
 }
 
-impl DemoError {
-    fn file(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::File { act, path, source }
-    }
-}
-
 /// What the demonstration is to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -148,7 +134,7 @@ pub struct Plan {
 pub fn run(layout: &Layout, product: &Product, plan: Plan) -> Result<(), DemoError> {
     let interrupts = watch_interrupts()?;
     let folder = layout.out("run");
-    fs::create_dir_all(&folder).map_err(DemoError::file("create", &folder))?;
+    fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
     let mut guest = Guest::boot(product, &folder, plan.once)?;
     let shown = show(&guest, &folder, plan, &interrupts);
     if let Err(error) = shown {

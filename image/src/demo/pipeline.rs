@@ -4,6 +4,7 @@
 use super::DemoError;
 use super::input::Input;
 use crate::command;
+use crate::file::failed;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -57,9 +58,9 @@ pub fn alter_one(input: &Input, result: &[u8]) -> Result<PathBuf, DemoError> {
     let first = text.lines().next().and_then(|line| line.trim_start().split_once(' '));
     let (_, name) = first.ok_or(DemoError::Empty)?;
     for file in &input.files {
-        let content = fs::read(file).map_err(DemoError::file("read", file))?;
+        let content = fs::read(file).map_err(failed("read", file))?;
         if let Some(altered) = altered(&content, name.as_bytes()) {
-            fs::write(file, altered).map_err(DemoError::file("write", file))?;
+            fs::write(file, altered).map_err(failed("write", file))?;
             return Ok(file.clone());
         }
     }

@@ -3,6 +3,7 @@
 use super::{Kernel, KernelError, Module};
 use crate::command::{self, CommandError};
 use crate::debs::{self, DebError};
+use crate::file::failed;
 use crate::layout::Layout;
 use crate::lock::{Lock, Package};
 use crate::progress::Step;
@@ -103,11 +104,7 @@ fn modules(root: &Path, release: &str) -> Result<Vec<Module>, KernelError> {
         .map_err(|error: CommandError| KernelError::Command(error))?;
     let read = |name: &str| {
         let path = folder.join(name);
-        fs::read_to_string(&path).map_err(|source| KernelError::File {
-            act: "read",
-            path: path.clone(),
-            source,
-        })
+        fs::read_to_string(&path).map_err(failed("read", &path))
     };
     let wanted: Vec<_> = MODULES.iter().map(|(name, _)| *name).collect();
     let order = load_order(&wanted, &read("modules.dep")?, &read("modules.builtin")?)

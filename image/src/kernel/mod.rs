@@ -8,11 +8,11 @@ pub mod debian;
 pub mod fragments;
 
 use crate::command::{self, CommandError};
+use crate::file::{FileError, failed};
 use crate::layout::Layout;
 use crate::progress::{self, Step};
 use fragments::{FragmentError, Fragments};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiserror::Error;
@@ -46,16 +46,8 @@ pub enum KernelError {
     #[error(transparent)]
     Debian(#[from] debian::DebianError),
     /// A file.
-    #[error("can't {act} {path}")]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The source's package is missing.
     #[error("{SOURCE_TARBALL} is missing: install {SOURCE_PACKAGE} (make deps)")]
     NoSource,
@@ -203,12 +195,8 @@ pub fn source_version() -> Result<String, KernelError> {
     }
 }
 
-fn make_directory(path: &Path) -> Result<(), KernelError> {
+fn make_directory(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).map_err(failed("create", path))
-}
-
-fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KernelError {
-    move |source| KernelError::File { act, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

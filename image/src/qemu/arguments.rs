@@ -1,6 +1,7 @@
 //! What a machine is made of, and the QEMU command line that makes it.
 
 use super::QemuError;
+use crate::file::failed;
 use crate::newc;
 use std::ffi::OsString;
 use std::fs;
@@ -151,12 +152,12 @@ pub(super) fn prepare(options: &Options) -> Result<Vec<OsString>, QemuError> {
     if monitor.as_os_str().len() >= SOCKET_PATH_BYTES_MAX {
         let source =
             io::Error::other("the path is too long for a socket: choose a shorter directory");
-        return Err(QemuError::File { act: "listen on", path: monitor, source });
+        return Err(failed("listen on", &monitor)(source).into());
     }
     for stale in [console_path(directory), monitor] {
         match fs::remove_file(&stale) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(QemuError::File { act: "remove", path: stale, source });
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &stale)(error).into());
             }
             _ => {}
         }
@@ -264,14 +265,10 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 
 fn make_disk(path: &Path, bytes: u64) -> Result<(), QemuError> {
     match fs::File::create_new(path) {
-        Ok(file) => file.set_len(bytes).map_err(failed("size", path)),
+        Ok(file) => Ok(file.set_len(bytes).map_err(failed("size", path))?),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(QemuError::File { act: "create", path: path.to_owned(), source }),
+        Err(error) => Err(failed("create", path)(error).into()),
     }
-}
-
-fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> QemuError {
-    move |source| QemuError::File { act, path: path.to_owned(), source }
 }
 
 /// Arguments in the making; QEMU wants commas in file names doubled.

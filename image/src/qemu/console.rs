@@ -1,6 +1,7 @@
 //! The serial console of a machine, read from the file QEMU writes it to.
 
 use super::QemuError;
+use crate::file::failed;
 use regex_lite::Regex;
 use std::fs;
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ impl Console {
             Ok(bytes) => Ok(bytes),
             // QEMU makes it a moment after its start.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(source) => Err(QemuError::File { act: "read", path: self.path.clone(), source }),
+            Err(error) => Err(failed("read", &self.path)(error).into()),
         }
     }
 }

@@ -11,6 +11,7 @@ pub use arguments::{Acceleration, DataDisk, Forward, Options, ZoneImage};
 pub use console::Line;
 pub use probe::probe;
 
+use crate::file::{FileError, failed};
 use console::Console;
 use monitor::Monitor;
 use std::fs;
@@ -33,16 +34,8 @@ const TAIL_LINES: usize = 25;
 #[derive(Debug, Error)]
 pub enum QemuError {
     /// A file of the machine can't be made or read.
-    #[error("can't {act} {path}")]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// QEMU can't be started.
     #[error("can't start qemu-system-x86_64: install qemu-system-x86 (make deps)")]
     Start(#[source] io::Error),
@@ -143,11 +136,7 @@ impl Machine {
         let directory = options.directory.clone();
         let prepared = arguments::prepare(options)?;
         let log = directory.join("qemu.log");
-        let stderr = fs::File::create(&log).map_err(|source| QemuError::File {
-            act: "create",
-            path: log,
-            source,
-        })?;
+        let stderr = fs::File::create(&log).map_err(failed("create", &log))?;
         // A process group of its own: Ctrl-C in a terminal is for us, who then shut the machine down.
         let child = Command::new("qemu-system-x86_64")
             .args(&prepared)

@@ -2,6 +2,7 @@
 //! hypervisor), so a kernel is booted, without a root, until it says that it found none.
 
 use super::{Acceleration, Machine, Options, QemuError};
+use crate::file::failed;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -33,11 +34,7 @@ pub fn probe(kernel: &Path, directory: &Path) -> Result<Acceleration, QemuError>
         }
     }
     let acceleration = boot_under_kvm(kernel, directory)?;
-    fs::write(&answer, said(acceleration)).map_err(|source| QemuError::File {
-        act: "write",
-        path: answer,
-        source,
-    })?;
+    fs::write(&answer, said(acceleration)).map_err(failed("write", &answer))?;
     Ok(acceleration)
 }
 
@@ -45,7 +42,7 @@ fn boot_under_kvm(kernel: &Path, directory: &Path) -> Result<Acceleration, QemuE
     let empty = directory.join("empty");
     fs::create_dir_all(directory)
         .and_then(|()| fs::write(&empty, crate::newc::Archive::new().to_bytes(0)))
-        .map_err(|source| QemuError::File { act: "write", path: empty.clone(), source })?;
+        .map_err(failed("write", &empty))?;
     let mut options = Options::new(kernel.to_owned(), empty, directory.to_owned());
     options.acceleration = Acceleration::Kvm;
     options.command_line = "panic=-1".to_owned();
