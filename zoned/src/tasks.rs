@@ -39,11 +39,11 @@ impl Daemon {
     /// Claims what may run now.
     pub(crate) fn claim(&mut self) {
         self.scheduler.advance(self.now_us());
-        self.scheduler.review(|image| self.images.is_awaited(image));
+        self.scheduler.review(|image| self.images.awaits(image).is_some());
         self.watch_pressure();
         while self.link.has_room() && self.may_start() {
             let Some(next) = self.scheduler.next() else { return };
-            if self.images.is_awaited(&next.image) {
+            if self.images.awaits(&next.image).is_some() {
                 self.scheduler.hold(next.image);
                 continue;
             }
@@ -237,7 +237,11 @@ impl Daemon {
             Err(error @ (ImageError::Name { .. } | ImageError::Missing { .. })) => {
                 Ending::InitFailed { message: chain(&error) }
             }
-            Err(error) => Ending::Lost { message: chain(&error) },
+            Err(error) => {
+                // For the next try.
+                self.images.ask_again(&task.image);
+                Ending::Lost { message: chain(&error) }
+            }
             Ok(image) => match self.launcher.start(task, fds, &mut slot, &image, &mut self.cgroups)
             {
                 Ok(zone) => {

@@ -142,6 +142,7 @@ impl Daemon {
     /// The connection to storaged has ended.
     pub(crate) fn images_lose_link(&mut self) {
         self.images.asked.clear();
+        self.images.refused.clear();
         self.import_happens(Event::LinkLost);
     }
 
@@ -151,7 +152,7 @@ impl Daemon {
             Ok(()) if imports => self.import_happens(Event::Answered),
             Err(why) if imports => self.import_happens(Event::Failed(why)),
             Ok(()) => {}
-            Err(why) => eprintln!("zoned: the image {name} cannot be used: {why}"),
+            Err(why) => self.images.refuse(name, why),
         }
     }
 

@@ -13,12 +13,14 @@
 mod act;
 mod ahead;
 mod answer;
+mod awaits;
 mod import;
 pub mod life;
 mod note;
 pub mod record;
 
 pub(crate) use act::Question;
+pub(crate) use awaits::Awaits;
 pub(crate) use import::Import;
 pub(crate) use note::Note;
 
@@ -34,7 +36,6 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 use sys::mountfd::{self, Filesystem, Restrictions};
 use thiserror::Error;
 use wire::standing::Stats;
@@ -77,6 +78,14 @@ pub enum ImageError {
         /// The name.
         name: String,
     },
+    /// It was imported, and storaged does not show it, or what it shows is none.
+    #[error("the image {name}, an object of the store, cannot be had: {why}")]
+    Refused {
+        /// The name.
+        name: String,
+        /// Why not.
+        why: String,
+    },
     /// The records of imported images.
     #[error(transparent)]
     Record(#[from] FileError),
@@ -106,6 +115,8 @@ pub struct Images {
     ahead: ahead::Ahead,
     /// Images of which storaged was asked, as long as the connection lasts.
     asked: BTreeSet<String>,
+    /// Of them those that cannot be had, and why.
+    refused: BTreeMap<String, String>,
     /// Images whose records are on their way to the disk.
     noting: BTreeSet<String>,
 }
@@ -135,6 +146,7 @@ impl Images {
             configurations: BTreeMap::new(),
             ahead: ahead::Ahead::new(None),
             asked: BTreeSet::new(),
+            refused: BTreeMap::new(),
             noting: BTreeSet::new(),
         })
     }
@@ -160,8 +172,20 @@ impl Images {
         if !is_name(name) {
             return Err(ImageError::Name { name: name.to_owned() });
         }
-        if self.records.get(name).is_some() {
-            return Err(ImageError::Waiting { name: name.to_owned() });
+        match self.records.get(name).map(|record| &record.phase) {
+            None => {}
+            Some(Phase::Ready { .. }) => {
+                let name = name.to_owned();
+                return Err(match self.refused.get(&name).cloned() {
+                    Some(why) => ImageError::Refused { name, why },
+                    None => ImageError::Waiting { name },
+                });
+            }
+            // It is being made or removed: there is none.
+            Some(Phase::Making | Phase::Removing) => {
+                let (name, folder) = (name.to_owned(), self.folder.clone());
+                return Err(ImageError::Missing { name, folder });
+            }
         }
         let path = self.mount(name)?;
         self.mounted.insert(name.to_owned(), path.clone());
@@ -227,6 +251,7 @@ impl Images {
     /// [`ImageError::Mount`].
     pub fn unmount(&mut self, name: &str) -> Result<(), ImageError> {
         self.configurations.remove(name);
+        self.refused.remove(name);
         self.ahead.forget(name);
         let Some(path) = self.mounted.remove(name) else { return Ok(()) };
         let failed = |act| move |source| ImageError::Mount { act, path: name.into(), source };
@@ -278,21 +303,6 @@ impl Images {
     /// Has what was mounted since read ahead, and hears what is.
     pub(crate) fn tend(&mut self) {
         self.ahead.tend(&self.mounted);
-    }
-
-    /// Whether zones of an image are to start later, when what they share of it is in memory and paid for.
-    pub(crate) fn is_awaited(&mut self, name: &str) -> bool {
-        // One that can't be mounted is told when the zone is started.
-        if self.ahead.is_settled(name) || self.get(name).is_err() {
-            return false;
-        }
-        self.tend();
-        self.ahead.is_awaited(name, Instant::now())
-    }
-
-    /// Readable when an image that zones may wait for is read.
-    pub(crate) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.ahead.awaited(Instant::now())
     }
 
     /// What the zone that makes this image has used so far; none if there is none.

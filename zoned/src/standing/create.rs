@@ -12,6 +12,7 @@ use super::{Zone, unix_ms};
 use crate::chain;
 use crate::daemon::{Daemon, Written};
 use crate::disk::FileError;
+use crate::images::ImageError;
 use wire::frame::Refusal;
 use wire::standing::{ZoneName, ZoneSpec};
 
@@ -98,6 +99,9 @@ impl Daemon {
         }
         match self.images.get(&spec.image) {
             Ok(_) => Ok(()),
+            Err(error @ ImageError::Waiting { .. }) => {
+                Err(refusal("Unavailable", format!("{}: try again", chain(&error))))
+            }
             Err(error) => Err(refusal("NoSuchImage", chain(&error))),
         }
     }

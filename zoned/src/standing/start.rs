@@ -69,6 +69,7 @@ impl Daemon {
         let prefixes = zone.record.spec.mounts.iter().map(|mount| mount.prefix.as_str());
         let wanted = manifest::outermost(prefixes).into_iter().map(str::to_owned).collect();
         zone.pending = Some(Pending { wanted, ..Pending::default() });
+        self.images.ask_again(&zone.record.spec.image);
         self.go_on_starting(name)
     }
 
@@ -137,8 +138,8 @@ impl Daemon {
                 return Err(why.to_owned());
             }
             Some(Waits::Leftover)
-        } else if self.images.is_awaited(image) {
-            Some(Waits::ReadAhead)
+        } else if let Some(awaits) = self.images.awaits(image) {
+            Some(Waits::Image(awaits))
         } else if self.hold_start(name) {
             Some(Waits::Node)
         } else {

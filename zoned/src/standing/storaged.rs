@@ -10,6 +10,7 @@ use super::publish::Whom;
 use super::{Asker, refusal};
 use crate::chain;
 use crate::daemon::{Asked, Daemon};
+use crate::images::Awaits;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use wire::account::AccountRequest;
@@ -47,8 +48,8 @@ pub(super) enum Waits {
     Objects,
     /// What is left of it to be gone.
     Leftover,
-    /// What zones share of its image to be in memory.
-    ReadAhead,
+    /// Its image.
+    Image(Awaits),
     /// The node, which is short of something.
     Node,
 }

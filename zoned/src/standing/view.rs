@@ -5,6 +5,7 @@ use super::storaged::Waits;
 use super::{Publication, Zone};
 use crate::carve::plan;
 use crate::daemon::Daemon;
+use crate::images::Awaits;
 use crate::meter::{Reserved, Whose};
 use wire::carve::Limit;
 use wire::standing::{Stats, ZoneName, ZoneSummary, ZoneView};
@@ -95,7 +96,13 @@ impl Zone {
         match waits {
             Waits::Objects => "it waits for its objects".to_owned(),
             Waits::Leftover => "it waits for what an earlier start left to be gone".to_owned(),
-            Waits::ReadAhead => "its image is being read ahead".to_owned(),
+            Waits::Image(Awaits::Mount) => {
+                let image = &self.record.spec.image;
+                format!(
+                    "it waits for the image {image} to be mounted, which the store has not shown"
+                )
+            }
+            Waits::Image(Awaits::ReadAhead) => "its image is being read ahead".to_owned(),
             Waits::Node => {
                 let short = short.unwrap_or("it was short, and has not looked again");
                 format!("it waits for the node: {short}")

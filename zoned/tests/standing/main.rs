@@ -9,6 +9,7 @@ mod client;
 mod common;
 mod crash;
 mod density;
+mod images;
 mod inside;
 mod life;
 mod machine;

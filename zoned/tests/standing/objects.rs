@@ -30,6 +30,9 @@ pub struct Contents {
     pub publications: usize,
     /// A publication takes until this is over.
     pub busy: bool,
+    /// Whether the one imported image is there, and until when nobody is told.
+    pub image: Option<File>,
+    pub image_busy: bool,
 }
 
 impl Shelf {
@@ -37,7 +40,7 @@ impl Shelf {
         self.0.lock().unwrap()
     }
 
-    /// Answers as storaged would; nothing for a prefix that it will not show.
+    /// Answers as storaged would; nothing for what it will not show.
     pub fn answer(&self, request: &Request, fds: &[OwnedFd]) -> Option<(Reply, Vec<OwnedFd>)> {
         match request {
             Request::Manifests { after } => {
@@ -52,6 +55,15 @@ impl Shelf {
             Request::Release { manifests } => {
                 manifests.iter().for_each(|id| assert!(self.look().held.remove(id)));
                 Some((Reply::Released, Vec::new()))
+            }
+            Request::Open { login, path } => {
+                assert_eq!((login.as_str(), path.as_str()), ("mobula", crate::images::OBJECT));
+                while self.look().image_busy {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                let image = self.look().image.as_ref().map(|file| file.try_clone().unwrap())?;
+                let bytes = image.metadata().unwrap().len();
+                Some((Reply::Opened { bytes }, vec![image.into()]))
             }
             Request::Publish { login, output } => {
                 assert_eq!((login.as_str(), output.as_str()), ("ann", "/ann/stor/out"));
