@@ -10,6 +10,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The data disk's backend, as QEMU's monitor names it: by the `id` of its device below.
+pub(super) const DATA_DISK: &str = "/machine/peripheral/data-disk/virtio-backend";
 /// Before what a caller adds: messages on the serial console, and no hanging after a panic.
 const COMMAND_LINE: &str = "console=ttyS0 panic=10";
 /// Without the SATA controller that nothing is attached to: the kernel waits for its empty ports.
@@ -229,7 +231,7 @@ fn data_disk(line: &mut Arguments, disk: &DataDisk) {
             ]);
         }
     }
-    line.plain(&["-device", "virtio-blk-pci,drive=data,serial=data"]);
+    line.plain(&["-device", "virtio-blk-pci,drive=data,serial=data,id=data-disk"]);
 }
 
 fn zone_image(line: &mut Arguments, image: &ZoneImage) {

@@ -203,7 +203,27 @@ impl Machine {
     /// # Errors
     /// When QEMU's monitor does not answer, or refuses.
     pub fn monitor(&self, command: &str) -> Result<serde_json::Value, QemuError> {
-        Monitor::connect(&arguments::monitor_path(&self.directory))?.execute(command)
+        self.command(command, &serde_json::json!({}))
+    }
+
+    /// Lets the data disk do this many operations a second from now on; 0 takes the limit away.
+    ///
+    /// # Errors
+    /// When QEMU's monitor does not answer, or there is no data disk.
+    pub fn limit_disk(&self, operations: u64) -> Result<(), QemuError> {
+        let limits = serde_json::json!({
+            "id": arguments::DATA_DISK,
+            "iops": operations, "iops_rd": 0, "iops_wr": 0, "bps": 0, "bps_rd": 0, "bps_wr": 0,
+        });
+        self.command("block_set_io_throttle", &limits).map(drop)
+    }
+
+    fn command(
+        &self,
+        command: &str,
+        arguments: &serde_json::Value,
+    ) -> Result<serde_json::Value, QemuError> {
+        Monitor::connect(&arguments::monitor_path(&self.directory))?.execute(command, arguments)
     }
 
     /// How QEMU ended, if it has.

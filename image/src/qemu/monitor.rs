@@ -32,12 +32,12 @@ impl Monitor {
         stream.set_read_timeout(Some(ANSWER_LIMIT)).map_err(|e| said(&e))?;
         let mut monitor = Self { stream: BufReader::new(stream) };
         monitor.line()?;
-        monitor.execute("qmp_capabilities")?;
+        monitor.execute("qmp_capabilities", &json!({}))?;
         Ok(monitor)
     }
 
-    pub(super) fn execute(&mut self, command: &str) -> Result<Value, QemuError> {
-        let message = format!("{}\n", json!({ "execute": command }));
+    pub(super) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, QemuError> {
+        let message = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
         self.stream.get_mut().write_all(message.as_bytes()).map_err(|e| said(&e))?;
         loop {
             match answer(&self.line()?) {

@@ -7,6 +7,7 @@ mod brake;
 mod counters;
 mod figures;
 mod image;
+mod pressure;
 mod rates;
 mod windows;
 
@@ -27,6 +28,7 @@ const STORIES: &[(&str, Story)] = &[
     ("neighbour: a zone gets the processors of its carve", figures::processors),
     ("neighbour: a zone's protected memory stays while others fill theirs", figures::protected),
     ("neighbour: a zone gets the rates of the disk of its carve", rates::disk),
+    ("neighbour: while the disk is short new work waits, and nothing fails", pressure::waits),
 ];
 
 /// Until the node is as it was after zones were deleted.
