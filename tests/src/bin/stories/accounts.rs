@@ -148,30 +148,43 @@ fn memory(a: &Appliance, ours: &str, theirs: &str) -> Result<()> {
     Ok(())
 }
 
+/// The node's numbers, as Prometheus gets them.
+pub struct Metrics(String);
+
+impl Metrics {
+    pub fn of(a: &Appliance) -> Result<Self> {
+        let mut stream = TcpStream::connect(("127.0.0.1", a.ports[2]))?;
+        stream.set_read_timeout(Some(TIME))?;
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        )?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        ensure!(text.starts_with("HTTP/1.1 200"), "{}", text.lines().next().unwrap_or_default());
+        Ok(Self(text))
+    }
+
+    /// The number behind a name and its labels.
+    pub fn value(&self, series: &str) -> Result<f64> {
+        let line = self.0.lines().find_map(|line| line.strip_prefix(&format!("{series} ")));
+        Ok(line.with_context(|| format!("no {series}"))?.parse()?)
+    }
+}
+
 /// Everything that the node tells, as one text.
 pub fn scraped(a: &Appliance) -> Result<()> {
-    let mut stream = TcpStream::connect(("127.0.0.1", a.ports[2]))?;
-    stream.set_read_timeout(Some(TIME))?;
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
-    )?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    ensure!(text.starts_with("HTTP/1.1 200"), "{}", text.lines().next().unwrap_or_default());
-    let value = |series: &str| -> Result<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{series} ")));
-        Ok(line.with_context(|| format!("no {series}"))?.parse()?)
-    };
+    let metrics = Metrics::of(a)?;
     for daemon in ["init", "storaged", "zoned"] {
-        let up = value(&format!("mobula_up{{daemon=\"{daemon}\"}}"))?;
+        let up = metrics.value(&format!("mobula_up{{daemon=\"{daemon}\"}}"))?;
         ensure!(up == 1.0, "{daemon} told nothing");
     }
-    let cpu = value(&format!("mobula_account_cpu_seconds_total{{account=\"{LOGIN}\"}}"))?;
-    let objects = value("mobula_store_objects")?;
-    println!("  {} lines; {cpu} s of the account, {objects} objects", text.lines().count());
+    let cpu = metrics.value(&format!("mobula_account_cpu_seconds_total{{account=\"{LOGIN}\"}}"))?;
+    let objects = metrics.value("mobula_store_objects")?;
+    println!("  {} lines; {cpu} s of the account, {objects} objects", metrics.0.lines().count());
     ensure!(cpu > 0.0, "the account used nothing");
-    ensure!(value("mobula_service_ready{service=\"zoned\"}")? == 1.0, "zoned is not ready");
+    let ready = metrics.value("mobula_service_ready{service=\"zoned\"}")?;
+    ensure!(ready == 1.0, "zoned is not ready");
     Ok(())
 }
 

@@ -106,7 +106,7 @@ pub fn json(a: &Appliance, words: &[&str]) -> Result<Vec<Value>> {
     out.lines().map(|line| serde_json::from_str(line).context("no JSON")).collect()
 }
 
-fn state(a: &Appliance, zone: &str) -> Result<String> {
+pub fn state(a: &Appliance, zone: &str) -> Result<String> {
     let view = json(a, &["zone", "get", zone])?;
     Ok(view[0]["summary"]["state"].as_str().context("no state")?.to_owned())
 }

@@ -31,6 +31,8 @@ const STORIES: &[(&str, Story)] = &[
     ("neighbour: while the disk is short new work waits, and nothing fails", pressure::waits),
 ];
 
+/// As many zones as a story has at once, tasks among them.
+const AT_ONCE: usize = 8;
 /// Until the node is as it was after zones were deleted.
 const QUIET_TIME: Duration = Duration::from_secs(60);
 
@@ -61,9 +63,13 @@ fn boot(artefacts: &Artefacts) -> Result<(Appliance, Health)> {
     let (a, ready) = Appliance::boot(artefacts, "neighbour", &Shape::usual(&disk))?;
     println!("  {ready}");
     image::import(&a)?;
-    // What is made once and kept is there from now on: the image's mount among it.
-    let first = Zone::create(&a, "first", &[], &["sleep", "1000"])?;
-    first.delete()?;
+    // What is made once and kept is there from now on: the image's mount, and the namespaces of so many zones.
+    let first = |number| {
+        let small = ["--memory", "32M", "--scratch", "8M"];
+        Zone::create(&a, &format!("first-{number}"), &small, &["sleep", "1000"])
+    };
+    let first: Vec<_> = (0..AT_ONCE).map(first).collect::<Result<_>>()?;
+    first.into_iter().try_for_each(Zone::delete)?;
     let before = Health::of(&a)?;
     Ok((a, before))
 }

@@ -4,8 +4,9 @@
 //! throttle); who keeps it busy then is a zone, and what the gate goes by is the kernel's own account of that.
 
 use super::Zone;
+use crate::accounts::Metrics;
 use crate::jobs::{JOB_TIME, map, name};
-use crate::standing::{json, run};
+use crate::standing::{json, run, state};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::time::Duration;
@@ -16,15 +17,20 @@ use wire::job::JobId;
 const BUCKET: &str = "pressure";
 /// What the machine's disk does in a second while it is slow: a hundredth of what it does otherwise, and enough for
 /// everything that has to be on it to get there.
-const SLOW_IOPS: u64 = 250;
-/// The zone's, each with a file of its own, each waiting for every block.
-const FLOOD: &str = "for i in 1 2 3 4; do (while :; do \
-    dd if=/dev/zero of=/out/$i bs=4k count=512 oflag=direct,dsync conv=notrunc 2>/dev/null; \
+const SLOW_IOPS: u64 = 150;
+/// The zone's: writers that wait for every block, each with a file of its own that is gone when they are.
+const FLOOD: &str = "for i in 1 2 3 4; do (exec 3>/out/$i; rm /out/$i; while :; do \
+    dd if=/dev/zero of=/proc/self/fd/3 bs=4k count=512 oflag=direct,dsync conv=notrunc 2>/dev/null; \
     done) & done; wait";
+/// Per cent of 10 s in which zones stand still: past the mark from which zoned holds work back, and not just so.
+const SHORT: f64 = 65.0;
+/// 1 while new work waits.
+const HELD: &str = "mobula_work_held";
 /// Until pressure has risen, been noticed, or fallen: the kernel's averages are over 10 s of its clock.
 const PRESSURE_TIME: Duration = Duration::from_secs(300);
-/// Tasks, and zones, that come while the node is short.
-const TASKS: usize = 4;
+/// Tasks, and zones, that come while the node is short: one in ten seconds is let in all the same, so many that
+/// some wait for minutes.
+const TASKS: usize = 12;
 const LATE: [&str; 3] = ["late-a", "late-b", "late-c"];
 
 /// The machine's disk, slow until this is dropped.
@@ -84,12 +90,13 @@ pub fn waits(a: &Appliance) -> Result<()> {
     busy.act(&["stop", "-t", "0"])?;
     drop(slow);
     hear(a, "released", number).context("after the flood")?;
+    ensure!(Metrics::of(a)?.value(HELD)? == 0.0, "{HELD} after it was released");
     let status = a.jobs.wait(job, JOB_TIME)?;
     let fine = status.stats.errors == 0 && status.stats.outputs == TASKS as u64;
     ensure!(fine, "{status:?}: {:?}", a.jobs.errors(job)?);
     for zone in late {
         wait_for("a zone that waited to run", PRESSURE_TIME, || {
-            Ok(zone.act(&["get"])?.contains("running").then_some(()))
+            Ok((state(a, &zone.name)? == "running").then_some(()))
         })?;
         zone.delete()?;
     }
@@ -103,8 +110,7 @@ fn held(a: &Appliance) -> Result<(JobId, Vec<Zone<'_>>, u64)> {
     let before = told(a, "held")?.map_or(0, |(number, _)| number);
     wait_for("pressure on the disk", PRESSURE_TIME, || {
         let zones = average(a, "zones/io.pressure", "full")?;
-        // Past the mark of the gate, and not just so.
-        Ok((zones >= 75.0).then(|| println!("  zones stand still {zones:.0} % of 10 s")))
+        Ok((zones >= SHORT).then(|| println!("  zones stand still {zones:.0} % of 10 s")))
     })?;
     let inputs: Vec<_> = (0..TASKS).map(|at| name(BUCKET, &format!("input {at}"))).collect();
     let job = a.jobs.submit(&map("cat"), &inputs)?;
@@ -116,26 +122,7 @@ fn held(a: &Appliance) -> Result<(JobId, Vec<Zone<'_>>, u64)> {
         run(a, &["zone", "create", "--no-wait", "--memory", "32M", "--scratch", "8M", name])?;
         late.push(Zone { a, name: name.to_owned() });
     }
-    // One in ten seconds is let in: of three that wait one or two go on waiting meanwhile.
-    wait_for("a zone that says that it waits for the node", PRESSURE_TIME, || {
-        for zone in &late {
-            let why = zone.act(&["why"])?;
-            let first = why.lines().next().unwrap_or_default();
-            if first.contains("it waits for the node") && first.contains("disk") {
-                println!("  {}: {first}", zone.name);
-                return Ok(Some(()));
-            }
-        }
-        Ok(None)
-    })?;
-    let list = run(a, &["zone", "list"])?;
-    ensure!(list.contains("ready"), "no zone waits in the list:\n{list}");
-    let node = run(a, &["node", "status"])?;
-    let waits = node.lines().find(|line| line.contains("new work waits: "));
-    println!("  {}", waits.with_context(|| format!("the node does not say so:\n{node}"))?);
-    let shown = run(a, &["job", "get", &job.to_string()])?;
-    let waits = shown.lines().find(|line| line.starts_with("waits "));
-    println!("  {}", waits.with_context(|| format!("the job does not say so:\n{shown}"))?);
+    told_everywhere(a, job, &late)?;
     let status = a.jobs.status(job)?;
     let (over, errors) = (status.stats.tasks_done, status.stats.errors);
     ensure!(errors == 0, "{:?}", a.jobs.errors(job)?);
@@ -144,4 +131,32 @@ fn held(a: &Appliance) -> Result<(JobId, Vec<Zone<'_>>, u64)> {
     // Who writes has his answer, if later than else.
     a.s3.put(BUCKET, "meanwhile", b"acknowledged")?;
     Ok((job, late, number))
+}
+
+/// Whoever asks is told that work waits, and for what: for a zone, the node, a job, and in numbers.
+fn told_everywhere(a: &Appliance, job: JobId, late: &[Zone<'_>]) -> Result<()> {
+    // One in ten seconds is let in: of three that wait one or two go on waiting meanwhile.
+    wait_for("a zone that says that it waits for the node", PRESSURE_TIME, || {
+        for zone in late {
+            let (state, why) = (state(a, &zone.name)?, zone.act(&["why"])?);
+            let first = why.lines().next().unwrap_or_default();
+            if state == "ready" && first.contains("it waits for the node") && first.contains("disk")
+            {
+                println!("  {}: {first}", zone.name);
+                return Ok(Some(()));
+            }
+        }
+        Ok(None)
+    })?;
+    let job = job.to_string();
+    for (words, start) in [
+        (&["node", "status"][..], "zones    new work waits: "),
+        (&["job", "get", &job], "waits    for the node: "),
+    ] {
+        let text = run(a, words)?;
+        let line = text.lines().find(|line| line.starts_with(start) && line.contains("disk"));
+        println!("  {}", line.with_context(|| format!("{words:?} does not say so:\n{text}"))?);
+    }
+    ensure!(Metrics::of(a)?.value(HELD)? == 1.0, "{HELD} while work is held");
+    Ok(())
 }
