@@ -69,6 +69,47 @@ fn import(a: &Appliance, image: &str, archive: &[u8]) -> Result<(i32, String)> {
     mobula(a, &["image", "import", image, &name(BUCKET, image)], b"")
 }
 
+/// An image that was taken. It and the zone in it go with this, whatever comes of a story: what is left mounted
+/// would be laid to the stories after it.
+struct Taken<'a> {
+    a: &'a Appliance,
+    image: &'static str,
+    there: bool,
+}
+
+impl<'a> Taken<'a> {
+    fn import(a: &'a Appliance, image: &'static str, archive: &[u8]) -> Result<Self> {
+        let (code, text) = import(a, image, archive)?;
+        ensure!(code == 0, "{image}: {code}: {text}");
+        Ok(Self { a, image, there: true })
+    }
+
+    fn remove(mut self) -> Result<()> {
+        self.there = false;
+        self.take_away()
+    }
+
+    /// It may be in use until its job's last zone, which waits for more, is gone.
+    fn take_away(&self) -> Result<()> {
+        tests::agent::wait_for("the image to be removed", super::booted::QUIET_TIME, || {
+            Ok((mobula(self.a, &["image", "rm", self.image], b"")?.0 == 0).then_some(()))
+        })
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.there {
+            return;
+        }
+        // The story may have failed before there was a zone, or after it was deleted.
+        drop(mobula(self.a, &["zone", "delete", ZONE], b""));
+        if let Err(error) = self.take_away() {
+            println!("  the image {} stays: {error:#}", self.image);
+        }
+    }
+}
+
 /// Archives that are refused, each with a word of the reason.
 fn archives() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
     let one = |kind, name: &str, link: &str| {
@@ -163,8 +204,7 @@ pub fn masks(b: &Booted) -> Result<()> {
         base = base.entry(FILE, path.to_str().context("a path")?, "", &content);
     }
     let base = base.entry(FOLDER, "etc/", "", b"").entry(FOLDER, "usr/", "", b"").done();
-    let (code, text) = import(a, "masks", &saved(&[base, in_the_way()]))?;
-    ensure!(code == 0, "{text}");
+    let masks = Taken::import(a, "masks", &saved(&[base, in_the_way()]))?;
     let create = ["zone", "create", "--image", "masks", "--memory", "64M", ZONE];
     let (made, why) = mobula(a, &create, b"")?;
     let looked = within(a, ZONE, LOOK);
@@ -178,7 +218,7 @@ pub fn masks(b: &Booted) -> Result<()> {
     let status = a.jobs.wait(job, JOB_TIME)?;
     ensure!(status.stats.outputs == 1, "task: {status:?}: {:?}", a.jobs.errors(job)?);
     nothing_planted(a)?;
-    remove(a, "masks")?;
+    masks.remove()?;
     as_they_are(a)?;
     held(
         37,
@@ -192,13 +232,6 @@ fn nothing_planted(a: &Appliance) -> Result<()> {
         ensure!(a.agent.read(path).is_err(), "{path} is on the node");
     }
     Ok(())
-}
-
-/// An image may be in use until its job's last zone, which waits for more, is gone.
-fn remove(a: &Appliance, image: &str) -> Result<()> {
-    tests::agent::wait_for("the image to be removed", super::booted::QUIET_TIME, || {
-        Ok((mobula(a, &["image", "rm", image], b"")?.0 == 0).then_some(()))
-    })
 }
 
 /// EROFS images are taken as they are; one in which a zone's directory is a link starts no zone. But /dev is a layer
@@ -217,8 +250,7 @@ fn as_they_are(a: &Appliance) -> Result<()> {
             }
         }
         let (bytes, _) = image.finish()?;
-        let (code, text) = import(a, "linked", bytes.get_ref())?;
-        ensure!(code == 0, "{place}: {text}");
+        let linked = Taken::import(a, "linked", bytes.get_ref()).context(place)?;
         let (code, text) = mobula(a, &["zone", "create", "--image", "linked", ZONE], b"")?;
         let why = mobula(a, &["zone", "why", ZONE], b"")?.1;
         delete(a, ZONE)?;
@@ -226,7 +258,7 @@ fn as_they_are(a: &Appliance) -> Result<()> {
         ensure!(runs == (place == "dev"), "runs: {runs}, with a link for its /{place}: {text}");
         println!("  /{place} as a link: {}", why.lines().next().unwrap_or_default());
         nothing_planted(a)?;
-        remove(a, "linked")?;
+        linked.remove()?;
     }
     Ok(())
 }
@@ -235,8 +267,7 @@ fn as_they_are(a: &Appliance) -> Result<()> {
 /// taken as it is.
 pub fn marked(b: &Booted) -> Result<()> {
     let a = &b.appliance;
-    let (code, text) = import(a, "marked", &marked_image()?)?;
-    ensure!(code == 0, "{text}");
+    let marked = Taken::import(a, "marked", &marked_image()?)?;
     let create =
         ["zone", "create", "--image", "marked", "--memory", "64M", "--scratch", "16M", ZONE];
     let (made, why) = mobula(a, &create, b"")?;
@@ -249,7 +280,7 @@ pub fn marked(b: &Booted) -> Result<()> {
     delete(a, ZONE)?;
     ensure!(made == 0, "{why}");
     let (_, text) = looked?;
-    remove(a, "marked")?;
+    marked.remove()?;
     let told = |line: &str| text.lines().any(|found| found.split_whitespace().eq(line.split(' ')));
     ensure!(text.starts_with("led\n"), "a directory leads elsewhere: {text}");
     ensure!(!text.contains("root:"), "a file leads elsewhere: {text}");
