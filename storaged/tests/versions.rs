@@ -332,7 +332,27 @@ fn a_legal_hold_keeps_a_version_until_it_is_lifted() {
     assert_eq!(lock(&server, "POST", "", ask).elements("Code"), ["AccessDenied"]);
     assert_eq!(hold("PUT", Some("<LegalHold><Status>maybe</Status></LegalHold>")).status, 400);
     assert_eq!(hold("PUT", Some("<LegalHold><Status>OFF</Status></LegalHold>")).status, 200);
+    assert_eq!(hold("GET", None).elements("Status"), ["OFF"]);
     assert_eq!(remove_version(&server, "k", id, &[]), 204);
+}
+
+#[test]
+fn a_legal_hold_that_never_was_is_not_found() {
+    let server = locking();
+    let asked = |key: &str| {
+        let query = [("legal-hold", "")];
+        let said = lock(&server, "GET", key, Ask { query: &query, ..Ask::new("", "") });
+        let head = lock(&server, "HEAD", key, Ask::new("", ""));
+        let shown = head.header("x-amz-object-lock-legal-hold").to_owned();
+        (said.status, said.elements("Code").join(""), said.elements("Status").join(""), shown)
+    };
+    let own = |text: &str| text.to_owned();
+    put_kept(&server, "never", &[]);
+    assert_eq!(asked("/never"), (404, own("NoSuchObjectLockConfiguration"), own(""), own("")));
+    put_kept(&server, "off", &[("x-amz-object-lock-legal-hold", "OFF")]);
+    assert_eq!(asked("/off"), (200, own(""), own("OFF"), own("OFF")));
+    put_kept(&server, "on", &[("x-amz-object-lock-legal-hold", "ON")]);
+    assert_eq!(asked("/on"), (200, own(""), own("ON"), own("ON")));
 }
 
 #[test]

@@ -11,8 +11,8 @@
 use super::value::Value;
 use super::{DecodeError, Reader, Writer};
 use crate::store::{
-    BlobId, ChecksumType, ContentRef, ETagValue, Metadata, ObjectKind, ObjectRecord, PartRecord,
-    Retention, RetentionMode, Version, VersionRef,
+    BlobId, ChecksumType, ContentRef, ETagValue, LegalHold, Metadata, ObjectKind, ObjectRecord,
+    PartRecord, Retention, RetentionMode, Version, VersionRef,
 };
 use bytes::Bytes;
 
@@ -38,8 +38,9 @@ mod flag {
     pub(super) const RETENTION: u16 = 1 << 11;
     pub(super) const ACL: u16 = 1 << 12;
     pub(super) const PARTS: u16 = 1 << 13;
+    pub(super) const LEGAL_HOLD_OFF: u16 = 1 << 14;
     /// All of them.
-    pub(super) const KNOWN: u16 = (1 << 14) - 1;
+    pub(super) const KNOWN: u16 = (1 << 15) - 1;
 }
 
 /// What a listing shows of a version: the fields at the front of its record.
@@ -159,6 +160,17 @@ fn checksum_type_of(flags: u16) -> ChecksumType {
     if flags & flag::COMPOSITE == 0 { ChecksumType::FullObject } else { ChecksumType::Composite }
 }
 
+fn legal_hold_of(flags: u16) -> Result<LegalHold, DecodeError> {
+    match (flags & flag::LEGAL_HOLD != 0, flags & flag::LEGAL_HOLD_OFF != 0) {
+        (false, false) => Ok(LegalHold::Never),
+        (false, true) => Ok(LegalHold::Off),
+        (true, false) => Ok(LegalHold::On),
+        (true, true) => {
+            Err(DecodeError::Number { what: "the flags of an object", found: flags.into() })
+        }
+    }
+}
+
 fn flags_of(record: &ObjectRecord) -> u16 {
     let ObjectRecord { version: _, kind, null, null_below, size: _, content: _, meta } = record;
     let Metadata { etag, modified_ms: _, content_type, headers, user, .. } = meta;
@@ -169,7 +181,8 @@ fn flags_of(record: &ObjectRecord) -> u16 {
         (flag::NULL_BELOW, null_below.is_some()),
         (flag::ETAG_PARTS, etag.parts.is_some()),
         (flag::COMPOSITE, *checksum_type == ChecksumType::Composite),
-        (flag::LEGAL_HOLD, *legal_hold),
+        (flag::LEGAL_HOLD, *legal_hold == LegalHold::On),
+        (flag::LEGAL_HOLD_OFF, *legal_hold == LegalHold::Off),
         (flag::CHECKSUMS, !checksums.is_empty()),
         (flag::CONTENT_TYPE, content_type.is_some()),
         (flag::HEADERS, !headers.is_empty()),
@@ -332,7 +345,7 @@ fn read_meta(reader: &mut Reader<'_>, front: &Front) -> Result<Metadata, DecodeE
         checksum_type: checksum_type_of(front.flags),
         tags,
         retention,
-        legal_hold: has(flag::LEGAL_HOLD),
+        legal_hold: legal_hold_of(front.flags)?,
         acl,
         parts,
     })

@@ -3,8 +3,8 @@ use super::*;
 use crate::events::Events;
 use crate::s3::Settings;
 use crate::store::{
-    AccountId, BucketConfig, BucketRecord, Content, Metadata, ObjectPath, Options, Retention,
-    RetentionMode, Store, VersionEntry, Versioning, VersionsQuery,
+    AccountId, BucketConfig, BucketRecord, Content, LegalHold, Metadata, ObjectPath, Options,
+    Retention, RetentionMode, Store, VersionEntry, Versioning, VersionsQuery,
 };
 use bytes::Bytes;
 use crossbeam::channel::{Sender, bounded};
@@ -183,7 +183,7 @@ fn what_is_locked_stays() {
     world.rules(&rule(noncurrent));
     let retention = Retention { mode: RetentionMode::Governance, until_ms: 9 * DAY };
     world.put_with("b/k", 0, Metadata { retention: Some(retention), ..Metadata::default() });
-    world.put_with("b/k", 1, Metadata { legal_hold: true, ..Metadata::default() });
+    world.put_with("b/k", 1, Metadata { legal_hold: LegalHold::On, ..Metadata::default() });
     world.put("b/k", 2 * DAY);
     world.put("b/k", 3 * DAY);
     world.pass(5 * DAY);

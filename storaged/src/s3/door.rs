@@ -12,7 +12,7 @@ use super::copied::Copy;
 use super::signature::Verifier;
 use super::{
     Payload, document, hosted, ignored, integrity, joined, post, region, reread, resource, screen,
-    told,
+    told, unsigned,
 };
 use crate::accounts::Accounts;
 use crate::front::{Answer, RequestId, Service};
@@ -56,6 +56,7 @@ impl Door {
             return Ok(post::answer(&wishes, stored));
         }
         screen(&parts)?;
+        let body = unsigned::unchunked(&mut parts, body)?;
         joined::join(&mut parts.headers);
         if region::is_odd(&parts) {
             let mut sent = parts.clone();

@@ -329,7 +329,8 @@ fn head_of(record: &ObjectRecord, sums: Checksum) -> GetObjectOutput {
             .and_then(|text| Timestamp::parse(TimestampFormat::HttpDate, &text).ok()),
         last_modified: Some(seconds(meta.modified_ms)),
         metadata: (!meta.user.is_empty()).then(|| meta.user.iter().cloned().collect()),
-        object_lock_legal_hold_status: meta.legal_hold.then(|| lock::hold_text(meta).into()),
+        object_lock_legal_hold_status: lock::hold_text(meta.legal_hold)
+            .map(|text| text.to_owned().into()),
         object_lock_mode: meta.retention.map(|kept| lock::mode_text(kept.mode).to_owned().into()),
         object_lock_retain_until_date: meta.retention.map(|kept| super::list::time(kept.until_ms)),
         tag_count: tags,

@@ -4,7 +4,8 @@
 //! Contents of objects and parts are checked by their own handlers.
 
 use super::checksum::Expected;
-use super::chunks::{self, Content};
+use super::chunks::Content;
+use super::unsigned::{self, Trailers};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -50,12 +51,13 @@ pub fn watch(parts: &Parts, body: Body) -> Result<(Body, Option<Verdict>), S3Err
         return Ok((body, None));
     }
     // What the sums are of is in the chunks: see [`check`].
-    if chunks::announced(&parts.headers) {
+    if unsigned::is_chunked(parts) {
         return Ok((body, None));
     }
     let verdict = Verdict::default();
     let sums = Some((expected, Md5::new()));
-    let watched = Watched { body, sums, verdict: verdict.clone() };
+    let trailers = parts.extensions.get().cloned();
+    let watched = Watched { body, sums, trailers, verdict: verdict.clone() };
     Ok((Body::http_body(watched), Some(verdict)))
 }
 
@@ -105,6 +107,7 @@ struct Watched {
     body: Body,
     /// Until the end.
     sums: Option<(Expected, Md5)>,
+    trailers: Option<Trailers>,
     verdict: Verdict,
 }
 
@@ -127,8 +130,9 @@ impl http_body::Body for Watched {
             }
             Some(Err(_)) => {}
             None => {
+                let fields = this.trailers.as_ref().and_then(Trailers::take);
                 if let Some((expected, md5)) = this.sums.take()
-                    && let Err(error) = expected.check(md5.finalize(), None)
+                    && let Err(error) = expected.check(md5.finalize(), fields.as_ref())
                 {
                     let text = error.message().unwrap_or_default().to_owned();
                     this.verdict.put(error);
@@ -152,6 +156,7 @@ impl http_body::Body for Watched {
 #[cfg(test)]
 mod test {
     use super::*;
+    use crate::s3::chunks;
     use http::Request;
 
     fn watched(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<bool, S3Error> {

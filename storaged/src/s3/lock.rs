@@ -6,8 +6,8 @@
 use super::access::Action;
 use super::{Api, error, version};
 use crate::store::{
-    BucketRecord, DefaultRetention, Metadata, ObjectRecord, Period, Retention, RetentionMode,
-    Versioning, bucket,
+    BucketRecord, DefaultRetention, LegalHold, Metadata, ObjectRecord, Period, Retention,
+    RetentionMode, Versioning, bucket,
 };
 use http::{HeaderMap, HeaderName};
 use s3s::dto::{
@@ -99,13 +99,13 @@ impl Wish {
                 ));
             }
         };
-        meta.legal_hold = hold.as_ref().is_some_and(|status| status.as_str() == ON);
-        match hold.as_ref().map(dto::ObjectLockLegalHoldStatus::as_str) {
-            None | Some(ON | OFF) => Ok(()),
-            Some(_) => {
-                Err(s3_error!(InvalidArgument, "Legal Hold must be either of 'ON' or 'OFF'"))
-            }
-        }
+        meta.legal_hold = match hold.as_ref().map(dto::ObjectLockLegalHoldStatus::as_str) {
+            None => LegalHold::Never,
+            Some(status) => hold_of(status).ok_or_else(|| {
+                s3_error!(InvalidArgument, "Legal Hold must be either of 'ON' or 'OFF'")
+            })?,
+        };
+        Ok(())
     }
 
     /// Whether retention, and whether a legal hold, is asked for: each needs a permission.
@@ -270,13 +270,9 @@ pub(super) async fn put_legal_hold(
     }
     let (path, named) = (admitted.path(&input.key)?, version::named(input.version_id.as_deref())?);
     let status = input.legal_hold.and_then(|hold| hold.status).ok_or_else(malformed)?;
-    let held = match status.as_str() {
-        ON => true,
-        OFF => false,
-        _ => return Err(malformed()),
-    };
+    let hold = hold_of(status.as_str()).ok_or_else(malformed)?;
     let changed = version::change(api, path, named, move |meta| {
-        meta.legal_hold = held;
+        meta.legal_hold = hold;
         Ok(())
     });
     changed.await?;
@@ -289,13 +285,26 @@ pub(super) fn get_legal_hold(
 ) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
     let input = &req.input;
     let record = locked_record(api, req, &input.key, input.version_id.as_deref())?;
-    let legal_hold = ObjectLockLegalHold { status: Some(hold_text(&record.meta).into()) };
+    let status = hold_text(record.meta.legal_hold).ok_or_else(no_such_lock)?;
+    let legal_hold = ObjectLockLegalHold { status: Some(status.to_owned().into()) };
     Ok(S3Response::new(GetObjectLegalHoldOutput { legal_hold: Some(legal_hold) }))
 }
 
-/// A version's legal hold as clients read it.
-pub(super) fn hold_text(meta: &Metadata) -> String {
-    if meta.legal_hold { ON.to_owned() } else { OFF.to_owned() }
+fn hold_of(text: &str) -> Option<LegalHold> {
+    match text {
+        ON => Some(LegalHold::On),
+        OFF => Some(LegalHold::Off),
+        _ => None,
+    }
+}
+
+/// A legal hold as clients read it; nothing where there never was one.
+pub(super) const fn hold_text(hold: LegalHold) -> Option<&'static str> {
+    match hold {
+        LegalHold::Never => None,
+        LegalHold::Off => Some(OFF),
+        LegalHold::On => Some(ON),
+    }
 }
 
 /// A version of a bucket with object lock.
@@ -447,15 +456,18 @@ mod test {
             granted.map(|()| (meta.retention, meta.legal_hold)).map_err(|e| e.code().clone())
         };
         let full = || wish(Some("COMPLIANCE"), Some(1001), Some("ON"));
-        assert_eq!(grant(&locking, full()), Ok((kept(RetentionMode::Compliance, 1001), true)));
-        assert_eq!(grant(&locking, wish(None, None, Some("OFF"))), Ok((None, false)));
+        assert_eq!(
+            grant(&locking, full()),
+            Ok((kept(RetentionMode::Compliance, 1001), LegalHold::On))
+        );
+        assert_eq!(grant(&locking, wish(None, None, Some("OFF"))), Ok((None, LegalHold::Off)));
         let invalid = Err(S3ErrorCode::InvalidArgument);
         assert_eq!(grant(&locking, wish(Some("GOVERNANCE"), Some(1000), None)), invalid);
         assert_eq!(grant(&locking, wish(Some("GOVERNANCE"), None, None)), invalid);
         assert_eq!(grant(&locking, wish(None, None, Some("on"))), invalid);
         let plain = BucketRecord { object_lock: false, ..locking };
         assert_eq!(grant(&plain, full()), Err(S3ErrorCode::InvalidRequest));
-        assert_eq!(grant(&plain, Wish::default()), Ok((None, false)));
+        assert_eq!(grant(&plain, Wish::default()), Ok((None, LegalHold::Off)));
     }
 
     #[test]

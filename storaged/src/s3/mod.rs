@@ -45,6 +45,7 @@ pub mod signature;
 pub mod tag_list;
 mod tagging;
 pub mod tags;
+mod unsigned;
 mod version;
 mod versioning;
 mod versions;

@@ -8,6 +8,7 @@ use super::checksum::{self, Expected};
 use super::condition::{WriteConditions, WriteOutcome, etag};
 use super::get::precondition_failed;
 use super::post::FromForm;
+use super::unsigned::Trailers;
 use super::{Api, error, lock, writing};
 use crate::events::{Change, EventKind};
 use crate::store::{
@@ -57,7 +58,7 @@ pub(super) async fn put(
         Some(FromForm) => EventKind::CreatedPost,
         None => EventKind::CreatedPut,
     };
-    let S3Request { input, headers, trailing_headers, .. } = req;
+    let S3Request { input, headers, trailing_headers, extensions, .. } = req;
     writing::refuse_unserved(&headers)?;
     let path = admitted.path(&input.key)?;
     let length = input.content_length.map(|length| {
@@ -75,6 +76,7 @@ pub(super) async fn put(
         return Err(s3_error!(IncompleteBody, "the body has {} bytes", body.read));
     }
     let trailers = trailing_headers.and_then(|trailers| trailers.take());
+    let trailers = trailers.or_else(|| Trailers::of(&extensions));
     let sum = expected.check(meta.etag.md5, trailers.as_ref())?;
     let sums = vec![(sum.0.name().to_owned(), sum.1)];
     meta.checksums.clone_from(&sums);

@@ -12,7 +12,7 @@
 use super::checksum::carried;
 use super::copied::Copy;
 use super::error::{coded, sha256_mismatch};
-use super::{chunks, integrity, references};
+use super::{chunks, integrity, references, unsigned};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use s3s::{Body, S3Error, s3_error};
@@ -26,7 +26,7 @@ pub fn again(
     first: &Response<Body>,
     copy: &Copy,
 ) -> Result<Option<Vec<u8>>, S3Error> {
-    let is_chunked = chunks::announced(&parts.headers);
+    let is_chunked = unsigned::is_chunked(parts);
     match said(first) {
         Some(Said::Malformed) if !is_chunked => {
             Ok(copy.take()?.and_then(|document| mended(&document)))

@@ -137,6 +137,10 @@ const OBJECT_GET: &[&str] = &[
 ];
 const OBJECT_PUT: &[&str] =
     &["acl", "legal-hold", "partNumber", "retention", "tagging", "uploadId", "versionId"];
+/// Those that are set of a version; everything else that is put is a new one.
+const OF_VERSION_PUT: [&str; 4] = ["acl", "legal-hold", "retention", "tagging"];
+/// Those that are asked of a version; uploads make a new one.
+const OF_VERSION_POST: [&str; 2] = ["restore", "select"];
 const OBJECT_POST: &[&str] = &["restore", "select", "uploadId", "uploads", "versionId"];
 
 /// Parameters that stay in the query though they look like settings: they are the signature, and what it says of
@@ -189,6 +193,16 @@ fn check(method: &Method, path: &str, query: &str) -> Result<(), S3Error> {
         _ => &[],
     };
     let has = |name: &str| names(query).any(|found| found == name);
+    let names_in_vain = |names: &[&str]| has("versionId") && !names.iter().any(|name| has(name));
+    let has_no_version = match *method {
+        _ if !is_object => has("versionId"),
+        Method::PUT => names_in_vain(&OF_VERSION_PUT),
+        Method::POST => names_in_vain(&OF_VERSION_POST),
+        _ => false,
+    };
+    if has_no_version {
+        return Err(s3_error!(InvalidArgument, "This operation does not accept a version-id."));
+    }
     if let Some(wrong) = names(query).find(|name| ALL.contains(name) && !allowed.contains(name)) {
         return Err(s3_error!(NotImplemented, "{method} with ?{wrong} is not served"));
     }
@@ -257,6 +271,28 @@ mod test {
             ("HEAD", "/b"),
         ] {
             assert!(settled(method, target).is_ok(), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_named_only_where_there_is_one() {
+        let code = |method, target| settled(method, target).err().map(|e| e.code().clone());
+        let refused = Some(s3s::S3ErrorCode::InvalidArgument);
+        for (method, target) in [
+            ("PUT", "/b/k?versionId=x"),
+            ("PUT", "/b/k?versionId="),
+            ("PUT", "/b/k?partNumber=1&uploadId=x&versionId=null"),
+            ("POST", "/b/k?uploads&versionId=x"),
+            ("POST", "/b/k?uploadId=x&versionId=x"),
+            ("GET", "/b?versionId=x"),
+            ("DELETE", "/b?versionId=x"),
+        ] {
+            assert_eq!(code(method, target), refused, "{method} {target}");
+        }
+        for target in
+            ["/b/k?acl&versionId=x", "/b/k?versionId=x&tagging", "/b/k?retention&versionId="]
+        {
+            assert_eq!(code("PUT", target), None, "{target}");
         }
     }
 

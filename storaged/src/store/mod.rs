@@ -26,8 +26,8 @@ mod view;
 
 pub use self::config::{BUCKET_CONFIG_BYTES_MAX, BucketConfig, bucket_config, buckets_with};
 pub use self::record::{
-    BucketRecord, ChecksumType, DefaultRetention, ETagValue, Metadata, ObjectKind, ObjectRecord,
-    PartRecord, Period, Retention, RetentionMode, VersionRef, Versioning,
+    BucketRecord, ChecksumType, DefaultRetention, ETagValue, LegalHold, Metadata, ObjectKind,
+    ObjectRecord, PartRecord, Period, Retention, RetentionMode, VersionRef, Versioning,
 };
 pub(crate) use self::txn::{Effects, OBJECT_BYTES, OBJECTS, Tally};
 pub use self::txn::{Made, Removed, Room, Txn, TxnError};

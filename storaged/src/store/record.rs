@@ -138,8 +138,8 @@ pub struct Metadata {
     pub tags: Vec<(String, String)>,
     /// Until when it is kept.
     pub retention: Option<Retention>,
-    /// Whether it is kept until this is taken away.
-    pub legal_hold: bool,
+    /// Whether it is kept until this is lifted.
+    pub legal_hold: LegalHold,
     /// Its access control list, a document of the access module; none: the owner's alone.
     pub acl: Option<String>,
     /// Its parts, in order; none if it came whole.
@@ -154,8 +154,20 @@ impl Metadata {
             let firm = !bypass || retention.mode == RetentionMode::Compliance;
             firm && retention.until_ms > now_ms
         });
-        self.legal_hold || retained
+        self.legal_hold == LegalHold::On || retained
     }
+}
+
+/// A legal hold on a version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LegalHold {
+    /// There never was one.
+    #[default]
+    Never,
+    /// It was lifted, or said from the start not to be.
+    Off,
+    /// The version is kept until it is lifted.
+    On,
 }
 
 /// What a version is.
@@ -329,7 +341,7 @@ mod test {
         assert!(!governance.is_locked(10, false));
         let compliance = until(RetentionMode::Compliance);
         assert!(compliance.is_locked(9, true) && !compliance.is_locked(10, false));
-        let held = Metadata { legal_hold: true, ..compliance };
+        let held = Metadata { legal_hold: LegalHold::On, ..compliance };
         assert!(held.is_locked(11, true));
         assert!(!Metadata::default().is_locked(0, false));
     }

@@ -10,7 +10,9 @@
 //! Nothing here looks through a stack of versions: the newest says where the null version is. What object
 //! lock protects is not removed from here, and there is no other way to remove a version.
 
-use super::record::{BucketRecord, Metadata, ObjectKind, ObjectRecord, VersionRef, Versioning};
+use super::record::{
+    BucketRecord, LegalHold, Metadata, ObjectKind, ObjectRecord, VersionRef, Versioning,
+};
 use super::txn::{Txn, TxnError};
 use super::types::{BlobRecord, BlobState, Content, ContentRef, ObjectPath, Version};
 use super::view;
@@ -246,7 +248,9 @@ fn lock(bucket: Option<&BucketRecord>, meta: &mut Metadata) -> Result<(), TxnErr
             meta.retention = meta.retention.or(default);
             Ok(())
         }
-        _ if meta.retention.is_some() || meta.legal_hold => Err(TxnError::NoObjectLock),
+        _ if meta.retention.is_some() || meta.legal_hold != LegalHold::Never => {
+            Err(TxnError::NoObjectLock)
+        }
         _ => Ok(()),
     }
 }

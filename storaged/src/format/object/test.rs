@@ -23,8 +23,9 @@ fn meta() -> impl Strategy<Value = Metadata> {
     let text = || proptest::option::of(".{0,12}");
     let lists = (pairs(), pairs(), pairs(), pairs(), parts());
     let etag = (any::<[u8; 16]>(), proptest::option::of(any::<u32>()));
-    let composite = any::<(bool, bool)>();
-    (any::<u64>(), etag, (text(), text()), lists, retention(), composite).prop_map(
+    let hold = prop_oneof![Just(LegalHold::Never), Just(LegalHold::Off), Just(LegalHold::On)];
+    let flags = (any::<bool>(), hold);
+    (any::<u64>(), etag, (text(), text()), lists, retention(), flags).prop_map(
         |(modified_ms, (md5, etag_parts), (content_type, acl), lists, retention, flags)| {
             let (headers, user, checksums, tags, parts) = lists;
             let checksum_type =
@@ -99,6 +100,29 @@ fn as_of_1(record: &ObjectRecord) -> ObjectRecord {
         ..Metadata::default()
     };
     ObjectRecord::new(record.version, record.content.clone(), record.size, meta)
+}
+
+/// A record as it was before lifted holds were told from those that never were: nothing but these flags.
+fn encode_2(flags: u16) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.u8(2);
+    writer.u64(7);
+    writer.raw(&flags.to_le_bytes());
+    writer.u64(3);
+    writer.u64(1_795_338_367_000);
+    writer.raw(&[9; 16]);
+    write_content(&mut writer, &ContentRef::Inline(Bytes::from_static(b"abc")));
+    writer.finish()
+}
+
+#[test]
+fn holds_of_older_records_are_read() {
+    let hold = |flags| ObjectRecord::decode(encode_2(flags)).map(|record| record.meta.legal_hold);
+    assert_eq!(hold(flag::NULL), Ok(LegalHold::Never));
+    assert_eq!(hold(flag::LEGAL_HOLD), Ok(LegalHold::On));
+    assert_eq!(hold(flag::LEGAL_HOLD_OFF), Ok(LegalHold::Off));
+    assert!(hold(flag::LEGAL_HOLD | flag::LEGAL_HOLD_OFF).is_err());
+    assert!(hold(1 << 15).is_err());
 }
 
 proptest! {

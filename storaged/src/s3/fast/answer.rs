@@ -4,7 +4,7 @@ use crate::front::response::put_http_date;
 use crate::front::{FileRange, Quick, QuickBody};
 use crate::s3::get::CONTENT_TYPE_DEFAULT;
 use crate::store::hot::{Place, Ready};
-use crate::store::{ContentRef, ObjectFile, ObjectKind, ObjectRecord};
+use crate::store::{ContentRef, LegalHold, ObjectFile, ObjectKind, ObjectRecord};
 use http::StatusCode;
 use std::io::Write;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ fn head(record: &ObjectRecord, sums: bool, expiration: Option<&str>) -> Option<V
 fn is_plain(record: &ObjectRecord) -> bool {
     let meta = &record.meta;
     let is_bare = meta.tags.is_empty() && meta.parts.is_empty() && meta.acl.is_none();
-    let is_free = meta.retention.is_none() && !meta.legal_hold;
+    let is_free = meta.retention.is_none() && meta.legal_hold == LegalHold::Never;
     record.kind == ObjectKind::Object && is_bare && is_free
 }
 

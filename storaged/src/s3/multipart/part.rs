@@ -4,6 +4,7 @@ use super::{find, number, part_failed};
 use crate::s3::checksum::{self, Algorithm, Expected};
 use crate::s3::condition::etag;
 use crate::s3::put::{BATCH_BYTES, Reader};
+use crate::s3::unsigned::Trailers;
 use crate::s3::{Api, writing};
 use crate::store::ChecksumType;
 use crate::store::uploads::{PART_BYTES_MAX, Upload};
@@ -15,7 +16,7 @@ pub(in crate::s3) async fn part(
     req: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let admitted = api.admitted(&req)?;
-    let S3Request { input, headers, trailing_headers, .. } = req;
+    let S3Request { input, headers, trailing_headers, extensions, .. } = req;
     writing::refuse_unserved(&headers)?;
     let number = number(input.part_number)?;
     let length = input.content_length.map(|length| {
@@ -47,6 +48,7 @@ pub(in crate::s3) async fn part(
     }
     let written = writer.finish().await.map_err(part_failed)?;
     let trailers = trailing_headers.and_then(|trailers| trailers.take());
+    let trailers = trailers.or_else(|| Trailers::of(&extensions));
     let (algorithm, value) = expected.check(written.md5(), trailers.as_ref())?;
     let tag = etag(&written.md5().into());
     let sum = Some((algorithm.name().to_owned(), value));
