@@ -27,6 +27,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod partition;
 pub mod power;
+pub mod priority;
 pub mod probe;
 pub mod process;
 pub mod project;

@@ -467,7 +467,7 @@ mod test {
         assert_eq!(grant(&locking, wish(None, None, Some("on"))), invalid);
         let plain = BucketRecord { object_lock: false, ..locking };
         assert_eq!(grant(&plain, full()), Err(S3ErrorCode::InvalidRequest));
-        assert_eq!(grant(&plain, Wish::default()), Ok((None, LegalHold::Off)));
+        assert_eq!(grant(&plain, Wish::default()), Ok((None, LegalHold::Never)));
     }
 
     #[test]

@@ -17,6 +17,10 @@ use uuid::Uuid;
 /// After a snapshot that failed, how long until the next try: what failed rarely mends itself at once.
 const RETRY: Duration = Duration::from_secs(600);
 
+/// The nice value of the thread: a tenth of a processor that requests keep busy, all of one that is idle. Not less, since
+/// until a snapshot is whole the journal stays, and so do the pages of the index that it is made from.
+const NICE: u8 = 10;
+
 /// Where snapshots come from and go to.
 pub(crate) struct Surroundings {
     pub(crate) store: Uuid,
@@ -268,6 +272,9 @@ impl Keeper {
 }
 
 fn run(mut snapshots: Snapshots, messages: &Receiver<Message>) {
+    if let Err(error) = sys::priority::lower_this_thread(NICE) {
+        log::warn!("snapshots have the priority of requests: {error}");
+    }
     let mut not_before = None;
     loop {
         let message = match not_before {
