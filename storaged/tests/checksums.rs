@@ -1,5 +1,4 @@
 //! Every checksum that S3 has, wherever it goes in and comes out, end to end.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

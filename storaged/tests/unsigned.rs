@@ -1,5 +1,4 @@
 //! Bodies in AWS's chunks from whom nobody knows, and what they may say of a version.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
