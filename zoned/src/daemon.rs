@@ -17,12 +17,13 @@ use crate::images::{ImageError, Images, Note, Question};
 use crate::link::Link;
 use crate::meter::{Meter, OutboxError};
 use crate::network::Networks;
+use crate::room::{Connection, Limited, Room, Rooms};
 use crate::running::Entry;
 use crate::scheduler::{Grant, Scheduler};
 use crate::slot::{Pool, Slot};
 use crate::standing::{Asker, Beside, Ear, Standing};
 use crate::status::{Clients, PeerId};
-use crate::warm::{Idle, Warm};
+use crate::warm::Warm;
 use crate::zone::Launcher;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -100,7 +101,7 @@ pub(crate) fn call<T, E: Into<io::Error>>(
 #[derive(Debug)]
 pub(crate) enum Asked {
     /// A task, to be run here.
-    Claim { grant: Grant, room: Room },
+    Claim(Limited),
     /// More inputs for this attempt.
     Inputs { attempt: AttemptId },
     /// To keep lines of usage.
@@ -126,24 +127,12 @@ pub(crate) enum Written {
     Account,
     /// What is to be known of an image.
     Image(Note),
-}
-
-/// Where a task is to run.
-#[derive(Debug)]
-pub(crate) enum Room {
-    /// In a zone to be made in this slot.
-    Fresh(Slot),
-    /// In a zone that has run such a task.
-    Warm(Box<Idle>),
-}
-
-impl Room {
-    pub(crate) fn slot(&self) -> &Slot {
-        match self {
-            Self::Fresh(slot) => slot,
-            Self::Warm(idle) => &idle.slot,
-        }
-    }
+    /// The quota of a room for a task, begun over this connection.
+    Room(Connection, Grant, Room),
+    /// The quota of the slot in which an import is to run.
+    Import(Slot),
+    /// That this slot has a quota no more.
+    Unlimited(u32),
 }
 
 /// Everything zoned has.
@@ -169,6 +158,10 @@ pub struct Daemon {
     pub(crate) disk: Worker<Written>,
     /// Removes trees, which may be large.
     pub(crate) sweeper: Worker<Written>,
+    /// Sets quotas of tasks, which wait for the filesystem's journal and not for zones' records.
+    pub(crate) quotas: Worker<Written>,
+    /// Rooms whose quota is set.
+    pub(crate) rooms: Rooms<Limited>,
     pub(crate) link: Link<Asked>,
     pub(crate) zones: BTreeMap<AttemptId, Entry>,
     pub(crate) warm: Warm,
@@ -270,6 +263,7 @@ impl Daemon {
     fn wait(&mut self) -> Result<Vec<Source>, DaemonError> {
         self.disk.flush();
         self.sweeper.flush();
+        self.quotas.flush();
         let mut sources = vec![Source::Signals];
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let mut watch_for = |source, fd, flags| {
@@ -284,6 +278,7 @@ impl Daemon {
         let mut watch = |source, fd| watch_for(source, fd, PollFlags::POLLIN);
         watch(Source::Disk, self.disk.as_fd());
         watch(Source::Disk, self.sweeper.as_fd());
+        watch(Source::Disk, self.quotas.as_fd());
         if let Some(socket) = self.link.socket() {
             watch(Source::Storaged, socket);
         }
@@ -399,6 +394,7 @@ impl Daemon {
         self.tidy();
         self.disk.finish();
         self.sweeper.finish();
+        self.quotas.finish();
         self.cgroups.close()?;
         Ok(())
     }

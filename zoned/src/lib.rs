@@ -26,6 +26,7 @@ mod metering;
 pub mod network;
 pub mod nursery;
 pub mod publisher;
+mod room;
 mod running;
 pub mod scheduler;
 pub mod slot;

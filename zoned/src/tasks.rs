@@ -2,21 +2,19 @@
 
 use crate::carve::Change;
 use crate::chain;
-use crate::daemon::{Asked, Daemon, Room};
+use crate::daemon::{Asked, Daemon};
 use crate::images::ImageError;
 use crate::link::{LinkError, Said};
+use crate::room::{Limited, Room};
 use crate::running::{Entry, size_of_all};
 use crate::scheduler::Grant;
 use crate::slot::Slot;
 use crate::warm::{Idle, Kin};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Instant;
-use sys::quota;
 use wire::frame::Refusal;
 use wire::standing::{Stats, Subject, What};
 use wire::task::{AttemptId, Ending, Push, Reply, Request, Task, Usage};
-
-const GIB: u64 = 1 << 30;
 
 impl Daemon {
     /// Connects to storaged when that is due.
@@ -41,6 +39,12 @@ impl Daemon {
         self.scheduler.advance(self.now_us());
         self.scheduler.review(|image| self.images.awaits(image).is_some());
         self.watch_pressure();
+        self.pick_rooms();
+        self.claim_limited();
+    }
+
+    /// Finds rooms for what may run now, and has their quotas set.
+    fn pick_rooms(&mut self) {
         while self.link.has_room() && self.may_start() {
             let Some(next) = self.scheduler.next() else { return };
             if self.images.awaits(&next.image).is_some() {
@@ -48,30 +52,10 @@ impl Daemon {
                 continue;
             }
             let Some(room) = self.room(&next) else { return };
-            let Some(grant) = self.scheduler.pick() else { return self.leave(room) };
+            let Some(grant) = self.scheduler.pick() else { return self.leave_room(room) };
             self.admission.admitted(self.now_us());
-            self.limit_output(room.slot(), Some(grant.disk_gib));
-            let (job, phase, project) = (grant.job, grant.phase, room.slot().project());
-            let request = Request::Claim { job, phase, project };
-            if let Err((error, asked)) = self.link.ask(&request, Asked::Claim { grant, room }) {
-                self.give_up(asked);
-                return self.lose_link(&chain(&error));
-            }
+            self.limit_room(grant, room);
         }
-    }
-
-    /// Where a task of this grant is to run; nowhere yet if all slots are taken.
-    fn room(&mut self, grant: &Grant) -> Option<Room> {
-        if let Some(idle) = self.warm.take(grant) {
-            return Some(Room::Warm(Box::new(idle)));
-        }
-        match self.pool.take() {
-            Ok(Some(slot)) => return Some(Room::Fresh(slot)),
-            // Instances that wait hold the rest.
-            Ok(None) => self.make_room(),
-            Err(error) => eprintln!("zoned: {}", chain(&error)),
-        }
-        None
     }
 
     /// Whether another zone may start now, or the node is too short of something.
@@ -144,17 +128,13 @@ impl Daemon {
 
     fn answered(&mut self, asked: Asked, reply: Reply, fds: Vec<OwnedFd>) {
         match (asked, reply) {
-            (Asked::Claim { grant, room: Room::Fresh(slot) }, Reply::Claimed(mut task)) => {
+            (Asked::Claim(place), Reply::Claimed(mut task)) => {
                 self.add_environment(&mut task);
-                self.begin(grant, slot, &task, fds);
+                self.claimed(place, &task, fds);
             }
-            (Asked::Claim { grant, room: Room::Warm(idle) }, Reply::Claimed(mut task)) => {
-                self.add_environment(&mut task);
-                self.go_on(grant, *idle, &task, fds);
-            }
-            (Asked::Claim { grant, room }, Reply::NothingReady) => {
-                self.scheduler.nothing_ready(&grant);
-                self.give_up(Asked::Claim { grant, room });
+            (Asked::Claim(place), Reply::NothingReady) => {
+                self.scheduler.nothing_ready(&place.grant);
+                self.leave(place);
             }
             (Asked::Inputs { attempt }, Reply::Inputs { names: _, end }) => {
                 self.feed(attempt, &fds, end);
@@ -187,7 +167,7 @@ impl Daemon {
             return self.image_refused(question, refusal);
         }
         match &asked {
-            Asked::Claim { grant, .. } => {
+            Asked::Claim(Limited { grant, .. }) => {
                 eprintln!(
                     "zoned: storaged refused a claim of job {}: {code}: {message}",
                     grant.job
@@ -225,6 +205,28 @@ impl Daemon {
             let own = std::mem::take(&mut task.environment);
             task.environment = configuration.environment.iter().cloned().chain(own).collect();
         }
+    }
+
+    /// A task was claimed for a room.
+    fn claimed(&mut self, place: Limited, task: &Task, fds: Vec<OwnedFd>) {
+        let Limited { grant, room, unlimited } = place;
+        // It could fill the disk: it does not start.
+        let Some(why) = unlimited else {
+            return match room {
+                Room::Fresh(slot) => self.begin(grant, slot, task, fds),
+                Room::Warm(idle) => self.go_on(grant, *idle, task, fds),
+            };
+        };
+        eprintln!("zoned: attempt {} did not start: {why}", task.attempt.0);
+        self.scheduler.release(&grant);
+        let slot = match room {
+            Room::Fresh(slot) => Some(slot),
+            Room::Warm(idle) => {
+                self.unused(*idle);
+                None
+            }
+        };
+        self.settle(task.attempt, slot, Ending::Lost { message: why }, Usage::default());
     }
 
     /// Starts the zone of a claimed task; storaged hears at once if that fails.
@@ -309,10 +311,7 @@ impl Daemon {
     /// Puts back what was held for an answer.
     fn give_up(&mut self, asked: Asked) {
         match asked {
-            Asked::Claim { grant, room } => {
-                self.scheduler.release(&grant);
-                self.leave(room);
-            }
+            Asked::Claim(place) => self.leave(place),
             Asked::Ended { attempt: _, slot: Some(slot) } => self.put_back(slot),
             Asked::Ended { attempt: _, slot: None } => {}
             Asked::Inputs { attempt: _ } | Asked::Held => {}
@@ -320,14 +319,6 @@ impl Daemon {
             Asked::Standing(beside) => self.standing_unanswered(beside),
             // What becomes of it is decided for all of them at once.
             Asked::Image(_) => {}
-        }
-    }
-
-    /// Gives up the place where a task was to run.
-    fn leave(&mut self, room: Room) {
-        match room {
-            Room::Fresh(slot) => self.put_back(slot),
-            Room::Warm(idle) => self.unused(*idle),
         }
     }
 
@@ -339,35 +330,10 @@ impl Daemon {
         for asked in self.link.drop_connection(Instant::now()) {
             self.give_up(asked);
         }
+        self.leave_limited();
         self.images_lose_link();
         self.scheduler.forget_all();
         self.kill_all();
-    }
-
-    pub(crate) fn put_back(&mut self, slot: Slot) {
-        self.limit_output(&slot, None);
-        self.pool.put(slot);
-    }
-
-    /// Limits what may be written under the slot's project from now on; none takes the limit away.
-    pub(crate) fn limit_output(&self, slot: &Slot, disk_gib: Option<u32>) {
-        let Some(data) = &self.quota else { return };
-        let project = slot.project();
-        let limit = match disk_gib {
-            None => Ok(0),
-            // Output of earlier zones of the slot counts as long as its files carry the project.
-            Some(gib) => match quota::project(data.as_fd(), project) {
-                Ok(now) => Ok(now.used_bytes + u64::from(gib) * GIB),
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    Ok(u64::from(gib) * GIB)
-                }
-                Err(error) => Err(error),
-            },
-        };
-        let set = limit.and_then(|limit| quota::limit_project(data.as_fd(), project, limit));
-        if let Err(error) = set {
-            eprintln!("zoned: cannot set the quota of project {project}: {error}");
-        }
     }
 }
 

@@ -136,7 +136,7 @@ impl Daemon {
 
     /// Puts an instance back whose turn came to nothing.
     pub(crate) fn unused(&mut self, idle: Idle) {
-        self.limit_output(&idle.slot, None);
+        self.unlimit(&idle.slot);
         self.warm.waiting.insert(idle.first, idle);
     }
 

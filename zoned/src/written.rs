@@ -1,5 +1,6 @@
 //! What the daemon does when the disk has taken something in ([`crate::disk`]), and whom it does not hear meanwhile.
 
+use crate::chain;
 use crate::daemon::{Daemon, Written};
 use crate::disk::FileError;
 
@@ -18,20 +19,28 @@ impl Daemon {
     /// Goes on with what waited for the disk.
     pub(crate) fn hear_disk(&mut self) {
         for _ in 0..TURN_MAX {
-            let Some((what, written)) = self.disk.take_done().or_else(|| self.sweeper.take_done())
-            else {
-                return;
-            };
+            let done = self.quotas.take_done().or_else(|| self.disk.take_done());
+            let Some((what, written)) = done.or_else(|| self.sweeper.take_done()) else { return };
             self.written(what, written);
         }
     }
 
-    fn written(&mut self, what: Written, written: Result<(), FileError>) {
+    pub(crate) fn written(&mut self, what: Written, written: Result<(), FileError>) {
         match what {
             Written::Zone(name) => self.zone_written(&name, written),
             Written::New(asker, name) => self.new_zone_written(asker, &name, written),
             Written::Account => self.account_written(written),
             Written::Image(note) => self.image_noted(note, written),
+            Written::Room(connection, grant, room) => {
+                self.room_limited(connection, grant, room, written);
+            }
+            Written::Import(slot) => self.import_limited(slot, written),
+            Written::Unlimited(slot) => {
+                if let Err(error) = written {
+                    // It keeps its limit, and gets another one before anything runs in it.
+                    eprintln!("zoned: slot {slot}: {}", chain(&error));
+                }
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::images::Images;
 use crate::link::Link;
 use crate::meter::Meter;
 use crate::network::Networks;
+use crate::room::Rooms;
 use crate::scheduler::{Limits, Scheduler};
 use crate::slot::Pool;
 use crate::standing;
@@ -113,6 +114,8 @@ impl Daemon {
             quota,
             disk: Worker::start("disk")?,
             sweeper: Worker::start("sweeper")?,
+            quotas: Worker::start("quotas")?,
+            rooms: Rooms::default(),
             link: Link::new(&args.storaged, now),
             zones: BTreeMap::new(),
             warm: Warm::default(),

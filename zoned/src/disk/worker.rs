@@ -6,6 +6,7 @@
 
 use super::batch::{Sort, together};
 use super::file::{FileError, Replacement, replace_all};
+use crate::slot::{SLOTS_MAX, TASK_SLOTS_MAX};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,9 +17,10 @@ use sys::namespace;
 use thiserror::Error;
 use wire::standing::ZONES_MAX;
 
-/// The most jobs at once: a zone has one, and there are some for what is no zone's. Who would wait in line for longer is
-/// not heard until there is room ([`crate::status`]).
-pub const JOBS_MAX: usize = ZONES_MAX + 256;
+/// The most jobs at once: a standing zone has one, a slot of tasks two, and there are some for what is no zone's. Who
+/// would wait in line for longer is not heard until there is room ([`crate::status`]).
+pub const JOBS_MAX: usize = 2 * SLOTS_MAX as usize;
+const _: () = assert!(JOBS_MAX >= ZONES_MAX + 256 && JOBS_MAX >= 2 * TASK_SLOTS_MAX as usize);
 /// The thread's stack: names of files, and buffers of directories.
 const STACK_BYTES: usize = 256 << 10;
 

@@ -9,9 +9,11 @@ use super::life::{Action, Event, step};
 use super::note::{Note, Whom};
 use super::record::{Phase, Record};
 use crate::chain;
-use crate::daemon::{Asked, Daemon, WORDS_A_TURN};
+use crate::daemon::{Asked, Daemon, WORDS_A_TURN, Written};
+use crate::disk::FileError;
 use crate::meter::Key;
 use crate::running::size_of_all;
+use crate::slot::Slot;
 use crate::zone::Zone;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
@@ -277,7 +279,7 @@ impl Daemon {
                 let (login, path) = (import.login.clone(), import.archive.clone());
                 self.ask_image(&Request::Open { login, path }, Question::Archive)
             }
-            Action::AskFile => self.ask_file(),
+            Action::AskFile => return self.make_import_room().map(|()| Done::Later),
             Action::Start => self.start_import(),
             Action::Kill => {
                 kill_zone(import);
@@ -328,18 +330,28 @@ impl Daemon {
         Done::Later
     }
 
-    fn ask_file(&mut self) -> Result<(), String> {
-        let slot = match self.pool.take() {
-            Ok(Some(slot)) => slot,
+    /// Has a slot's quota set; the file is asked for when it is.
+    fn make_import_room(&mut self) -> Result<(), String> {
+        match self.pool.take() {
+            Ok(Some(slot)) => self.limit(slot.project(), DISK_GIB, Written::Import(slot)),
             Ok(None) => return Err("every place for a zone is taken: try again".to_owned()),
             Err(error) => return Err(chain(&error)),
-        };
-        self.limit_output(&slot, Some(DISK_GIB));
-        let project = slot.project();
-        if let Some(import) = &mut self.images.import {
-            import.slot = Some(slot);
         }
-        self.ask_image(&Request::Stage { project }, Question::File)
+        Ok(())
+    }
+
+    /// The quota of the slot is set, or not.
+    pub(crate) fn import_limited(&mut self, slot: Slot, limited: Result<(), FileError>) {
+        let project = slot.project();
+        let Some(import) = &mut self.images.import else { return self.put_back(slot) };
+        import.slot = Some(slot);
+        let asked = limited
+            .map_err(|error| chain(&error))
+            .and_then(|()| self.ask_image(&Request::Stage { project }, Question::File));
+        if let Err(why) = asked {
+            self.import_failed(why);
+        }
+        self.follow_import();
     }
 
     fn start_import(&mut self) -> Result<(), String> {
