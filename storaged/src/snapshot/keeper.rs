@@ -17,9 +17,9 @@ use uuid::Uuid;
 /// After a snapshot that failed, how long until the next try: what failed rarely mends itself at once.
 const RETRY: Duration = Duration::from_secs(600);
 
-/// The nice value of the thread: a tenth of a processor that requests keep busy, all of one that is idle. Not less, since
-/// until a snapshot is whole the journal stays, and so do the pages of the index that it is made from.
-const NICE: u8 = 10;
+/// The nice value of the thread: it takes what requests leave, and next to nothing of a processor that they keep busy
+/// (setpriority(2), docs/benchmarks.md). Until a snapshot is whole the journal stays, which costs room alone.
+const NICE: u8 = 19;
 
 /// Where snapshots come from and go to.
 pub(crate) struct Surroundings {
