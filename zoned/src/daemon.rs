@@ -17,7 +17,7 @@ use crate::images::{ImageError, Images, Note, Question};
 use crate::link::Link;
 use crate::meter::{Meter, OutboxError};
 use crate::network::Networks;
-use crate::room::{Connection, Limited, Room, Rooms};
+use crate::room::{Connection, Full, Limited, Room, Rooms};
 use crate::running::Entry;
 use crate::scheduler::{Grant, Scheduler};
 use crate::slot::{Pool, Slot};
@@ -40,7 +40,7 @@ use sys::seqpacket::SocketError;
 use thiserror::Error;
 use wire::standing::ZoneName;
 use wire::task::AttemptId;
-use wire::zone::Counts;
+use wire::zone::{Counts, Outcome};
 
 /// How often what has no descriptor of its own is looked at: deadlines, cgroups that are still busy.
 const TICK_MS: u64 = 250;
@@ -131,6 +131,10 @@ pub(crate) enum Written {
     Room(Connection, Grant, Room),
     /// The quota of the slot in which an import is to run.
     Import(Slot),
+    /// Whether a task that is over has filled its disk.
+    Over(AttemptId, Outcome, Full),
+    /// Whether one whose zone is gone has.
+    Gone(AttemptId, Full),
     /// That this slot has a quota no more.
     Unlimited(u32),
 }
@@ -295,7 +299,7 @@ impl Daemon {
             }
         }
         for (attempt, entry) in &self.zones {
-            watch(Source::Process(*attempt), entry.process());
+            entry.process().into_iter().for_each(|fd| watch(Source::Process(*attempt), fd));
         }
         for (first, process) in self.warm.processes() {
             watch(Source::Instance(first), process);

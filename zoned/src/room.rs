@@ -21,10 +21,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use sys::quota;
 use wire::task::Request;
 
 const GIB: u64 = 1 << 30;
+/// An output's quota counts as used up when less than this is left: the kernel refuses a write before
+/// the last byte, by what its blocks need.
+const QUOTA_SLACK_BYTES: u64 = 64 * 1024;
 
 /// Where a task is to run.
 #[derive(Debug)]
@@ -43,6 +48,9 @@ impl Room {
         }
     }
 }
+
+/// Whether a quota is used up, as the thread that looked it up says.
+pub(crate) type Full = Arc<AtomicBool>;
 
 /// A room whose quota was seen to, for a task of this grant.
 #[derive(Debug)]
@@ -180,6 +188,22 @@ impl Daemon {
         let job = Job::alone(move || {
             let name = project_name(project);
             limit(&data, project, disk_gib).map_err(failed("set the quota of", &name))
+        });
+        self.quotas.submit(job, then);
+    }
+
+    /// Looks up whether a project's quota is used up, and goes on with what `then` makes of that.
+    pub(crate) fn look_up(&mut self, project: u32, then: impl FnOnce(Full) -> Written) {
+        let full = Full::default();
+        let then = then(Arc::clone(&full));
+        let Some(data) = self.quota.clone() else { return self.written(then, Ok(())) };
+        let job = Job::alone(move || {
+            let name = project_name(project);
+            let now = quota::project(data.as_fd(), project);
+            let now = now.map_err(failed("read the quota of", &name))?;
+            let used = now.used_bytes + QUOTA_SLACK_BYTES;
+            full.store(now.limit_bytes > 0 && used > now.limit_bytes, Ordering::Relaxed);
+            Ok(())
         });
         self.quotas.submit(job, then);
     }

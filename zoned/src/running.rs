@@ -3,7 +3,7 @@
 use crate::attempt::{Action, Event, Facts, State, step};
 use crate::carve::Measured;
 use crate::chain;
-use crate::daemon::{Asked, Daemon, WORDS_A_TURN};
+use crate::daemon::{Asked, Daemon, WORDS_A_TURN, Written};
 use crate::meter::Key;
 use crate::metering::how;
 use crate::scheduler::Grant;
@@ -17,7 +17,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 use sys::clone::{kill, reap};
-use sys::quota;
 use sys::seqpacket::{RecvError, SendError};
 use wire::frame::{Frame, Kind, encode};
 use wire::job::{JobId, PhaseKind};
@@ -28,9 +27,6 @@ use wire::zone::{Order, Outcome, Report, ZoneStatus};
 /// How long a zone may take to run its first program, and how long to be gone when its task is over.
 /// Each takes milliseconds; a node under full load takes seconds.
 const CHANGE_MS_MAX: u64 = 60_000;
-/// An output's quota counts as used up when less than this is left: the kernel refuses a write before
-/// the last byte, by what its blocks need.
-const QUOTA_SLACK_BYTES: u64 = 64 * 1024;
 /// Room for a number of the kernel's, and its line's end.
 const NUMBER_BYTES: usize = 24;
 
@@ -57,6 +53,10 @@ pub(crate) struct Entry {
     asked_inputs: bool,
     /// Whether zone-init still holds its end of the control socket.
     listening: bool,
+    /// It said how it went, and what the kernel knows of that is being looked up.
+    reported: bool,
+    /// Its first process has ended, and what the kernel knows of how is being looked up.
+    gone: bool,
 }
 
 impl Entry {
@@ -78,6 +78,8 @@ impl Entry {
             inputs: 0,
             asked_inputs: false,
             listening: true,
+            reported: false,
+            gone: false,
         }
     }
 
@@ -119,9 +121,9 @@ impl Entry {
         self.listening.then(|| self.zone.control.as_fd())
     }
 
-    /// Readable when the zone is gone.
-    pub(crate) fn process(&self) -> BorrowedFd<'_> {
-        self.zone.pidfd.as_fd()
+    /// Readable when the zone is gone, until that is known.
+    pub(crate) fn process(&self) -> Option<BorrowedFd<'_>> {
+        (!self.gone).then(|| self.zone.pidfd.as_fd())
     }
 
     pub(crate) fn status(&self, attempt: AttemptId) -> ZoneStatus {
@@ -219,11 +221,17 @@ impl Daemon {
 
     /// A task is over: its zone ends, or stays for another one.
     fn over(&mut self, attempt: AttemptId, outcome: Outcome) {
-        let Some(entry) = self.zones.get(&attempt) else { return };
-        let facts = Facts {
-            out_of_memory: entry.zone.cgroup.measure().out_of_memory,
-            out_of_disk: self.is_full(&entry.slot),
+        let Some(entry) = self.zones.get_mut(&attempt).filter(|entry| !entry.reported) else {
+            return;
         };
+        entry.reported = true;
+        let project = entry.slot.project();
+        self.look_up(project, |full| Written::Over(attempt, outcome, full));
+    }
+
+    /// What the kernel knows of how a task was that is over.
+    pub(crate) fn over_looked_up(&mut self, attempt: AttemptId, outcome: Outcome, full: bool) {
+        let Some(facts) = self.facts(attempt, full) else { return };
         let event = if may_stay(&outcome, facts.out_of_memory) {
             Event::Done(outcome, facts)
         } else {
@@ -235,15 +243,27 @@ impl Daemon {
     /// A zone's first process has ended, and every other one with it.
     pub(crate) fn zone_gone(&mut self, attempt: AttemptId) {
         self.hear_zone(attempt);
-        let Some(entry) = self.zones.get(&attempt) else { return };
-        if let Err(error) = reap(entry.process()) {
+        let Some(entry) = self.zones.get_mut(&attempt) else { return };
+        entry.gone = true;
+        let project = entry.slot.project();
+        self.look_up(project, |full| Written::Gone(attempt, full));
+    }
+
+    /// What the kernel knows of how a zone was that is gone. Its instance may have been kept before that was seen, and is
+    /// gone as one.
+    pub(crate) fn gone_looked_up(&mut self, attempt: AttemptId, full: bool) {
+        let Some(entry) = self.zones.get(&attempt).filter(|entry| entry.gone) else { return };
+        if let Err(error) = reap(entry.zone.pidfd.as_fd()) {
             eprintln!("zoned: cannot reap the zone of attempt {}: {error}", attempt.0);
         }
-        let facts = Facts {
-            out_of_memory: entry.zone.cgroup.measure().out_of_memory,
-            out_of_disk: self.is_full(&entry.slot),
-        };
-        self.happen(attempt, Event::Gone(facts));
+        if let Some(facts) = self.facts(attempt, full) {
+            self.happen(attempt, Event::Gone(facts));
+        }
+    }
+
+    fn facts(&self, attempt: AttemptId, out_of_disk: bool) -> Option<Facts> {
+        let entry = self.zones.get(&attempt)?;
+        Some(Facts { out_of_memory: entry.zone.cgroup.measure().out_of_memory, out_of_disk })
     }
 
     /// A zone, or storaged about it, said what makes no sense: the zone is heard no more.
@@ -338,7 +358,7 @@ impl Daemon {
             }
             Some(Action::Kill) => {
                 // The first process's end is the end of all; the cgroup makes sure of it.
-                let killed = kill(entry.process(), libc::SIGKILL);
+                let killed = kill(entry.zone.pidfd.as_fd(), libc::SIGKILL);
                 if let Err(error) = entry.zone.cgroup.kill() {
                     eprintln!("zoned: {}", chain(&error));
                 }
@@ -384,17 +404,5 @@ impl Daemon {
         let (entry, _, usage) = self.strike(attempt, how)?;
         self.garbage.push(entry.zone.cgroup);
         Some((entry.slot, usage))
-    }
-
-    /// Whether the output's quota is used up.
-    fn is_full(&self, slot: &Slot) -> bool {
-        let Some(data) = &self.quota else { return false };
-        match quota::project(data.as_fd(), slot.project()) {
-            Ok(now) => now.limit_bytes > 0 && now.used_bytes + QUOTA_SLACK_BYTES > now.limit_bytes,
-            Err(error) => {
-                eprintln!("zoned: cannot read the quota of project {}: {error}", slot.project());
-                false
-            }
-        }
     }
 }

@@ -3,6 +3,8 @@
 use crate::chain;
 use crate::daemon::{Daemon, Written};
 use crate::disk::FileError;
+use crate::room::Full;
+use std::sync::atomic::Ordering;
 
 /// What is done by the disk and taken in before others have their turn: each may start a zone, which takes milliseconds.
 const TURN_MAX: usize = 8;
@@ -35,6 +37,14 @@ impl Daemon {
                 self.room_limited(connection, grant, room, written);
             }
             Written::Import(slot) => self.import_limited(slot, written),
+            Written::Over(attempt, outcome, full) => {
+                let full = is_full(written, &full);
+                self.over_looked_up(attempt, outcome, full);
+            }
+            Written::Gone(attempt, full) => {
+                let full = is_full(written, &full);
+                self.gone_looked_up(attempt, full);
+            }
             Written::Unlimited(slot) => {
                 if let Err(error) = written {
                     // It keeps its limit, and gets another one before anything runs in it.
@@ -43,4 +53,13 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Whether a task has filled its disk; one of which that is not known has not.
+fn is_full(looked_up: Result<(), FileError>, full: &Full) -> bool {
+    if let Err(error) = looked_up {
+        eprintln!("zoned: {}", chain(&error));
+        return false;
+    }
+    full.load(Ordering::Relaxed)
 }
