@@ -1,4 +1,4 @@
-//! Project quotas: how many bytes the files of a project may take, and take.
+//! Project quotas: how many files a project may have, how many bytes they may take, and take.
 //!
 //! quotactl(2), quotactl_fd(2), Linux 5.14; ext4 made with `-O quota,project` and mounted `prjquota`.
 #![allow(unsafe_code)]
@@ -10,8 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const PRJQUOTA: u32 = 2;
 const Q_GETQUOTA: u32 = 0x80_0007;
 const Q_SETQUOTA: u32 = 0x80_0008;
-/// Only the block limits of a `dqblk` are meant.
-const QIF_BLIMITS: u32 = 1;
+/// The limits of a `dqblk` are meant, those of blocks and those of inodes, and nothing else of it.
+const QIF_LIMITS: u32 = 1 | 4;
 /// The unit of block limits (`QIF_DQBLKSIZE`); usage is in bytes.
 const BLOCK_BYTES: u64 = 1024;
 
@@ -36,6 +36,8 @@ const _: () = assert!(size_of::<Quota>() == 72);
 pub struct Project {
     /// Bytes its files may take; 0 if there is no limit.
     pub limit_bytes: u64,
+    /// Files, directories and links it may have; 0 if there is no limit.
+    pub limit_files: u64,
     /// Bytes its files take, those not yet on disk included.
     pub used_bytes: u64,
 }
@@ -72,15 +74,29 @@ fn empty() -> Quota {
 pub fn project(filesystem: BorrowedFd<'_>, project: u32) -> io::Result<Project> {
     let mut quota = empty();
     call(filesystem, Q_GETQUOTA, project, &mut quota)?;
-    Ok(Project { limit_bytes: quota.block_hard_limit * BLOCK_BYTES, used_bytes: quota.space_now })
+    Ok(Project {
+        limit_bytes: quota.block_hard_limit * BLOCK_BYTES,
+        limit_files: quota.inode_hard_limit,
+        used_bytes: quota.space_now,
+    })
 }
 
-/// Limits the bytes that a project's files may take, rounded up to 1 KiB; 0 for no limit.
+/// Limits the bytes that a project's files may take, rounded up to 1 KiB, and how many files there may be; 0 for no
+/// limit.
 ///
 /// # Errors
 /// ESRCH or ENOSYS where there are no project quotas, EPERM without CAP_SYS_ADMIN.
-pub fn limit_project(filesystem: BorrowedFd<'_>, project: u32, bytes: u64) -> io::Result<()> {
-    let blocks = bytes.div_ceil(BLOCK_BYTES);
-    let mut quota = Quota { block_hard_limit: blocks, valid: QIF_BLIMITS, ..empty() };
+pub fn limit_project(
+    filesystem: BorrowedFd<'_>,
+    project: u32,
+    bytes: u64,
+    files: u64,
+) -> io::Result<()> {
+    let mut quota = Quota {
+        block_hard_limit: bytes.div_ceil(BLOCK_BYTES),
+        inode_hard_limit: files,
+        valid: QIF_LIMITS,
+        ..empty()
+    };
     call(filesystem, Q_SETQUOTA, project, &mut quota)
 }

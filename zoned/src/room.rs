@@ -214,7 +214,7 @@ impl Daemon {
         let project = slot.project();
         let job = Job::alone(move || {
             let name = project_name(project);
-            let taken = quota::limit_project(data.as_fd(), project, 0);
+            let taken = quota::limit_project(data.as_fd(), project, 0, 0);
             taken.map_err(failed("take away the quota of", &name))
         });
         self.quotas.submit(job, Written::Unlimited(slot.number()));
@@ -233,7 +233,8 @@ fn limit(data: &File, project: u32, disk_gib: u32) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => 0,
         Err(error) => return Err(error),
     };
-    quota::limit_project(data.as_fd(), project, used + u64::from(disk_gib) * GIB)
+    // A task makes no files there: it is given those that it writes to.
+    quota::limit_project(data.as_fd(), project, used + u64::from(disk_gib) * GIB, 0)
 }
 
 #[cfg(test)]

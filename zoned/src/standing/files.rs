@@ -24,6 +24,21 @@ pub(super) const LOGS: [&str; 2] = ["log.0", "log.1"];
 /// Where a zone's output is, in its folder.
 pub(super) const OUT: &str = "out";
 
+/// Bytes of a zone's disk for which it may have one file: a filesystem has one inode for so many (`inode_ratio` of
+/// mke2fs.conf(5)), and files of nothing would use up those of all others.
+const BYTES_A_FILE: u64 = 16 * 1024;
+/// ... and at least so many files, the folders of the zone itself among them.
+const FILES_MIN: u64 = 1024;
+
+/// How many files a zone may have on a disk of this size; 0, no limit, without one.
+pub(super) const fn files_of(bytes: u64) -> u64 {
+    match bytes / BYTES_A_FILE {
+        _ if bytes == 0 => 0,
+        few if few < FILES_MIN => FILES_MIN,
+        files => files,
+    }
+}
+
 /// The limit on what a zone may keep on the data disk; nothing where there are no quotas.
 #[derive(Debug, Clone)]
 pub(super) struct Quota {
@@ -35,7 +50,7 @@ impl Quota {
     /// Sets it; 0 takes it away.
     pub(super) fn set(&self, bytes: u64) -> io::Result<()> {
         let Some(data) = &self.data else { return Ok(()) };
-        quota::limit_project(data.as_fd(), self.project, bytes)
+        quota::limit_project(data.as_fd(), self.project, bytes, files_of(bytes))
     }
 }
 
@@ -154,5 +169,26 @@ impl Daemon {
             eprintln!("zoned: zone {name} leaves something: {}", chain(&error));
         }
         self.standing.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_disk_without_a_limit_has_none_of_files() {
+        assert_eq!(files_of(0), 0);
+        assert_eq!(files_of(1), FILES_MIN);
+        assert_eq!(files_of(1 << 30), 65_536);
+    }
+
+    proptest! {
+        #[test]
+        fn a_larger_disk_never_has_fewer_files(less: u64, more: u64) {
+            let (less, more) = (less.min(more).max(1), less.max(more).max(1));
+            prop_assert!(FILES_MIN <= files_of(less) && files_of(less) <= files_of(more));
+        }
     }
 }

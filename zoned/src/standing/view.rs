@@ -1,5 +1,6 @@
 //! What people are shown of a zone.
 
+use super::files::files_of;
 use super::life::State;
 use super::storaged::Waits;
 use super::{Publication, Zone};
@@ -7,6 +8,7 @@ use crate::carve::plan;
 use crate::daemon::Daemon;
 use crate::images::Awaits;
 use crate::meter::{Reserved, Whose};
+use std::os::fd::AsFd;
 use wire::carve::Limit;
 use wire::standing::{Stats, ZoneName, ZoneSummary, ZoneView};
 use wire::zone::Outcome;
@@ -169,7 +171,7 @@ impl Daemon {
     /// A zone's limits as asked and as in force, those of disk and network included.
     pub(super) fn zone_limits(&self, zone: &Zone) -> Vec<Limit> {
         let mut limits = zone.own_limits();
-        limits.push(self.disk_limit(zone));
+        limits.extend(self.disk_limits(zone));
         if let (Some(networks), Some(body)) = (&self.networks, &zone.body) {
             match networks.limits(body.cgroup.id()) {
                 Ok(more) => limits.extend(more),
@@ -183,17 +185,22 @@ impl Daemon {
         limits
     }
 
-    fn disk_limit(&self, zone: &Zone) -> Limit {
+    /// Of bytes, and of files.
+    fn disk_limits(&self, zone: &Zone) -> [Limit; 2] {
         let asked = zone.record.spec.carve.disk_mib * (1 << 20);
         let project = crate::slot::PROJECT_BASE + zone.record.number;
-        let got = match &self.quota {
-            None => "the data disk has no project quotas".to_owned(),
-            Some(data) => match sys::quota::project(std::os::fd::AsFd::as_fd(data), project) {
-                Ok(found) => found.limit_bytes.to_string(),
-                Err(error) => error.to_string(),
-            },
+        let found = match &self.quota {
+            None => Err("the data disk has no project quotas".to_owned()),
+            Some(data) => sys::quota::project(data.as_fd(), project).map_err(|e| e.to_string()),
         };
-        Limit { name: "project quota".to_owned(), asked: asked.to_string(), got }
+        let limit = |name: &str, asked: u64, got: fn(sys::quota::Project) -> u64| {
+            let got = found.clone().map_or_else(|why| why, |found| got(found).to_string());
+            Limit { name: name.to_owned(), asked: asked.to_string(), got }
+        };
+        [
+            limit("project quota", asked, |found| found.limit_bytes),
+            limit("project quota of files", files_of(asked), |found| found.limit_files),
+        ]
     }
 }
 

@@ -4,6 +4,7 @@
 //! kernel's own counters of its cgroup. The other stories of this boot measure what limits really give.
 
 mod brake;
+mod buffered;
 mod counters;
 mod figures;
 mod image;
@@ -28,6 +29,12 @@ const STORIES: &[(&str, Story)] = &[
     ("neighbour: a zone gets the processors of its carve", figures::processors),
     ("neighbour: a zone's protected memory stays while others fill theirs", figures::protected),
     ("neighbour: a zone gets the rates of the disk of its carve", rates::disk),
+    ("neighbour: what a zone writes through the page cache is held to its rate", buffered::held),
+    (
+        "neighbour: what a zone had in the page cache when it was stopped stays at its rate",
+        buffered::lives,
+    ),
+    ("neighbour: what the filesystem notes for a zone is bounded", buffered::noted),
     ("neighbour: while the disk is short new work waits, and nothing fails", pressure::waits),
 ];
 

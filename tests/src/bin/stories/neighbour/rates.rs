@@ -1,5 +1,5 @@
-//! What rates of the data disk give: bytes by the kernel's count, time by the node's clock. Past the page cache:
-//! of what is written back later the kernel books a part on no zone.
+//! What rates of the data disk give: bytes by the kernel's count, time by the node's clock. Past the page cache, where
+//! a program's own time is that of the disk; `buffered` is about what goes through it.
 
 use super::Zone;
 use anyhow::{Context, Result, ensure};
