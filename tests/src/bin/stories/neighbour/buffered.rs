@@ -187,6 +187,7 @@ fn others(a: &Appliance, zone: &Zone<'_>) -> Result<()> {
 /// What a zone had in the page cache when it was stopped stays with its first life: written again in the second it is
 /// on the account, not on the zone, and at the rate that was.
 pub fn lives(a: &Appliance) -> Result<()> {
+    a.s3.create_bucket(OUT)?;
     let zone = make(a, "lives", "256M")?;
     write(&zone, AGAIN)?;
     begun(a, 8.0 * MIB)?;

@@ -68,7 +68,7 @@ fn told(a: &Appliance, kind: &str) -> Result<Option<(u64, String)>> {
             (event["number"].as_u64().unwrap_or_default(), why)
         })
     };
-    Ok(json(a, &["zone", "events"])?.iter().filter_map(of_kind).last())
+    Ok(json(a, &["zone", "events"])?.iter().filter_map(of_kind).next_back())
 }
 
 /// Waits for an event of this kind after that number.
