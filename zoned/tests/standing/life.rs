@@ -201,7 +201,8 @@ fn a_terminal_whose_person_goes_is_hung_up() {
         let (_, mut files) = client.begin("web", "", size);
         let mut terminal = files.remove(0);
         // As on any terminal: a job in the background ends with it, one that ignores hang-ups is left alone.
-        let script = "nohup sleep 1000 >/dev/null 2>&1 & sleep 1001 & bash -c 'trap \"echo farewell >/tmp/said; \
+        let script = "nohup sh -c ': >/tmp/deaf; exec sleep 1000' >/dev/null 2>&1 & sleep 1001 & \
+            until [ -e /tmp/deaf ]; do sleep 0.1; done; bash -c 'trap \"echo farewell >/tmp/said; \
             exit\" HUP; echo o-n; while :; do sleep 0.1; done'\n";
         terminal.write_all(script.as_bytes()).unwrap();
         read_until(&mut terminal, "o-n\r\n");
