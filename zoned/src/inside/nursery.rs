@@ -41,12 +41,14 @@ pub(super) struct Newborn {
 /// nursery itself with nothing. `place` is a directory that is there to be mounted over.
 pub(super) fn serve(socket: &Socket, place: &Path) -> Result<Option<Newborn>, InsideError> {
     // Without it a copy is slower, and does the same.
-    if let Err(error) = text::move_to_large_page() {
-        eprintln!("zone-init: cannot move to a large page: {error}");
+    if let Err(error) = text::move_to_large_pages() {
+        eprintln!("zone-init: cannot move to large pages: {error}");
     }
     let score = call("open the out-of-memory score", OomScore::open())?;
     call("leave the node's mounts", leave(place))?;
     privileges::prepare()?;
+    // Of what is used from here on, each birth makes the nursery copy its pages: they are few.
+    Arena::begin_afresh();
     let mut message = Vec::new();
     loop {
         let Some(fds) = socket.recv(&mut message)? else { return Ok(None) };
