@@ -393,11 +393,11 @@ pub(crate) const ROWS: &[Row] = &[
         number: 61,
         task: "roots=/,/dev,/shm,/tmp object-root=/objects/#|/store/objects/#/# stdin=the-object
                kinds=overlay:zone,proc:none,tmpfs:none,tmpfs:zone|ext4:/dev/vda,overlay:zone,proc:none,tmpfs:zone
-               layers=/task:lower,upperdir=upper,workdir=work,uuid=on objects=absent cgroup=0::/ host=z-* maps=0
+               layers=/task:/lower,upperdir=upper,workdir=work,uuid=on objects=absent cgroup=0::/ host=z-* maps=0
                /proc/sys/kernel/random/boot_id=ENOENT /proc/cmdline=ENOENT
                /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT /run/mobula=ENOENT",
         standing: Some(
-            "roots=/,/dev,/shm,/tmp object-root=none stdin=null|pipe kinds=devpts:none,* layers=/standing:lower,upperdir=upper,workdir=work,uuid=on
+            "roots=/,/dev,/shm,/tmp object-root=none stdin=null|pipe kinds=devpts:none,* layers=/standing:/lower,upperdir=upper,workdir=work,uuid=on
              objects=none|absent cgroup=0::/ host=* maps=0 /proc/sys/kernel/random/boot_id=ENOENT
              /proc/cmdline=ENOENT /proc/mounts-of-the-node=ENOENT /proc/version=ENOENT
              /run/mobula=ENOENT",

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   <ground>           what the namespace begins with: the /dev that zones share ([`system`])
-//!     <stage>          tmpfs of the zone's size, charged to the zone, over it
 //!     lower            the image, its owners shifted to the zone's users, read-only
+//!     <stage>          tmpfs of the zone's size, charged to the zone, over it
 //!     upper, work      what the zone writes
 //!     <overlay>        of all three, over the stage ─▶ becomes /, and its dev /dev, where devices work
 //!     tmp, shm ─────────────────────────────▶ /tmp, /dev/shm
@@ -18,8 +18,8 @@ use super::resolver;
 use super::system::{self, Kind};
 use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat};
 use std::ffi::{CStr, CString, NulError};
 use std::fs::File;
@@ -162,8 +162,9 @@ fn begin(
     step("set the host name", nix::unistd::sethostname(&plan.host_name))?;
     nix::sys::stat::umask(Mode::empty());
     let stage = make_stage(plan)?;
+    step("make the home of root", home(image, stage.as_fd(), plan.user))?;
     let root = make_root(image, users, stage.as_fd(), kind)?;
-    add_system(stage.as_fd(), root.as_fd(), kind, plan.user)?;
+    add_system(stage.as_fd(), root.as_fd(), kind)?;
     Ok(root)
 }
 
@@ -180,7 +181,6 @@ fn make_stage(plan: &Plan) -> Result<OwnedFd, BuildError> {
     step("place the scratch space", mountfd::place(stage.as_fd(), AT_FDCWD, c"/"))?;
     step("go to the scratch space", nix::unistd::fchdir(&stage))?;
     for (name, mode, owned) in [
-        ("lower", 0o700, false),
         ("work", 0o700, false),
         ("upper", 0o755, true),
         ("tmp", 0o1777, true),
@@ -206,8 +206,8 @@ fn make_root(
 ) -> Result<OwnedFd, BuildError> {
     let mapped = mountfd::map_owners(lower, users, Restrictions::READ_ONLY);
     step("shift the owners in the image", mapped)?;
-    step("place the image", mountfd::place(lower, stage, c"lower"))?;
     // Paths are looked up from the working directory, the stage, and from the root that it is over.
+    step("place the image", mountfd::place(lower, AT_FDCWD, system::IMAGE))?;
     let overlay = step("begin the overlay", Filesystem::new(c"overlay"))?;
     let parts = [(c"source", c"zone"), (c"lowerdir", kind.layers()), (c"upperdir", c"upper")];
     for (key, value) in parts.into_iter().chain([(c"workdir", c"work")]) {
@@ -219,14 +219,8 @@ fn make_root(
     Ok(root)
 }
 
-/// What every zone has: /dev, /tmp, /root, and a task's /proc.
-fn add_system(
-    stage: BorrowedFd<'_>,
-    root: BorrowedFd<'_>,
-    kind: Kind,
-    user: u32,
-) -> Result<(), BuildError> {
-    step("make the home of root", home(root, user))?;
+/// What every zone has: /dev, /tmp, and a task's /proc.
+fn add_system(stage: BorrowedFd<'_>, root: BorrowedFd<'_>, kind: Kind) -> Result<(), BuildError> {
     if kind == Kind::Task {
         let proc = step("make /proc", system::proc(kind))?;
         step("place /proc", cover(root, "proc", proc.as_fd()))?;
@@ -284,11 +278,15 @@ pub fn show_object(
     Ok(open(parent.as_fd(), name.as_c_str(), OFlag::O_RDONLY, Mode::empty())?)
 }
 
-/// The home of the zone's root, if the image has none.
-fn home(root: BorrowedFd<'_>, user: u32) -> nix::Result<()> {
-    match mkdirat(root, "root", Mode::from_bits_truncate(0o700)) {
-        Ok(()) => give(root, "root", user),
-        Err(Errno::EEXIST) => Ok(()),
+/// The home of the zone's root, if the image has none: in the upper layer, where to make it takes less than to look for
+/// it through all of them.
+fn home(image: BorrowedFd<'_>, stage: BorrowedFd<'_>, user: u32) -> nix::Result<()> {
+    match fstatat(image, "root", AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(()),
+        Err(Errno::ENOENT) => {
+            mkdirat(stage, "upper/root", Mode::from_bits_truncate(0o700))?;
+            give(stage, "upper/root", user)
+        }
         Err(error) => Err(error),
     }
 }
@@ -304,7 +302,7 @@ fn tmpfs(bytes: &CStr, files: &CStr, restrictions: Restrictions) -> io::Result<O
 
 fn give(folder: BorrowedFd<'_>, name: &str, user: u32) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
-    fchownat(folder, name, Some(uid), Some(gid), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
+    fchownat(folder, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
 /// A directory of the zone, made if it is not there; never a link.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   ground          tmpfs, the nursery's root, read-only when it is done
+//!     lower         a place for a zone's image
 //!     task/dev      what is in the /dev of a task's zone
 //!     standing/dev  what is in that of a standing one
 //! ```
@@ -26,6 +27,8 @@ const TERMINALS: &CStr = c"64";
 /// Minor numbers of the memory devices, major 1 (`Documentation/admin-guide/devices.txt`).
 const MEMORY_DEVICES: [(&str, u64); 5] =
     [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
+/// Where a zone's image is mounted, as seen from the nursery's root; in the namespace of that zone alone.
+pub const IMAGE: &CStr = c"/lower";
 /// Of a directory in a layer: what lower layers have there is not seen (`Documentation/filesystems/overlayfs.rst`).
 const OPAQUE: (&CStr, &[u8]) = (c"trusted.overlay.opaque", b"y");
 
@@ -39,12 +42,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The layers that an overlay of this kind has below what its zone writes: that of the ground, whose path is seen
-    /// from the nursery's root, and the image's, from the stage.
+    /// The layers that an overlay of this kind has below what its zone writes, their paths as seen from the nursery's
+    /// root: that of the ground, and [`IMAGE`].
     pub const fn layers(self) -> &'static CStr {
         match self {
-            Self::Task => c"/task:lower",
-            Self::Standing => c"/standing:lower",
+            Self::Task => c"/task:/lower",
+            Self::Standing => c"/standing:/lower",
         }
     }
 
@@ -66,19 +69,25 @@ pub fn ground() -> io::Result<OwnedFd> {
     ground.set(c"source", c"nursery")?.set(c"size", c"4k")?.set(c"mode", c"0555")?;
     let ground = ground.mount(Restrictions::DATA)?;
     let mask = umask(Mode::empty());
-    let filled = [Kind::Task, Kind::Standing].into_iter().try_for_each(|kind| {
-        // A layer's own mode is not seen: the topmost's is.
-        mkdirat(&ground, kind.layer(), Mode::from_bits_truncate(0o755))?;
-        let layer = folder(ground.as_fd(), kind.layer())?;
-        mkdirat(&layer, "dev", Mode::from_bits_truncate(0o755))?;
-        let dev = folder(layer.as_fd(), "dev")?;
-        xattr::set(dev.as_fd(), OPAQUE.0, OPAQUE.1)?;
-        fill_dev(dev.as_fd(), kind)
-    });
+    let place = mkdirat(&ground, "lower", Mode::from_bits_truncate(0o700));
+    let filled = place.map_err(io::Error::from).and_then(|()| fill(ground.as_fd()));
     umask(mask);
     filled?;
     mountfd::restrict(ground.as_fd(), Restrictions::READ_ONLY_DATA)?;
     Ok(ground)
+}
+
+/// Makes the layers.
+fn fill(ground: BorrowedFd<'_>) -> io::Result<()> {
+    [Kind::Task, Kind::Standing].into_iter().try_for_each(|kind| {
+        // A layer's own mode is not seen: the topmost's is.
+        mkdirat(ground, kind.layer(), Mode::from_bits_truncate(0o755))?;
+        let layer = folder(ground, kind.layer())?;
+        mkdirat(&layer, "dev", Mode::from_bits_truncate(0o755))?;
+        let dev = folder(layer.as_fd(), "dev")?;
+        xattr::set(dev.as_fd(), OPAQUE.0, OPAQUE.1)?;
+        Ok(fill_dev(dev.as_fd(), kind)?)
+    })
 }
 
 fn folder(parent: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
