@@ -67,8 +67,9 @@ pub(super) fn become_program(
     if let Err(errno) = fresh_signals() {
         return errno;
     }
-    // SAFETY: setsid(2) takes nothing; it fails only for a process group's leader, which a new child is not.
-    unsafe { libc::setsid() };
+    // SAFETY: setsid(2) takes nothing and setpgid(2) integers; they fail only for a process group's or a session's leader,
+    // which a new child is not.
+    unsafe { if besides.same_session { libc::setpgid(0, 0) } else { libc::setsid() } };
     if let Err(errno) = take_besides(besides) {
         return errno;
     }

@@ -78,7 +78,7 @@ impl Surroundings {
         };
         // User 0 is what this process is already.
         let user = (self.user != (0, 0)).then_some(self.user);
-        let besides = Besides { terminal, directory: Some(&directory), user };
+        let besides = Besides { terminal, directory: Some(&directory), user, ..Besides::default() };
         start_with(&start, &besides).map(Pid::from_raw).map_err(|error| failed(&error))
     }
 }

@@ -292,6 +292,7 @@ fn shell(
         cgroup: None,
         namespaces: Namespaces::default(),
     };
-    let started = start_with(&start, &Besides::default());
+    // A task has no terminal that a session would be for.
+    let started = start_with(&start, &Besides { same_session: true, ..Besides::default() });
     call("start bash", started).map(Pid::from_raw)
 }
