@@ -9,6 +9,8 @@
 //!                  └─ yes ─▶ …            ──▶ allow | errno | tests of arguments
 //! ```
 
+pub mod further;
+
 use super::policy::{Policy, Rule, Test, Verdict};
 use sys::seccomp::Instruction;
 
@@ -149,6 +151,17 @@ mod test {
 
     /// Runs a filter as the kernel would, and gives what it returns.
     fn run(filter: &[Instruction], number: u32, arch: u32, arguments: &[u64; 6]) -> u32 {
+        counted(filter, number, arch, arguments).0
+    }
+
+    /// As [`run`], and how many instructions that took.
+    fn counted(
+        filter: &[Instruction],
+        number: u32,
+        arch: u32,
+        arguments: &[u64; 6],
+    ) -> (u32, usize) {
+        let mut steps = 0;
         let mut data = Vec::new();
         data.extend(number.to_le_bytes());
         data.extend(arch.to_le_bytes());
@@ -158,6 +171,7 @@ mod test {
         loop {
             let Instruction { code, then, otherwise, operand } = filter[at];
             at += 1;
+            steps += 1;
             let jump = |holds| usize::from(if holds { then } else { otherwise });
             match code {
                 LOAD => {
@@ -168,7 +182,7 @@ mod test {
                 JUMP => at += operand as usize,
                 IF_EQUAL => at += jump(a == operand),
                 IF_AT_LEAST => at += jump(a >= operand),
-                RETURN => return operand,
+                RETURN => return (operand, steps),
                 other => panic!("instruction {other:#x} is none of ours"),
             }
         }
@@ -197,7 +211,33 @@ mod test {
         ]
     }
 
+    fn few_rules() -> impl Strategy<Value = BTreeMap<u32, Rule>> {
+        prop::collection::btree_map(0..400_u32, any_rule(), 0..6)
+    }
+
     proptest! {
+        #[test]
+        fn any_policy_with_few_rules_is_compiled_to_what_it_says(
+            rules in few_rules(),
+            otherwise in any_verdict(),
+            calls in prop::collection::vec((0..450_u32, prop::array::uniform6(0..10_u64)), 50),
+        ) {
+            // At most 6 rules of 3 tests with 19 values: kept below a jump by the number of values.
+            let small = |rule: &Rule| match rule {
+                Rule::If { tests, .. } => tests.iter().map(|(test, _)| test.one_of.len()).sum::<usize>() < 30,
+                Rule::Always(_) => true,
+            };
+            let rules = rules.into_iter().filter(|(_, rule)| small(rule)).collect();
+            let policy = Policy { rules, otherwise };
+            let filter = further::compile(&policy);
+            for number in policy.rules.keys().flat_map(|n| [n.saturating_sub(1), *n, n + 1]) {
+                prop_assert!(same(&policy, &filter, number, &[3; 6]), "{number}");
+            }
+            for (number, arguments) in calls {
+                prop_assert!(same(&policy, &filter, number, &arguments), "{number} {arguments:?}");
+            }
+        }
+
         #[test]
         fn any_policy_is_compiled_to_what_it_says(
             rules in prop::collection::btree_map(0..400_u32, any_rule(), 0..60),
@@ -227,6 +267,27 @@ mod test {
             for value in values {
                 assert!(same(&policy, &filter, number, &[value; 6]), "{number} {value:#x}");
             }
+        }
+    }
+
+    #[test]
+    fn a_further_filter_does_what_its_policy_says_and_is_short() {
+        for policy in [policy::task(), policy::standing()] {
+            let rest = policy::beyond_nursery(&policy);
+            let (plain, filter) = (compile(&rest), further::compile(&rest));
+            let values = [0, 1, 0x5401, 0x5412, 22, 24, 28, 47, 0x2000, u64::MAX];
+            for number in (0..1024).chain([0x4000_0000, u32::MAX]) {
+                for value in values {
+                    assert!(same(&rest, &filter, number, &[value; 6]), "{number} {value:#x}");
+                }
+            }
+            let steps = |filter: &[Instruction]| -> usize {
+                (0..512).map(|number| counted(filter, number, ARCH_X86_64, &[0; 6]).1).sum()
+            };
+            assert!(steps(&filter) < steps(&plain), "{} {}", steps(&filter), steps(&plain));
+            let (short, long) = (filter.len(), plain.len());
+            assert!(short * 4 < long * 3, "{short} instructions and {long}");
+            println!("{short} {long} {} {}", steps(&filter), steps(&plain));
         }
     }
 

@@ -6,7 +6,8 @@
 //! The order matters. Entering the user namespace fills the capability sets, so they are emptied after
 //! it; Landlock and the filter need no_new_privs; the filter comes last because it forbids the rest.
 
-use crate::filter::{compile::compile, policy};
+use crate::filter::compile::{compile, further};
+use crate::filter::policy;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::{self, Read};
@@ -66,7 +67,7 @@ static TASK_FILTER: LazyLock<Vec<Instruction>> = LazyLock::new(|| beyond(&policy
 static STANDING_FILTER: LazyLock<Vec<Instruction>> = LazyLock::new(|| beyond(&policy::standing()));
 
 fn beyond(policy: &policy::Policy) -> Vec<Instruction> {
-    compile(&policy::beyond_nursery(policy))
+    further::compile(&policy::beyond_nursery(policy))
 }
 
 /// Gives up, for all processes that are copied from this one, what none of them needs; compiles the filters
