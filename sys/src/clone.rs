@@ -18,8 +18,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub const DESCRIPTORS_MAX: usize = 8;
 /// clone3(2) only: its bit does not fit the flags of clone(2).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-/// What a child needs of a stack before its exec: a few frames of this file, some 1 KiB when they are optimised.
-const STACK_BYTES: usize = if cfg!(debug_assertions) { 16 * 1024 } else { 4 * 1024 };
+/// What a child needs of a stack before its exec, twice: a few frames of this file, 1 KiB when they are optimised.
+const STACK_BYTES: usize = if cfg!(debug_assertions) { 16 * 1024 } else { 2 * 1024 };
+/// Stands at the end of a child's stack for as long as it has not needed all of it.
+const STACK_END: u128 = 0x6d6f_6275_6c61_2d73_7461_636b_2d65_6e64;
 /// What the child's exit status says when its exec failed, as a shell has it.
 const EXEC_FAILED: i32 = 127;
 
@@ -186,6 +188,7 @@ fn spawn_at_once(
 ) -> io::Result<i32> {
     // On this thread's own stack, where it was used before: no page of it has to be found first.
     let mut stack = [const { MaybeUninit::<u128>::uninit() }; STACK_BYTES / size_of::<u128>()];
+    stack[0].write(STACK_END);
     let mut loan = Loan { spawn, argv, envp, errno: 0 };
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let place = pidfd.map_or(std::ptr::null_mut(), |pidfd| {
@@ -208,6 +211,11 @@ fn spawn_at_once(
     };
     if pid < 0 {
         return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was written above; read where the child may have written over it, which the compiler has not seen.
+    if unsafe { std::ptr::read_volatile(stack[0].as_ptr()) } != STACK_END {
+        // It has written over more than that.
+        std::process::abort();
     }
     // SAFETY: `loan` is live; read where the child wrote it, which the compiler has not seen.
     let errno = unsafe { std::ptr::read_volatile(&raw const loan.errno) };
