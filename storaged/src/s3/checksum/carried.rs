@@ -104,7 +104,8 @@ fn replaced(
     for at in memchr::memmem::find_iter(document, begin) {
         let text = &document[at + begin.len()..];
         let Some(length) = ends.find(text) else { break };
-        let text = Some(&text[..length]).filter(|text| !text.contains(&b'<'));
+        let text = std::str::from_utf8(&text[..length]).ok();
+        let text = text.filter(|text| !text.contains('<')).map(str::as_bytes);
         if let Some(bytes) = text.and_then(other) {
             out.extend_from_slice(&document[copied..at]);
             out.extend_from_slice(&bytes);
@@ -147,6 +148,11 @@ mod test {
             assert_eq!(text(written(plain.as_bytes())), None, "{plain}");
             assert_eq!(text(read(plain.as_bytes())), None, "{plain}");
         }
+    }
+
+    #[test]
+    fn what_is_no_text_is_left() {
+        assert_eq!(read(b"<ChecksumMD5>a\xff</ChecksumMD5>"), None);
     }
 
     #[test]
