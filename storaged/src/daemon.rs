@@ -26,7 +26,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use sys::activation::{self, ActivationError};
 use sys::signal::{Signal, Signals};
 use sys::wait::{For, wait};
@@ -39,6 +39,10 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often the file of accounts is looked at, in milliseconds: a change need not wait for a signal, and
 /// one stat(2) costs nothing.
 const ACCOUNTS_LOOK_MS: u64 = 2000;
+/// How long a port may still be an earlier storaged's: 6 to 14 ms on an idle machine (Linux 6.18).
+const PORT_TIME_MAX: Duration = Duration::from_secs(2);
+/// Between two looks.
+const PORT_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why the daemon does not run.
 #[derive(Debug, Error)]
@@ -299,9 +303,7 @@ fn listener(
 ) -> Result<OwnedFd, DaemonError> {
     let listener = match handed {
         Some(listener) => listener,
-        None => {
-            sys::listen::tcp(address).map_err(|source| DaemonError::Listen { address, source })?
-        }
+        None => bound(address).map_err(|source| DaemonError::Listen { address, source })?,
     };
     sys::listen::let_it_block(&listener)
         .map_err(|source| DaemonError::Listen { address, source })?;
@@ -311,6 +313,20 @@ fn listener(
         Ok(None) | Err(_) => log::info!("{what} at the socket that was handed over"),
     }
     Ok(listener)
+}
+
+/// Listens. The kernel takes the ring of a storaged that was killed apart some milliseconds after its end, and until then
+/// the ring's listener is there: that is waited for.
+fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
+    let until = Instant::now() + PORT_TIME_MAX;
+    loop {
+        match sys::socket::listen_tcp(address, sys::socket::BACKLOG_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(PORT_PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 fn tell(state: &str) {

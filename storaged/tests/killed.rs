@@ -5,7 +5,7 @@
 mod common;
 
 use common::BUCKET;
-use common::daemon::Daemon;
+use common::daemon::{Daemon, OF_ADA};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -109,4 +109,19 @@ fn what_was_acknowledged_survives_kills_at_random_and_nothing_else_is_left() {
     let snapshots = files(&data.join("snapshots"));
     assert!(snapshots > 0, "no snapshot was made: the load is too small to show anything of them");
     println!("{} operations were acknowledged over {KILLS} kills", history.acknowledged(u64::MAX));
+}
+
+/// The kernel takes the ring of a killed process apart after its end, and with it the ring's listener.
+#[test]
+fn started_at_once_after_it_was_killed_it_has_its_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(folder.path(), &[], 1);
+    daemon.create_bucket();
+    let address = daemon.ports["S3"];
+    for round in 0..3 {
+        kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGKILL).unwrap();
+        daemon.wait();
+        daemon = Daemon::start_at(address, &OF_ADA, folder.path(), 1);
+        daemon.client().put(BUCKET, &format!("of round {round}"), b"").unwrap();
+    }
 }

@@ -1,26 +1,11 @@
-//! TCP sockets: listening ones, and what the kernel should know of accepted ones (`tcp(7)`).
+//! TCP sockets: what the kernel says of them, and should know of accepted ones (`tcp(7)`). Listening ones are made by
+//! [`crate::socket::listen_tcp`].
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getpeername, getsockname,
-    listen, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{SockaddrStorage, getpeername, getsockname, setsockopt, sockopt};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-
-/// Connections the kernel holds for us until they are accepted; it cuts this to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
-
-/// Listens on an address (`SO_REUSEADDR`, so that a restart need not wait for old connections).
-pub fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let listener = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&listener, sockopt::ReuseAddr, &true)?;
-    bind(listener.as_raw_fd(), &SockaddrStorage::from(address))?;
-    listen(&listener, Backlog::new(BACKLOG)?)?;
-    Ok(listener)
-}
+use std::os::fd::{AsFd, AsRawFd};
 
 /// Makes a socket blocking, whatever whoever made it thought: io_uring gives up on others at once instead
 /// of waiting for them.
@@ -62,7 +47,7 @@ mod test {
 
     #[test]
     fn a_listening_socket_takes_connections_where_it_says() {
-        let listener = tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = crate::socket::listen_tcp("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = local_address(&listener).unwrap().unwrap();
         assert_ne!(address.port(), 0);
         let stream = TcpStream::connect(address).unwrap();

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The most connections that may wait; the kernel cuts it to `net.core.somaxconn`, 4096.
-const BACKLOG_MAX: u16 = 4096;
+pub const BACKLOG_MAX: u16 = 4096;
 
 /// Who may connect to a Unix socket: the owner and the mode of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

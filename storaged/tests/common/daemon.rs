@@ -9,6 +9,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tests::s3::Client;
 
+/// Whom it serves.
+pub const OF_ADA: [&str; 6] = ["--account", "ada", "--access-key", ADA.0, "--secret-key", ADA.1];
+
 pub struct Daemon {
     child: Child,
     /// Where it serves, by what it says of it: `S3`, `Manta`, …
@@ -18,15 +21,19 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it with more arguments, and waits until it serves so many ports.
     pub fn start(data: &Path, more: &[&str], ports: usize) -> Daemon {
-        let who = ["--account", "ada", "--access-key", ADA.0, "--secret-key", ADA.1];
-        Daemon::start_for(&who, data, more, ports)
+        Daemon::start_for(&OF_ADA, data, more, ports)
     }
 
     /// The same, with other accounts than ada's.
     pub fn start_for(who: &[&str], data: &Path, more: &[&str], ports: usize) -> Daemon {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Daemon::start_at(anywhere, &[who, more].concat(), data, ports)
+    }
+
+    /// Starts it with its S3 at this address, again if need be.
+    pub fn start_at(s3: SocketAddr, more: &[&str], data: &Path, ports: usize) -> Daemon {
         let mut child = Command::new(env!("CARGO_BIN_EXE_storaged"))
-            .args(["--s3", "127.0.0.1:0", "--manta", "127.0.0.1:0"])
-            .args(who)
+            .args(["--s3", &s3.to_string(), "--manta", "127.0.0.1:0"])
             .arg("--data")
             .arg(data)
             .args(more)

@@ -66,7 +66,7 @@ impl Server {
         };
         let accounts = vec![account("ada", ADA), account("bob", BOB)];
         let accounts = Accounts::enter(&store, wire::machine::Accounts { accounts }).unwrap();
-        let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = sys::socket::listen_tcp("127.0.0.1:0".parse().unwrap(), 64).unwrap();
         let address = sys::listen::local_address(&listener).unwrap().unwrap();
         let settings = Arc::new(Settings::new(store.clone()));
         let events = Events::start(&store, &settings, webhooks, None).unwrap();

@@ -119,7 +119,7 @@ fn serve_with(
     times: limits::Times,
     tls: Option<Arc<ServerConfig>>,
 ) -> (Front, SocketAddr) {
-    let listener = sys::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = sys::socket::listen_tcp("127.0.0.1:0".parse().unwrap(), 64).unwrap();
     let address = sys::listen::local_address(&listener).unwrap().unwrap();
     let service = Arc::new(Toy { file });
     (
