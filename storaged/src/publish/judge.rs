@@ -73,6 +73,8 @@ pub enum Refusal {
     Large,
     /// The object that it would replace is locked.
     Locked,
+    /// The bucket that it would be in is another account's.
+    Bucket,
     /// The disk, or something else that the file is not to blame for.
     Failed(String),
 }
@@ -91,6 +93,9 @@ impl fmt::Display for Refusal {
             Self::Deep => write!(f, "it is too many directories down"),
             Self::Large => write!(f, "it is larger than an object may be"),
             Self::Locked => write!(f, "the object of that name is locked"),
+            Self::Bucket => {
+                write!(f, "its bucket is another account's: give the zone another output")
+            }
             Self::Failed(why) => f.write_str(why),
         }
     }

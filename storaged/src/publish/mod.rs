@@ -8,9 +8,10 @@
 //! ```
 //! The zone may run meanwhile and do with the directory what it likes: what is read is what was opened, and
 //! a file that somebody writes to is refused, not half taken. A file stays where it is; an object says of
-//! which file it was made, so that the same one is not made again.
+//! which file it was made, so that the same one is not made again. Its bucket is made with it, if nobody has it.
 
 pub mod judge;
+mod place;
 pub(crate) mod walk;
 
 use crate::calendar::now_ms;
@@ -21,6 +22,7 @@ use crate::store::{
 use bytes::Bytes;
 use judge::{Facts, HOLE_BYTES_MAX, Kind, Refusal, check_name, judge, line};
 use md5::{Digest, Md5};
+use place::Place;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -114,6 +116,7 @@ impl Publication<'_> {
             allocated: before.blocks() * 512,
         };
         let holes = judge(&facts, self.holes_left, OBJECT_BYTES_MAX)?;
+        let place = self.place(&name)?;
         let source =
             format!("{}.{}.{}.{}", before.ino(), before.ctime(), before.ctime_nsec(), facts.size);
         if self.is_there(&name, &source)? {
@@ -140,7 +143,7 @@ impl Publication<'_> {
             return Err(Refusal::Changed);
         }
         meta.user.push((SOURCE.to_owned(), source));
-        self.commit(name, content, meta)?;
+        self.commit(place, name, content, meta)?;
         self.holes_left -= holes;
         Ok(Some(facts.size))
     }
@@ -151,6 +154,17 @@ impl Publication<'_> {
         let name = check_name(path, bytes, PATH_BYTES_MAX)?;
         let name = if before.is_empty() { name.to_owned() } else { format!("{before}/{name}") };
         ObjectPath::new(*account, *area, name).map_err(|_| Refusal::Name("it is empty or too long"))
+    }
+
+    /// Where the object goes, if that is not another account's: that is known before its bytes are copied.
+    fn place(&self, name: &ObjectPath) -> Result<Place, Refusal> {
+        let index = |error| Refusal::Failed(format!("the index failed: {error}"));
+        let place = Place::of(name)?;
+        let view = self.store.read().map_err(index)?;
+        if place.is_anothers(&view, name).map_err(index)? {
+            return Err(Refusal::Bucket);
+        }
+        Ok(place)
     }
 
     /// Whether the object of this name was made of this very file.
@@ -206,10 +220,22 @@ impl Publication<'_> {
         Ok((Content::Blob(sealed), meta))
     }
 
-    fn commit(&self, name: ObjectPath, content: Content, meta: Metadata) -> Result<(), Refusal> {
-        let put = move |txn: &mut crate::store::Txn<'_>| txn.put_object(&name, content, meta);
+    fn commit(
+        &self,
+        place: Place,
+        name: ObjectPath,
+        content: Content,
+        meta: Metadata,
+    ) -> Result<(), Refusal> {
+        let put = move |txn: &mut crate::store::Txn<'_>| {
+            if !place.make(txn, &name)? {
+                return Ok(false);
+            }
+            txn.put_object(&name, content, meta).map(|_| true)
+        };
         match self.store.transact_wait(put) {
-            Ok(_) => Ok(()),
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::Bucket),
             Err(TransactError::Refused(TxnError::Locked)) => Err(Refusal::Locked),
             Err(error) => Err(Refusal::Failed(crate::s3::chain(&error))),
         }

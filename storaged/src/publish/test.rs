@@ -1,7 +1,7 @@
 //! Publications of hostile directories into a real store.
 
 use super::*;
-use crate::store::{ContentRef, Durability, Options};
+use crate::store::{BucketRecord, ContentRef, Durability, Options, bucket};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -93,6 +93,33 @@ fn files_become_objects_under_their_names_once() {
     // The object's bytes are its own: what becomes of the file is no matter.
     house.write("deep/er/large", b"now short");
     assert_eq!(house.read("deep/er/large").unwrap(), large);
+}
+
+#[test]
+fn its_bucket_is_made_and_another_account_s_is_not_written_into() {
+    let mut house = House::new();
+    let owner = |house: &House, name: &str| {
+        let record = bucket(&house.store.read().unwrap(), name).unwrap();
+        record.map(|record| record.owner)
+    };
+    assert_eq!(house.publish(), Published::default());
+    assert_eq!(owner(&house, "results"), None, "nothing was written");
+    house.write("a", b"a");
+    assert_eq!(house.publish().objects, 1);
+    assert_eq!(owner(&house, "results"), Some(house.target.account));
+    house.target.path = "bobs/today".to_owned();
+    let bob = house.store.transact_wait(|txn| txn.account("bob")).unwrap();
+    let record = BucketRecord::new(bob, 1);
+    house.store.transact_wait(move |txn| txn.make_bucket("bobs", &record)).unwrap();
+    house.refused("another account's");
+    assert_eq!(house.read("a"), None);
+    house.target.path = "No-Bucket".to_owned();
+    house.refused("first part");
+    house.target.path = String::new();
+    house.refused("in no bucket");
+    house.write("logs/b", b"b");
+    assert_eq!(house.publish().made, ["/ann/stor/results/today/logs/b"]);
+    assert_eq!(owner(&house, "logs"), Some(house.target.account));
 }
 
 #[test]

@@ -187,7 +187,6 @@ fn others(a: &Appliance, zone: &Zone<'_>) -> Result<()> {
 /// What a zone had in the page cache when it was stopped stays with its first life: written again in the second it is
 /// on the account, not on the zone, and at the rate that was.
 pub fn lives(a: &Appliance) -> Result<()> {
-    a.s3.create_bucket(OUT)?;
     let zone = make(a, "lives", "256M")?;
     write(&zone, AGAIN)?;
     begun(a, 8.0 * MIB)?;
@@ -204,6 +203,9 @@ pub fn lives(a: &Appliance) -> Result<()> {
     ensure!(look.zones <= most, "{} bytes on all zones, not {most}", look.zones);
     ensure!(look.zones > 0.0, "nothing was written");
     end(zone)?;
+    // It was published when the zone was stopped, and the bucket made for it.
+    let published = a.s3.get(OUT, "f")?.context("what a zone wrote is no object after its stop")?;
+    ensure!(published.len() as f64 >= 8.0 * MIB, "{} bytes were published", published.len());
     a.s3.delete(OUT, "f")?;
     Ok(())
 }
