@@ -1,8 +1,9 @@
 //! What zone-init does: makes the zone from within, then is PID 1 in it for one task.
 //!
-//! This module has the control socket and the beginning and the end of a zone; between them runs a task
-//! ([`task`]), or a machine stands until it is told to end ([`standing`]). How it went goes to zoned, which acknowledges it; only then does this process end, and the
-//! zone with it. When zoned goes away this process ends at once, and the kernel kills the rest.
+//! This module has the control socket and the beginning and the end of a zone; between them runs a task ([`task`]),
+//! or a machine stands until it is told to end ([`standing`]). How it went goes to zoned, which acknowledges it;
+//! only then does this process end, and the zone with it. When zoned goes away this process ends at once, and the
+//! kernel kills the rest.
 
 pub mod build;
 mod damage;

@@ -1,12 +1,13 @@
 //! The nursery: one process of this program, from which the first processes of all zones are copied.
 //!
 //! A program's start is a third of what making a zone takes: the exec, the C library's look at the processor,
-//! relocations, the compilation of filters. Here it is done once. The copy begins in the zone's namespaces
-//! and cgroup, as a child of zoned, and shares the pages that it never changes with all others.
+//! relocations, the compilation of filters. Here it is done once. The copy begins in the zone's namespaces and
+//! cgroup, as a child of zoned, and shares the pages that it never changes with all others.
 //!
-//! The nursery knows nothing of any tenant, so there is nothing in its memory that a copy should not have.
-//! Its mount namespace has nothing but the /dev that zones share ([`super::system`]), which tells nothing. It is under the filter and
-//! the limits that all zones share, so that a copy has them from its first moment ([`privileges::prepare`]).
+//! The nursery knows nothing of any tenant, so there is nothing in its memory that a copy should not have. Its
+//! mount namespace has nothing but the /dev that zones share ([`super::system`]), which tells nothing. It is under
+//! the filter and the limits that all zones share, so that a copy has them from its first moment
+//! ([`privileges::prepare`]).
 //!
 //! ```text
 //!   zoned                                     nursery

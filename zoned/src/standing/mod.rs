@@ -1,9 +1,10 @@
 //! Standing zones: machines of a tenant's own, until they are deleted.
 //!
-//! [`life`] decides, [`record`] and [`files`] keep what is wanted on disk, and the rest acts: [`turn`] has one thing done
-//! after another, [`act`] does what is decided, [`create`], [`update`] and [`start`] are what they say, [`publish`] has what they wrote become objects, [`hear`] listens to first processes, [`answer`] to people, [`adopt`] finds zones
-//! again that outlived an earlier zoned, [`leftover`] clears those away that can't be taken over. What is in memory can be rebuilt from records, from the kernel
-//! and from what init keeps.
+//! [`life`] decides, [`record`] and [`files`] keep what is wanted on disk, and the rest acts: [`turn`] has one
+//! thing done after another, [`act`] does what is decided, [`create`], [`update`] and [`start`] are what they say,
+//! [`publish`] has what they wrote become objects, [`hear`] listens to first processes, [`answer`] to people,
+//! [`adopt`] finds zones again that outlived an earlier zoned, [`leftover`] clears those away that can't be taken
+//! over. What is in memory can be rebuilt from records, from the kernel and from what init keeps.
 
 mod act;
 mod adopt;

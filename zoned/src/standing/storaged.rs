@@ -1,9 +1,9 @@
 //! What standing zones ask of storaged: accounts and manifests of the prefixes they show, and, by
-//! [`super::publish`], the publication of what they wrote. Answers come later; a zone that waits for one is looked after until it has come.
+//! [`super::publish`], the publication of what they wrote. Answers come later; a zone that waits for one is looked
+//! after until it has come.
 //!
-//! storaged holds a manifest's objects until it is told that the manifest is not mounted any more. Which
-//! ones are mounted is noted in a file for the next zoned; what nobody has noted is released after every
-//! Hello.
+//! storaged holds a manifest's objects until it is told that the manifest is not mounted any more. Which ones are
+//! mounted is noted in a file for the next zoned; what nobody has noted is released after every Hello.
 
 use super::life::Event;
 use super::publish::Whom;
