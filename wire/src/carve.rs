@@ -19,6 +19,8 @@ pub const MEMORY_MIB_MIN: u32 = 8;
 pub const PIDS_MIN: u32 = 4;
 /// The most processes a zone can have: the kernel's own limit on numbers (`/proc/sys/kernel/pid_max`).
 pub const PIDS_MAX: u32 = 4_194_304;
+/// The most that a zone may keep on the data disk, in MiB: what the largest filesystem of ext4 holds, 1 EiB.
+pub const DISK_MIB_MAX: u64 = 1 << 40;
 /// The most bytes in a list of processors (`cpuset.cpus`).
 pub const CPUS_BYTES_MAX: usize = 128;
 /// The most rules in a zone's network policy: what one BPF map of a zone has room for.
@@ -196,7 +198,9 @@ impl Carve {
         within("memory_mib", self.memory_mib.into(), MEMORY_MIB_MIN.into(), u32::MAX.into())?;
         within("memory_low_mib", self.memory_low_mib.into(), 0, self.memory_mib.into())?;
         within("pids", self.pids.into(), PIDS_MIN.into(), PIDS_MAX.into())?;
-        within("scratch_mib", self.scratch_mib.into(), 1, self.memory_mib.into())
+        within("scratch_mib", self.scratch_mib.into(), 1, self.memory_mib.into())?;
+        // A quota of nothing is none.
+        within("disk_mib", self.disk_mib, 1, DISK_MIB_MAX)
     }
 
     /// This with the changes made; those of the network are not in it.
@@ -322,6 +326,10 @@ mod test {
         assert_eq!(carve.check().unwrap_err().field, "cpus");
         let carve = Carve { memory_low_mib: 257, ..Carve::default() };
         assert_eq!(carve.check().unwrap_err().field, "memory_low_mib");
+        for disk_mib in [0, DISK_MIB_MAX + 1] {
+            let carve = Carve { disk_mib, ..Carve::default() };
+            assert_eq!(carve.check().unwrap_err().field, "disk_mib");
+        }
     }
 
     #[test]
