@@ -2,8 +2,8 @@
 //! machine, events that are told to whoever watches.
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind,
-    listen, recv, sendmsg, socket,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr,
+    accept, bind, listen, recv, sendmsg, shutdown, socket,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -48,6 +48,15 @@ pub struct Zoned {
     state: Arc<Mutex<State>>,
 }
 
+/// A connection, closed when nobody has it any more.
+struct Peer(RawFd);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        nix::unistd::close(self.0).unwrap();
+    }
+}
+
 type Answer = Result<(ZoneReply, Vec<OwnedFd>), Refusal>;
 
 impl Zoned {
@@ -61,9 +70,9 @@ impl Zoned {
         let shared = zoned.clone();
         std::thread::spawn(move || {
             loop {
-                let peer = accept(listener.as_raw_fd()).unwrap();
+                let peer = Arc::new(Peer(accept(listener.as_raw_fd()).unwrap()));
                 let zoned = shared.clone();
-                std::thread::spawn(move || zoned.serve(peer));
+                std::thread::spawn(move || zoned.serve(&peer));
             }
         });
         zoned
@@ -81,11 +90,11 @@ impl Zoned {
         state.events.push(Event { number, at_unix_ms: 1_795_336_352_000, subject, what });
     }
 
-    fn serve(&self, peer: RawFd) {
+    fn serve(&self, peer: &Arc<Peer>) {
         let mut watches: Option<u64> = None;
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
         while !self.state().gone {
-            match recv(peer, &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            match recv(peer.0, &mut buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => break,
                 Ok(got) => {
                     let frame = Frame::parse(&buffer[..got], 0).unwrap();
@@ -108,10 +117,11 @@ impl Zoned {
                 }
             }
         }
-        nix::unistd::close(peer).unwrap();
+        // A session's end may still be pushed into it, and nothing else has its number until then.
+        shutdown(peer.0, Shutdown::Both).unwrap();
     }
 
-    fn answer(&self, peer: RawFd, id: u64, request: Request) {
+    fn answer(&self, peer: &Arc<Peer>, id: u64, request: Request) {
         if let Request::Account(request) = request {
             let message = match self.account(request) {
                 Ok(reply) => encode(Kind::Reply, id, &Reply::Account(reply), 0),
@@ -192,7 +202,7 @@ impl Zoned {
         })
     }
 
-    fn act(&self, peer: RawFd, request: ZoneRequest) -> Answer {
+    fn act(&self, peer: &Arc<Peer>, request: ZoneRequest) -> Answer {
         let plain = |reply| Ok((reply, Vec::new()));
         match request {
             ZoneRequest::Create(spec) => self.create(*spec),
@@ -324,7 +334,7 @@ pub fn view(spec: ZoneSpec) -> ZoneView {
 
 /// Runs a program of this machine, and says on the connection how it ended.
 fn exec(
-    peer: RawFd,
+    peer: &Arc<Peer>,
     words: &[String],
     environment: Vec<(String, String)>,
     terminal: Option<WindowSize>,
@@ -354,6 +364,7 @@ fn exec(
         fds.push(child.stdout.take().unwrap().into());
         fds.push(child.stderr.take().unwrap().into());
     }
+    let peer = Arc::clone(peer);
     std::thread::spawn(move || {
         use std::os::unix::process::ExitStatusExt;
         let status = child.wait().unwrap();
@@ -361,20 +372,20 @@ fn exec(
             Some(code) => Outcome::Exited { code: u8::try_from(code).unwrap() },
             None => Outcome::Signalled { signal: status.signal().unwrap() },
         };
-        push(peer, &ZonePush::SessionOver { session: 9, outcome });
+        push(&peer, &ZonePush::SessionOver { session: 9, outcome });
     });
     Ok((ZoneReply::Session { session: 9 }, fds))
 }
 
-fn push(peer: RawFd, news: &ZonePush) {
+fn push(peer: &Peer, news: &ZonePush) {
     send(peer, &encode(Kind::Push, 0, news, 0).unwrap(), &[]);
 }
 
 /// Sends; whoever has gone misses it.
-fn send(peer: RawFd, message: &[u8], fds: &[OwnedFd]) {
+fn send(peer: &Peer, message: &[u8], fds: &[OwnedFd]) {
     let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let rights: &[_] = if raw.is_empty() { &[] } else { &rights };
     let _missed =
-        sendmsg::<UnixAddr>(peer, &[IoSlice::new(message)], rights, MsgFlags::MSG_NOSIGNAL, None);
+        sendmsg::<UnixAddr>(peer.0, &[IoSlice::new(message)], rights, MsgFlags::MSG_NOSIGNAL, None);
 }
